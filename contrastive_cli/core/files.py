@@ -1,0 +1,81 @@
+"""The one way a file that matters is written: beside its place, synced, then renamed over it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from contrastive_cli.core.errors import RunError
+
+TEMPORARY_SUFFIX = ".tmp-clr"
+
+
+def write_atomically(path: Path, content: bytes) -> str:
+    """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
+
+    The bytes go to a temporary file in the same directory, are flushed and synced, and the rename is synced too.
+
+    Returns:
+        The sha256 of the content, in hex.
+
+    Raises:
+        RunError: If the directory cannot be written or the disk is full; the old file is untouched.
+    """
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise cannot_write(path, error, size=len(content)) from error
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_json(path: Path, value: Any) -> str:
+    """Write `value` as indented JSON, atomically; returns the sha256 of the file."""
+    return write_atomically(path, (json.dumps(value, indent=2) + "\n").encode("utf-8", "surrogateescape"))
+
+
+def sync_directory(directory: Path) -> None:
+    """Make a rename in `directory` survive a power cut (a no-op where directories cannot be opened)."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hex, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sweep_temporaries(directory: Path) -> None:
+    """Remove what a killed writer left behind. Call it only while holding the lock of the directory."""
+    for leftover in directory.rglob(f".*{TEMPORARY_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            leftover.unlink()
+
+
+def cannot_write(path: Path, error: OSError, *, size: int | None = None) -> RunError:
+    """Say in one line why `path` could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        needed = "" if size is None else f" ({size / 1e6:.1f} MB needed)"
+        return RunError(f"no space left to write {path}{needed}", hint="free some space and repeat", path=path)
+    return RunError(f"cannot write {path}: {error.strerror or error}", hint="choose another --out", path=path)

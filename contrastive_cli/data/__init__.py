@@ -1,0 +1,1 @@
+"""Images on their way from files to a memory-mapped uint8 array."""

@@ -1,0 +1,1 @@
+"""Embeddings files, neighbours, similarity and probes."""

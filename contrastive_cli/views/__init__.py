@@ -1,0 +1,1 @@
+"""Batched augmentation on the device, with counter-based draws."""

@@ -1,0 +1,1 @@
+"""Pictures: projections, views, curves."""
