@@ -1,0 +1,249 @@
+"""The run directory: one folder per training, whose manifest names every file that is complete.
+
+Every file is written atomically and entered in `manifest.json` last, so an entry means that the file is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from contrastive_cli import __version__
+from contrastive_cli.core.config import Config, Tree, read_preset
+from contrastive_cli.core.errors import RunError, UsageError
+from contrastive_cli.core.files import cannot_write, sha256_of, sweep_temporaries, write_atomically
+
+RUNS = Path("runs")
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+Status = Literal["running", "finished", "interrupted", "failed"]
+
+
+class Artifact(Config):
+    """A complete file of the run: what it is, its size and its sha256."""
+
+    kind: str
+    bytes: int
+    sha256: str
+    step: int | None = None
+
+
+class DatasetFacts(Config):
+    """The images a run was trained on."""
+
+    name: str
+    split: str
+    count: int
+    fingerprint: str
+
+
+class Manifest(Config):
+    """What `manifest.json` holds."""
+
+    schema_version: Literal[1] = 1
+    status: Status
+    command: tuple[str, ...]
+    method: str
+    encoder: str
+    dataset: DatasetFacts
+    seed: int
+    device: str
+    precision: str
+    threads: int
+    total_steps: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...] = ()
+    size: int
+    step: int = 0
+    seconds: float = 0.0
+    parent: str | None = None
+    started: str
+    ended: str | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+    git: str | None = None
+    artifacts: dict[str, Artifact] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run directory on disk; everything is read from it afresh."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The name of the directory."""
+        return self.path.name
+
+    def manifest(self) -> Manifest:
+        """Read the manifest.
+
+        Raises:
+            RunError: If it is missing or is not a manifest.
+        """
+        file = self.path / "manifest.json"
+        try:
+            return Manifest.model_validate_json(file.read_bytes())
+        except OSError as error:
+            raise RunError(f"{self.path} holds no readable manifest.json: {error.strerror}", path=file) from None
+        except ValidationError as error:
+            raise RunError(f"{file} is not a manifest of clr ({error.error_count()} problems)", path=file) from None
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Replace the manifest, atomically."""
+        write_atomically(self.path / "manifest.json", (manifest.model_dump_json(indent=2) + "\n").encode())
+
+    def update(self, **changes: Any) -> Manifest:
+        """Replace some fields of the manifest and return the new one."""
+        manifest = self.manifest().model_copy(update=changes)
+        self.write_manifest(manifest)
+        return manifest
+
+    def config(self) -> Tree:
+        """The resolved configuration the run was started with."""
+        return read_preset(str(self.path / "config.yaml"))
+
+    def write_config(self, config: Config) -> None:
+        """Write the resolved configuration; `clr pretrain --config` it to repeat the run."""
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        write_atomically(self.path / "config.yaml", text.encode())
+
+    def add_artifact(self, file: Path, *, kind: str, step: int | None = None, sha256: str | None = None) -> Artifact:
+        """Enter a complete file in the manifest."""
+        artifact = Artifact(kind=kind, bytes=file.stat().st_size, sha256=sha256 or sha256_of(file), step=step)
+        manifest = self.manifest()
+        key = file.relative_to(self.path).as_posix()
+        self.write_manifest(manifest.model_copy(update={"artifacts": {**manifest.artifacts, key: artifact}}))
+        return artifact
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for one process and sweep what a killed one left.
+
+        Raises:
+            RunError: At once, if another process holds it.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / "run.lock", timeout=0.5)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunError(
+                f"run {self.path} is in use by another process", hint="wait for it or choose another --out"
+            ) from None
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        try:
+            sweep_temporaries(self.path)
+            yield
+        finally:
+            lock.release()
+
+
+def create_run(out: Path | None, *, default_name: str, overwrite: bool) -> Run:
+    """Make a new, empty run directory: `out`, or `runs/<default_name>`.
+
+    Raises:
+        RunError: If it exists and holds anything (`overwrite` renames the old one away), or cannot be made.
+        UsageError: If the name has other characters than letters, digits, `.`, `_` and `-`.
+    """
+    path = RUNS / default_name if out is None else out
+    if not NAME_PATTERN.fullmatch(path.name) or ".." in path.parts:
+        raise UsageError(f"run name {str(path)!r} has other characters than letters, digits, '.', '_' and '-'")
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            if not overwrite:
+                raise RunError(f"run {path} exists", hint="pass --resume, --overwrite or another --out", path=path)
+            path.rename(_free_name(path))
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return Run(path)
+
+
+def find_run(name_or_path: str | None) -> Run:
+    """The run by path or by name under `runs/`; without one, the newest finished run.
+
+    Raises:
+        RunError: If there is none.
+    """
+    if name_or_path is None:
+        finished = [run for run in list_runs() if run.manifest().status == "finished"]
+        if not finished:
+            raise RunError("there is no finished run under runs/", hint="start one with `clr pretrain`, or pass --run")
+        return max(finished, key=lambda run: run.manifest().started)
+    for path in (Path(name_or_path), RUNS / name_or_path):
+        if (path / "manifest.json").is_file():
+            return Run(path)
+    raise RunError(f"no run at {name_or_path!r} or under runs/", hint="`clr runs` lists them", path=name_or_path)
+
+
+def list_runs(root: Path = RUNS) -> list[Run]:
+    """Every directory below `root` with a readable manifest, oldest first."""
+    runs = []
+    for file in sorted(root.glob("*/manifest.json")):
+        run = Run(file.parent)
+        with contextlib.suppress(RunError):
+            runs.append((run.manifest().started, run))
+    return [run for _, run in sorted(runs, key=lambda pair: pair[0])]
+
+
+def default_run_name(*, method: str, dataset: str, seed: int) -> str:
+    """`simclr-cifar10-20261121-120000-s0`, in UTC; a suffix keeps two starts in one second apart."""
+    name = f"{method}-{dataset}-{datetime.now(UTC):%Y%m%d-%H%M%S}-s{seed}"
+    return name if not (RUNS / name).exists() else _free_name(RUNS / name).name
+
+
+def now() -> str:
+    """The time in UTC, for manifests."""
+    return datetime.now(UTC).isoformat()
+
+
+def versions() -> dict[str, str]:
+    """The versions that can change a result."""
+    known = {"clr": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for package in ("torch", "torchvision", "numpy", "scikit-learn", "pillow"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            known[package] = metadata.version(package)
+    return known
+
+
+def git_revision() -> str | None:
+    """The commit of the working directory, with `+` when it has changes; None outside git."""
+    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--match="]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip() or None
+
+
+def command_line() -> tuple[str, ...]:
+    """The command as typed, with the program's bare name."""
+    return ("clr", *(argument.encode("utf-8", "backslashreplace").decode() for argument in sys.argv[1:]))
+
+
+def process_facts() -> Mapping[str, Any]:
+    """Facts of this process for a new manifest."""
+    return {"command": command_line(), "versions": versions(), "git": git_revision(), "started": now()}
+
+
+def _free_name(path: Path) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    candidates = (path.with_name(f"{path.name}.{stamp}.{os.getpid()}.{attempt}") for attempt in range(1000))
+    return next(candidate for candidate in candidates if not candidate.exists())

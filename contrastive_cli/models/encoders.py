@@ -1,0 +1,152 @@
+"""Encoders: an image in, an embedding `h` [B, D] out. Each module has the attribute `embedding_dim`.
+
+`resnet9` is the small encoder for CPUs, after the nets of the CIFAR-10 speed runs; the others are torchvision's and
+timm's, with the stem that fits the image size (a 3x3 convolution without max-pooling up to 64 px: SimCLR, App. B.9).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from contrastive_cli.core.config import Config, did_you_mean
+from contrastive_cli.core.errors import UsageError
+
+SMALL_IMAGE = 64
+RESNETS = ("resnet18", "resnet34", "resnet50")
+ENCODERS = ("resnet9", *RESNETS)
+
+
+class EncoderConfig(Config):
+    """Which encoder, and its shape.
+
+    Attributes:
+        name: resnet9, resnet18, resnet34, resnet50 or timm/NAME; auto takes resnet9 on a CPU, else resnet18.
+        width: Channels of the first layer of resnet9.
+        embedding_dim: Width of the embedding of resnet9, made by a last 1x1 convolution; None leaves it at 8 x width.
+        stem: small (3x3, stride 1), imagenet (7x7, stride 2, max-pool), or auto by image size; not for resnet9.
+        weights: Name of torchvision's pretrained weights, such as IMAGENET1K_V1, or "pretrained" for timm.
+    """
+
+    name: str = "auto"
+    width: int = 16
+    embedding_dim: int | None = 512
+    stem: Literal["auto", "small", "imagenet"] = "auto"
+    weights: str | None = None
+
+
+def build_encoder(config: EncoderConfig, *, channels: int, size: int) -> nn.Module:
+    """Build the encoder for images [B, channels, size, size].
+
+    Raises:
+        UsageError: If there is no such encoder or no such weights.
+    """
+    if config.name == "resnet9":
+        if config.weights is not None:
+            raise UsageError(f"resnet9 has no pretrained weights (given: {config.weights!r})")
+        return ResNet9(channels=channels, width=config.width, embedding_dim=config.embedding_dim)
+    if config.name in RESNETS:
+        stem = config.stem if config.stem != "auto" else ("small" if size <= SMALL_IMAGE else "imagenet")
+        return _torchvision_resnet(config.name, channels=channels, small=stem == "small", weights=config.weights)
+    if config.name.startswith("timm/"):
+        return _timm_encoder(config.name.removeprefix("timm/"), channels=channels, size=size, weights=config.weights)
+    raise UsageError(f"no encoder named {config.name!r}{did_you_mean(config.name, [*ENCODERS, 'timm/NAME'])}")
+
+
+def automatic_encoder(device_type: str, size: int) -> str:
+    """The encoder that `auto` stands for: one that ends in minutes on a CPU."""
+    return "resnet9" if device_type == "cpu" and size <= 2 * SMALL_IMAGE else "resnet18"
+
+
+class ResNet9(nn.Module):
+    """Nine convolutions with two residual blocks; early pooling keeps it cheap where memory is the limit.
+
+    Args:
+        channels: Channels of the image.
+        width: Channels of the first convolution.
+        embedding_dim: Width of a last 1x1 convolution before the mean over positions; None for none.
+    """
+
+    def __init__(self, *, channels: int, width: int, embedding_dim: int | None) -> None:
+        super().__init__()
+        top = 8 * width
+        layers: list[nn.Module] = [
+            _convolution(channels, width),
+            _convolution(width, 2 * width),
+            nn.MaxPool2d(2),
+            _Residual(2 * width),
+            _convolution(2 * width, 4 * width),
+            nn.MaxPool2d(2),
+            _convolution(4 * width, top),
+            nn.MaxPool2d(2),
+            _Residual(top),
+        ]
+        if embedding_dim is not None:
+            layers.append(_convolution(top, embedding_dim, kernel=1))
+        self.layers = nn.Sequential(*layers)
+        self.embedding_dim = embedding_dim or top
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, D]."""
+        features: Tensor = self.layers(images)
+        return features.mean(dim=(2, 3))
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(_convolution(width, width), _convolution(width, width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        update: Tensor = self.block(features)
+        return features + update
+
+
+def _convolution(inputs: int, outputs: int, *, kernel: int = 3) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _torchvision_resnet(name: str, *, channels: int, small: bool, weights: str | None) -> nn.Module:
+    from torchvision import models
+
+    try:
+        net: Any = getattr(models, name)(weights=weights)
+    except (KeyError, ValueError, TypeError) as error:
+        known = [member.name for member in models.get_model_weights(name)]
+        raise UsageError(f"{name} has no weights {weights!r}; known are {', '.join(known)}") from error
+    stem: nn.Conv2d = net.conv1
+    if small:
+        net.conv1 = nn.Conv2d(channels, stem.out_channels, 3, padding=1, bias=False)
+        net.maxpool = nn.Identity()
+    elif channels != stem.in_channels:
+        net.conv1 = nn.Conv2d(channels, stem.out_channels, 7, stride=2, padding=3, bias=False)
+        if weights is not None:  # a grey image is the mean of three equal channels
+            with torch.no_grad():
+                net.conv1.weight.copy_(stem.weight.sum(dim=1, keepdim=True).expand_as(net.conv1.weight))
+    net.embedding_dim = net.fc.in_features
+    net.fc = nn.Identity()
+    return net  # type: ignore[no-any-return]
+
+
+def _timm_encoder(name: str, *, channels: int, size: int, weights: str | None) -> nn.Module:
+    try:
+        import timm
+    except ImportError:
+        raise UsageError("timm encoders need the extra", hint="pip install 'contrastive-cli[timm]'") from None
+    if not timm.is_model(name):
+        near = did_you_mean(name, timm.list_models()) if name else ""
+        raise UsageError(f"timm has no model {name!r}{near if 'did you mean' in near else ''}")
+    options: dict[str, Any] = {"pretrained": weights is not None, "num_classes": 0, "in_chans": channels}
+    try:
+        net: Any = timm.create_model(name, **options, img_size=size)
+    except TypeError:  # convolutional nets take any size and refuse the argument
+        net = timm.create_model(name, **options)
+    with torch.no_grad():
+        net.embedding_dim = net.eval()(torch.zeros(1, channels, size, size)).shape[1]
+    return net.train()  # type: ignore[no-any-return]
