@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+    from torch import Tensor, nn
+
+    from contrastive_cli.core.config import Config
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +49,13 @@ class LossOutput:
 
 
 class Method(Protocol):
-    """What the engine needs of a method; the classes in `methods/` are also torch modules."""
+    """What the engine needs of a method; the classes in `methods/` are torch modules too.
+
+    `encoder` is the module whose output h is used, `num_views` how many views of an image one step takes.
+    """
+
+    encoder: nn.Module
+    num_views: int
 
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
         """The loss of one batch; never logs, never moves devices."""
@@ -59,5 +66,30 @@ class Method(Protocol):
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] normalised images -> h [B, D]."""
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Everything a checkpoint must hold of the method."""
+
+@runtime_checkable
+class Contrastive(Protocol):
+    """A method whose loss needs the projections of the whole batch, so that accumulation can keep all negatives."""
+
+    def project(self, views: Tensor) -> Tensor:
+        """[V, B, C, H, W] -> z [V, B, P]."""
+
+    def contrast(self, projections: Tensor, labels: Tensor | None) -> LossOutput:
+        """The loss of z [V, B, P] with labels [B]."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MethodSpec:
+    """The last line of a method's file.
+
+    Attributes:
+        summary: One line for `clr methods`.
+        config: Its frozen configuration; the field `name` is the name of the file.
+        build: Called as `build(config, encoder=encoder, num_samples=N)`; returns a torch module that is a `Method`.
+        needs_labels: Whether training is impossible without labels.
+    """
+
+    summary: str
+    config: type[Config]
+    build: Callable[..., Any]
+    needs_labels: bool = False

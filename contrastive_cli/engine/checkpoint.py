@@ -1,0 +1,93 @@
+"""Checkpoints: written atomically, named in the manifest with their sha256, the last two kept.
+
+`torch.load` checks no sums, so a flipped bit would load silently: a file is used only if its sha256 is the manifest's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from contrastive_cli.core.errors import RunError
+from contrastive_cli.core.files import write_atomically
+from contrastive_cli.core.runs import Artifact, Run
+
+KIND = "checkpoint"
+KEEP = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """A checkpoint in memory: its content, its file's name and sha256, and the damaged newer ones passed over."""
+
+    state: Mapping[str, Any]
+    name: str
+    sha256: str
+    damaged: tuple[str, ...] = ()
+
+
+def save_checkpoint(run: Run, state: Mapping[str, Any], *, step: int, seconds: float) -> Path:
+    """Write the state after `step` steps; the manifest entry, written last, makes it count.
+
+    Raises:
+        RunError: If the disk is full or not writable; earlier checkpoints stay.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    content = buffer.getvalue()
+    path = run.path / "checkpoints" / f"step-{step:08d}.pt"
+    sha256 = write_atomically(path, content)
+    manifest = run.manifest()
+    artifacts = dict(manifest.artifacts)
+    artifacts[_key(run, path)] = Artifact(kind=KIND, bytes=len(content), sha256=sha256, step=step)
+    for key, _ in _checkpoints(artifacts)[KEEP:]:
+        del artifacts[key]
+    run.write_manifest(manifest.model_copy(update={"artifacts": artifacts, "step": step, "seconds": seconds}))
+    remove_orphans(run)
+    return path
+
+
+def load_checkpoint(run: Run) -> Checkpoint:
+    """The newest checkpoint whose sha256 is the manifest's.
+
+    Raises:
+        RunError: If the run has no intact checkpoint.
+    """
+    damaged: list[str] = []
+    for key, artifact in _checkpoints(run.manifest().artifacts):
+        try:
+            content = (run.path / key).read_bytes()
+        except OSError:
+            damaged.append(key)
+            continue
+        if hashlib.sha256(content).hexdigest() != artifact.sha256:
+            damaged.append(key)
+            continue
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return Checkpoint(state=state, name=key, sha256=artifact.sha256, damaged=tuple(damaged))
+    if damaged:
+        raise RunError(f"every checkpoint of {run.path} is damaged: {', '.join(damaged)}", path=run.path)
+    raise RunError(f"run {run.path} has no checkpoint yet", hint="start it again with --overwrite", path=run.path)
+
+
+def remove_orphans(run: Run) -> None:
+    """Remove checkpoint files that no manifest entry names: pruned ones, and those of a killed writer."""
+    known = run.manifest().artifacts
+    for file in (run.path / "checkpoints").glob("*.pt"):
+        if _key(run, file) not in known:
+            file.unlink(missing_ok=True)
+
+
+def _checkpoints(artifacts: Mapping[str, Artifact]) -> list[tuple[str, Artifact]]:
+    found = [(key, artifact) for key, artifact in artifacts.items() if artifact.kind == KIND]
+    return sorted(found, key=lambda pair: pair[1].step or 0, reverse=True)
+
+
+def _key(run: Run, file: Path) -> str:
+    return file.relative_to(run.path).as_posix()

@@ -1,0 +1,71 @@
+"""The training loop: a generator that yields a record after every optimiser step. No callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from contrastive_cli.core.types import Batch, Progress
+from contrastive_cli.engine.accumulate import backward
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepRecord:
+    """What one optimiser step did; tensors stay on the device until a record is written.
+
+    Attributes:
+        step: Steps done so far, counted from one.
+        loss: Detached scalar.
+        metrics: Detached scalars of the method.
+        learning_rate: The rate of this step.
+    """
+
+    step: int
+    loss: Tensor
+    metrics: Mapping[str, Tensor]
+    learning_rate: float
+
+
+def train(
+    method: Any,
+    *,
+    make_batch: Callable[[int], Batch],
+    optimizer: torch.optim.Optimizer,
+    learning_rate: Callable[[int], float],
+    steps: range,
+    total_steps: int,
+    autocast: Callable[[], Any],
+    micro_batch_size: int | None = None,
+    clip_gradient: float | None = None,
+) -> Iterator[StepRecord]:
+    """Train `method` for `steps`, each a pure function of the state before it and of the step's number.
+
+    Args:
+        method: A torch module that is a `core.types.Method`.
+        make_batch: The batch of a step.
+        optimizer: Over the method's parameters; all groups share the learning rate.
+        learning_rate: The rate of a step.
+        steps: The steps to do, of `total_steps`.
+        total_steps: Length of the whole schedule.
+        autocast: Returns a fresh autocast context.
+        micro_batch_size: See `engine.accumulate`.
+        clip_gradient: Largest norm of the gradient; None for no limit.
+    """
+    parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    for step in steps:
+        progress = Progress(step=step, total_steps=total_steps)
+        rate = learning_rate(step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad(set_to_none=True)
+        batch = make_batch(step)
+        output = backward(method, batch, progress, micro_batch_size=micro_batch_size, autocast=autocast)
+        if clip_gradient is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, clip_gradient)
+        optimizer.step()
+        method.after_step(progress)
+        yield StepRecord(step=step + 1, loss=output.loss, metrics=output.metrics, learning_rate=rate)
