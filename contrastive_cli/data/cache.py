@@ -1,0 +1,249 @@
+"""Decode a split once into a memory-mapped uint8 array, and find it again.
+
+An entry of the cache is a folder, built beside its place and renamed into it, so it is whole or absent. A file lock
+makes a second process wait for the first instead of decoding too.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from contrastive_cli.core.errors import DataError, RunError
+from contrastive_cli.core.files import TEMPORARY_SUFFIX, cannot_write, sync_directory
+from contrastive_cli.data.images import Images
+from contrastive_cli.data.packing import Packed, pack_samples
+from contrastive_cli.data.scan import Labels
+from contrastive_cli.data.sources import BadFile, Samples, Source
+
+SCHEMA = 1
+IMAGES_FILE = "images.u8"
+LABELS_FILE = "labels.npy"
+META_FILE = "meta.json"
+BAD_FILES_FILE = "bad_files.csv"
+
+ReportProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ImageSet:
+    """One split of a dataset, decoded.
+
+    Attributes:
+        images: uint8 [N, C, S, S], read-only and memory-mapped.
+        labels: int64 [N], -1 where unknown.
+        classes: Class names, by label; empty if there are no labels.
+        paths: Relative posix paths or names, one a sample.
+        fingerprint: sha256 of the decoded pixels, labels and paths.
+        mean: Of each channel, in [0, 1].
+        std: Of each channel, in [0, 1].
+        bad_files: What was left out, and why.
+    """
+
+    images: Images
+    labels: Labels
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    name: str
+    split: str
+    fingerprint: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bad_files: tuple[BadFile, ...]
+
+    @property
+    def num_samples(self) -> int:
+        """N."""
+        return int(self.images.shape[0])
+
+    @property
+    def channels(self) -> int:
+        """C, 1 or 3."""
+        return int(self.images.shape[1])
+
+    @property
+    def size(self) -> int:
+        """S, pixels of a side."""
+        return int(self.images.shape[2])
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether any sample has a label."""
+        return bool(self.classes) and bool((self.labels >= 0).any())
+
+
+def cache_directory() -> Path:
+    """Where decoded datasets are kept: $CLR_CACHE, else clr below $XDG_CACHE_HOME or ~/.cache."""
+    chosen = os.environ.get("CLR_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    # The XDG specification says that a relative path in the variable is to be ignored.
+    xdg = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(xdg) if Path(xdg).is_absolute() else Path("~/.cache").expanduser()) / "clr"
+
+
+def open_cached(source: Source, *, max_bad: float = 0.01, progress: ReportProgress | None = None) -> ImageSet:
+    """Return the decoded split, from the cache or decoding it now.
+
+    Args:
+        source: What to decode.
+        max_bad: Largest fraction of files that may be undecodable; one file is always forgiven unless it is 0.
+        progress: Called with (done, total) while decoding.
+
+    Raises:
+        DataError: If more files are bad, or none is good.
+        RunError: If the cache cannot be written.
+    """
+    entry = cache_directory() / f"{source.name}-{source.split}-{source.size}px-{source_key(source)[:16]}"
+    image_set = _read_entry(entry, source=source)
+    if image_set is None:
+        try:
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(entry.with_name(f"{entry.name}.lock")):
+                image_set = _read_entry(entry, source=source)  # another process may have built it meanwhile
+                if image_set is None:
+                    _build_entry(entry, source=source, progress=progress)
+                    image_set = _read_entry(entry, source=source)
+        except OSError as error:
+            problem = cannot_write(entry, error)
+            raise RunError(
+                problem.message, hint="set CLR_CACHE to a writable folder with enough space", path=entry
+            ) from error
+    if image_set is None:
+        raise RunError(f"cache entry {entry} is damaged as soon as it is written", hint="check the disk", path=entry)
+    _check_bad(image_set, max_bad=max_bad, bad_list=entry / BAD_FILES_FILE)
+    return image_set
+
+
+def source_key(source: Source) -> str:
+    """Hex sha256 that changes with the schema, the size, the channels, the split or any file of the source."""
+    parts = [SCHEMA, source.name, source.split, source.size, source.channels, *source.identity]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _build_entry(entry: Path, *, source: Source, progress: ReportProgress | None) -> None:
+    for leftover in entry.parent.glob(f".{entry.name}.*{TEMPORARY_SUFFIX}"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    samples = source.load()
+    needed = len(samples.paths) * source.channels * source.size**2
+    if shutil.disk_usage(entry.parent).free < needed:
+        raise RunError(
+            f"no space left to decode into {entry.parent} ({needed / 1e6:.0f} MB needed)",
+            hint="set CLR_CACHE to a folder with enough space",
+            path=entry.parent,
+        )
+    temporary = entry.with_name(f".{entry.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    temporary.mkdir()
+    try:
+        with (temporary / IMAGES_FILE).open("wb") as file:
+            packed = pack_samples(samples, file=file, progress=progress)
+            file.flush()
+            os.fsync(file.fileno())
+        if not packed.kept:
+            raise _all_bad(source, packed)
+        _write_rest(temporary, source=source, samples=samples, packed=packed)
+        shutil.rmtree(entry, ignore_errors=True)  # what is there was found damaged
+        temporary.rename(entry)
+        sync_directory(entry.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_rest(folder: Path, *, source: Source, samples: Samples, packed: Packed) -> None:
+    labels = samples.labels[np.array(packed.kept)]
+    bad_files = (*samples.unreadable, *packed.bad_files)
+    paths = [samples.paths[index] for index in packed.kept]
+    digest = hashlib.sha256(packed.pixels_sha256.encode())
+    digest.update(labels.astype("<i8").tobytes())
+    digest.update(json.dumps(paths).encode())
+    meta = {
+        "schema": SCHEMA,
+        "shape": [len(paths), source.channels, source.size, source.size],
+        "fingerprint": digest.hexdigest(),
+        "mean": packed.mean,
+        "std": packed.std,
+        "classes": samples.classes,
+        "paths": paths,
+        "bad_files": [asdict(bad) for bad in bad_files],
+    }
+    _write_synced(folder / BAD_FILES_FILE, _bad_files_csv(bad_files))
+    buffer = io.BytesIO()
+    np.save(buffer, labels)
+    _write_synced(folder / LABELS_FILE, buffer.getvalue())
+    _write_synced(folder / META_FILE, json.dumps(meta).encode())
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_entry(entry: Path, *, source: Source) -> ImageSet | None:
+    """The entry, or None if it is absent or its files do not fit each other."""
+    try:
+        meta: dict[str, Any] = json.loads((entry / META_FILE).read_bytes())
+        shape = tuple(int(length) for length in meta["shape"])
+        labels = np.load(entry / LABELS_FILE, allow_pickle=False)
+        whole = (entry / IMAGES_FILE).stat().st_size == np.prod(shape, dtype=np.int64)
+        if meta["schema"] != SCHEMA or not whole or labels.shape != shape[:1] or len(meta["paths"]) != shape[0]:
+            return None
+        return ImageSet(
+            images=np.memmap(entry / IMAGES_FILE, dtype=np.uint8, mode="r", shape=shape),
+            labels=labels.astype(np.int64, copy=False),
+            classes=tuple(meta["classes"]),
+            paths=tuple(meta["paths"]),
+            name=source.name,
+            split=source.split,
+            fingerprint=meta["fingerprint"],
+            mean=tuple(meta["mean"]),
+            std=tuple(meta["std"]),
+            bad_files=tuple(BadFile(**bad) for bad in meta["bad_files"]),
+        )
+    except (OSError, EOFError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _check_bad(image_set: ImageSet, *, max_bad: float, bad_list: Path) -> None:
+    num_bad = len(image_set.bad_files)
+    total = image_set.num_samples + num_bad
+    allowed = max(1, int(max_bad * total)) if max_bad > 0 else 0
+    if num_bad > allowed:
+        raise DataError(
+            f"{num_bad} of {total} files cannot be used (limit {max_bad:.3g}): {_first_three(image_set.bad_files)}",
+            hint=f"all are listed in {bad_list}; repair or remove them, or raise --max-bad",
+            path=bad_list,
+        )
+
+
+def _all_bad(source: Source, packed: Packed) -> DataError:
+    return DataError(
+        f"none of the {len(packed.bad_files)} files of {source.name} can be read: {_first_three(packed.bad_files)}"
+    )
+
+
+def _first_three(bad_files: Sequence[BadFile]) -> str:
+    more = " ..." if len(bad_files) > 3 else ""
+    return "; ".join(f"{bad.path!r} ({bad.reason})" for bad in bad_files[:3]) + more
+
+
+def _bad_files_csv(bad_files: Sequence[BadFile]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL)
+    writer.writerow(("path", "reason"))
+    for bad in bad_files:
+        # A spreadsheet would run a cell that starts like a formula.
+        writer.writerow([f"'{cell}" if cell[:1] in "=+-@\t\r" else cell for cell in (bad.path, bad.reason)])
+    return text.getvalue().encode("utf-8", "backslashreplace")

@@ -1,0 +1,206 @@
+"""Decode one image file that may be anything, into uint8 [C, S, S], or say in one line why not.
+
+Colour is what a person sees: EXIF orientation applied, alpha composited on white, 16-bit and float scaled by range.
+ICC profiles are deliberately left out. Truncated files are errors: a guess at missing pixels is no data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import stat
+import struct
+import sys
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from contrastive_cli.core.errors import DataError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+MAX_PIXELS = 89_478_485  # Pillow's own limit for a warning; here it is an error
+ORIENTATION = 0x0112
+
+Channels = Literal[1, 3]
+Images = NDArray[np.uint8]
+
+# What Pillow and the libraries below it were seen to raise on damaged files.
+DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Warning,
+)
+
+
+class BadImage(DataError):  # noqa: N818 - it names a file, like Interrupted names an event
+    """A file that cannot be decoded.
+
+    Args:
+        path: The file.
+        reason: Why, in one line.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"cannot read image {os.fspath(path)!r}: {reason}", path=path)
+        self.reason = reason
+
+
+def decode(path: Path, *, size: int | None, channels: Channels, max_pixels: int = MAX_PIXELS) -> Images:
+    """Decode the first frame of an image file.
+
+    Args:
+        path: The file.
+        size: Pixels of the square result: shorter side resized (antialiased), then centre-cropped; None keeps all.
+        channels: 3 for RGB, 1 for luma.
+        max_pixels: Larger images are refused before any pixel is decoded.
+
+    Returns:
+        uint8 [C, S, S], or [C, H, W] if `size` is None.
+
+    Raises:
+        BadImage: If the file is not a whole image of one of `FORMATS`, or too large.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for ever
+            raise BadImage(path, "not a regular file")
+        with Image.open(path, formats=FORMATS) as image:
+            _check_size(image, path=path, max_pixels=max_pixels)
+            if size is not None and min(image.size) >= 4 * size:
+                image.draft(None, (2 * size, 2 * size))  # JPEG only: the decoder itself shrinks by 2, 4 or 8
+            image.load()
+            return _to_array(_flatten(_upright(image)), size=size, channels=channels)
+    except UnidentifiedImageError:
+        raise BadImage(path, _unidentified(path)) from None
+    except DECODING_ERRORS as error:
+        raise BadImage(path, _one_line(error)) from None
+
+
+def resize_array(pixels: Images, *, size: int) -> Images:
+    """Resize one uint8 [C, H, W] array to [C, size, size] as `decode` does; unchanged when it has that size."""
+    if pixels.shape[1:] == (size, size):
+        return pixels
+    channels: Channels = 1 if pixels.shape[0] == 1 else 3
+    image = Image.fromarray(pixels[0] if channels == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    return _to_array(image, size=size, channels=channels)
+
+
+@contextlib.contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Keep C libraries, Pillow's warnings and its log away from the terminal for a whole pass over files.
+
+    libtiff and libjpeg write to file descriptor 2 directly. Python's own `sys.stderr` still reaches the user.
+    """
+    logger = logging.getLogger("PIL")
+    level = logger.level
+    with warnings.catch_warnings(), _descriptor_2_to_null():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _descriptor_2_to_null() -> Iterator[None]:
+    try:
+        saved = os.dup(2)
+    except OSError:  # closed by the caller: nothing can be written there anyway
+        yield
+        return
+    stream = sys.stderr
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        stream.flush()
+        if stream.fileno() == 2:  # a progress bar keeps the terminal, through the duplicate
+            sys.stderr = os.fdopen(os.dup(saved), "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        if sys.stderr is not stream:
+            sys.stderr.close()
+            sys.stderr = stream
+
+
+def _check_size(image: Image.Image, *, path: Path, max_pixels: int) -> None:
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise BadImage(path, f"{image.width} x {image.height} pixels are more than the limit of {max_pixels}")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; a corrupt EXIF block does not make good pixels bad."""
+    try:
+        if image.getexif().get(ORIENTATION, 1) == 1:
+            return image
+        return ImageOps.exif_transpose(image)
+    except DECODING_ERRORS:
+        return image
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """Any mode to L or RGB: alpha on white, 16-bit, integer and float modes scaled to 8 bit."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_scale_to_8_bit(np.asarray(image)))
+    if image.has_transparency_data:
+        colours = image.convert("RGBA")
+        white = Image.new("RGBA", colours.size, "white")
+        return Image.alpha_composite(white, colours).convert("RGB")
+    if image.mode in ("1", "L"):
+        return image.convert("L")
+    return image.convert("RGB")
+
+
+def _scale_to_8_bit(values: NDArray[np.generic]) -> Images:
+    """Scale [H, W] by 65535 when the values are 16-bit, else by their own finite range (float, wide integers)."""
+    scaled = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(scaled.min()), float(scaled.max())
+    if np.issubdtype(values.dtype, np.integer) and low >= 0 and high <= 65535:
+        low, high = 0.0, 65535.0
+    return np.rint((scaled - low) * (255.0 / max(high - low, 1e-300))).astype(np.uint8)
+
+
+def _to_array(image: Image.Image, *, size: int | None, channels: Channels) -> Images:
+    if size is not None:
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        box = (left, top, left + side, top + side)  # resizing the centre square is resizing, then cropping
+        image = image.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
+    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _unidentified(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        if path.stat().st_size == 0:
+            return "the file is empty"
+    return f"not an image in a known format ({', '.join(FORMATS)})"
+
+
+def _one_line(error: Exception | Warning) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (" ".join(str(error).split()) or type(error).__name__)[:200]

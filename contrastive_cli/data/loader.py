@@ -1,0 +1,120 @@
+"""Which samples make a batch, as a pure function of the step, and fetching them by index."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import warnings
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from contrastive_cli.core.errors import DataError
+
+UPLOAD_BYTES = 64 * 1024**2
+
+
+def steps_per_epoch(*, num_samples: int, batch_size: int) -> int:
+    """Whole batches in an epoch; the samples left over are dropped (others each epoch).
+
+    Raises:
+        DataError: If there is not one whole batch.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    if batch_size > num_samples:
+        raise DataError(
+            f"a batch of {batch_size} is larger than the {num_samples} training images",
+            hint=f"use --batch-size {max(2, num_samples // 2)} or smaller",
+        )
+    return num_samples // batch_size
+
+
+def batch_indices(*, step: int, num_samples: int, batch_size: int, seed: int) -> tuple[int, Tensor]:
+    """The samples of one training step: each epoch is a fresh permutation, cut into whole batches.
+
+    Args:
+        step: Counted from zero over the whole training.
+        num_samples: N.
+        batch_size: B.
+        seed: Same seed, same order.
+
+    Returns:
+        The epoch, and int64 [B] indices on the CPU.
+
+    Raises:
+        DataError: If B > N.
+    """
+    epoch, position = divmod(step, steps_per_epoch(num_samples=num_samples, batch_size=batch_size))
+    order = _epoch_order(epoch, num_samples=num_samples, seed=seed)
+    return epoch, order[position * batch_size : (position + 1) * batch_size].clone()
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch_order(epoch: int, *, num_samples: int, seed: int) -> Tensor:
+    digest = hashlib.sha256(f"order {seed} {epoch}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+    return torch.randperm(num_samples, generator=generator)
+
+
+class DeviceImages:
+    """The images of a dataset, gathered by index onto a device.
+
+    They are copied to the device as a whole when they take at most `memory_fraction` of its free memory; otherwise
+    each batch is gathered from the memory map and moved.
+
+    Args:
+        images: uint8 [N, C, H, W].
+        device: Where gathered images end up.
+        memory_fraction: In [0, 1]; 0 never copies the whole.
+    """
+
+    def __init__(self, images: NDArray[np.uint8], *, device: torch.device | str, memory_fraction: float = 0.5) -> None:
+        self.device = torch.device(device)
+        on_host = _as_tensor(images)
+        fits = fits_on_device(images.nbytes, device=self.device, memory_fraction=memory_fraction)
+        self.images = _upload(on_host, device=self.device) if fits else on_host
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+    def gather(self, indices: Tensor) -> Tensor:
+        """Images [..., C, H, W] uint8 on the device, for int64 indices [...] on any device."""
+        flat = indices.to(self.images.device, non_blocking=True).flatten()
+        rows = self.images.index_select(0, flat)
+        if rows.device != self.device:
+            # A pinned buffer lets the copy run beside the computation.
+            rows = rows.pin_memory() if self.device.type == "cuda" else rows
+            rows = rows.to(self.device, non_blocking=True)
+        return rows.view(*indices.shape, *self.images.shape[1:])
+
+
+def fits_on_device(num_bytes: int, *, device: torch.device, memory_fraction: float = 0.5) -> bool:
+    """Whether `num_bytes` are at most `memory_fraction` of the free memory; false on the CPU, which needs no copy."""
+    return num_bytes <= memory_fraction * _free_memory(device)
+
+
+def _free_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return float(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    return -math.inf
+
+
+def _as_tensor(images: NDArray[np.uint8]) -> Tensor:
+    with warnings.catch_warnings():
+        # The map is read-only and torch cannot say so; nothing here writes to it.
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        return torch.from_numpy(np.asarray(images))
+
+
+def _upload(images: Tensor, *, device: torch.device) -> Tensor:
+    target = torch.empty(images.shape, dtype=images.dtype, device=device)
+    rows = max(1, UPLOAD_BYTES // max(1, images[0].numel()))
+    for start in range(0, len(images), rows):
+        target[start : start + rows].copy_(images[start : start + rows])
+    return target

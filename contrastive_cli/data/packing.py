@@ -1,0 +1,114 @@
+"""Write decoded samples one after the other into a file, with threads decoding ahead and memory bounded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contrastive_cli.data.images import BadImage, Images, quiet_decoders
+from contrastive_cli.data.sources import BadFile, Samples
+
+CHUNK = 64  # samples a task; two tasks a thread are in flight
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Packed:
+    """What was written.
+
+    Attributes:
+        kept: Indices of the samples that are in the file, ascending.
+        bad_files: The others.
+        pixels_sha256: Of the file, in hex.
+        mean: Of each channel, in [0, 1].
+        std: Of each channel, in [0, 1].
+    """
+
+    kept: tuple[int, ...]
+    bad_files: tuple[BadFile, ...]
+    pixels_sha256: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def pack_samples(samples: Samples, *, file: BinaryIO, progress: Callable[[int, int], None] | None) -> Packed:
+    """Decode all samples in order into `file`; those that cannot be decoded are left out and noted."""
+    total = len(samples.paths)
+    kept: list[int] = []
+    bad_files: list[BadFile] = []
+    digest = hashlib.sha256()
+    moments = _Moments()
+    done = 0
+    with quiet_decoders():
+        for indices, good, bad in _decode_in_order(samples, total=total):
+            if good:
+                block = np.stack(good)
+                file.write(block.data)
+                digest.update(block.data)
+                moments.add(block)
+            kept += indices
+            bad_files += bad
+            done += len(indices) + len(bad)
+            if progress is not None:
+                progress(done, total)
+    mean, std = moments.mean_and_std()
+    return Packed(kept=tuple(kept), bad_files=tuple(bad_files), pixels_sha256=digest.hexdigest(), mean=mean, std=std)
+
+
+_Chunk = tuple[list[int], list[Images], list[BadFile]]
+
+
+def _decode_in_order(samples: Samples, *, total: int) -> Iterator[_Chunk]:
+    num_threads = min(8, max(2, os.cpu_count() or 1))
+    starts = iter(range(0, total, CHUNK))
+    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
+    ahead: deque[Future[_Chunk]] = deque()
+    try:
+        while True:
+            while len(ahead) < 2 * num_threads and (start := next(starts, None)) is not None:
+                ahead.append(pool.submit(_decode_chunk, samples, range(start, min(start + CHUNK, total))))
+            if not ahead:
+                return
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decode_chunk(samples: Samples, indices: range) -> _Chunk:
+    kept: list[int] = []
+    good: list[Images] = []
+    bad: list[BadFile] = []
+    for index in indices:
+        try:
+            good.append(samples.read(index))
+            kept.append(index)
+        except BadImage as error:
+            bad.append(BadFile(path=samples.paths[index], reason=error.reason))
+    return kept, good, bad
+
+
+@dataclass(slots=True)
+class _Moments:
+    """Exact integer sums, so that mean and std depend on nothing but the pixels."""
+
+    count: int = 0
+    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 256), dtype=np.int64))
+
+    def add(self, block: Images) -> None:
+        counts = np.stack([np.bincount(block[:, channel].ravel(), minlength=256) for channel in range(block.shape[1])])
+        self.histogram = counts if self.count == 0 else self.histogram + counts
+        self.count += block[:, 0].size
+
+    def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        values = np.arange(256) / 255.0
+        mean = self.histogram @ values / max(1, self.count)
+        square = self.histogram @ values**2 / max(1, self.count)
+        std = np.sqrt(np.maximum(square - mean**2, 0.0))
+        return tuple(mean.tolist()), tuple(std.tolist())

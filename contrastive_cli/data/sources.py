@@ -1,0 +1,211 @@
+"""Where samples come from: what identifies them before anything is decoded, and how to read them one by one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from contrastive_cli.core.errors import DataError
+from contrastive_cli.data.images import Channels, Images, decode, resize_array
+from contrastive_cli.data.scan import (
+    SUFFIXES,
+    FolderLabels,
+    Labels,
+    find_labels,
+    find_splits,
+    scan_images,
+    stratified_split,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BadFile:
+    """A file that was left out, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Samples:
+    """The samples of one split, in order.
+
+    Attributes:
+        labels: int64 [N], -1 where unknown.
+        classes: Class names; empty if there are no labels.
+        paths: Relative posix paths, or names of the same look where there are no files.
+        read: Index -> uint8 [C, S, S]; raises BadImage. Called from several threads.
+        unreadable: Folders that could not be listed.
+    """
+
+    labels: Labels
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    read: Callable[[int], Images]
+    unreadable: tuple[BadFile, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A split that can be read.
+
+    Attributes:
+        identity: Changes when the files behind the split change; cheap to compute.
+        load: Opens the files; called only when there is no valid cache.
+    """
+
+    name: str
+    split: str
+    size: int
+    channels: Channels
+    identity: tuple[str, ...]
+    load: Callable[[], Samples]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What is asked of a dataset."""
+
+    name: str
+    split: str
+    data_dir: Path
+    size: int
+    channels: Channels
+    seed: int
+
+
+def array_samples(
+    images: Images, labels: Labels, *, classes: tuple[str, ...], prefix: str, size: int, first: int = 0
+) -> Samples:
+    """Samples of an array [N, C, H, W] that was read from an archive, resized one by one."""
+    paths = tuple(f"{prefix}/{first + index:05d}" for index in range(len(images)))
+    return Samples(
+        labels=labels, classes=classes, paths=paths, read=lambda index: resize_array(images[index], size=size)
+    )
+
+
+def tree_source(request: Request, *, root: Path) -> Source:
+    """A split of a folder of images.
+
+    Splits are the folders of that name if the tree has them, else "train" and "test" are drawn by class with the
+    seed of the request; "all" is everything.
+
+    Raises:
+        DataError: If there are no images, or no such split.
+    """
+    unreadable: list[BadFile] = []
+
+    def note(folder: Path, error: OSError) -> None:
+        unreadable.append(BadFile(path=_relative(folder, root), reason=error.strerror or str(error)))
+
+    splits = find_splits(root)
+    if splits:
+        files, labelled = _laid_out_split(request, root=root, splits=splits, note=note)
+    else:
+        files, labelled = _drawn_split(request, root=root, note=note)
+    if not files:
+        raise DataError(_nothing_found(root, request.split), hint=f"known suffixes: {' '.join(SUFFIXES)}", path=root)
+    paths = tuple(_relative(file, root) for file in files)
+
+    def read(index: int) -> Images:
+        return decode(files[index], size=request.size, channels=request.channels)
+
+    samples = Samples(
+        labels=labelled.labels, classes=labelled.classes, paths=paths, read=read, unreadable=tuple(unreadable)
+    )
+    identity = (*stat_files(root, files), *labelled.classes, *(bad.path for bad in unreadable))
+    return Source(
+        name=request.name,
+        split=request.split,
+        size=request.size,
+        channels=request.channels,
+        identity=identity,
+        load=lambda: samples,
+    )
+
+
+def stat_files(root: Path, files: Sequence[Path]) -> tuple[str, ...]:
+    """The place, size, time and readability of files; a file that was made readable counts as changed."""
+    lines = [os.fspath(root.resolve())]
+    for file in files:
+        try:
+            status = file.stat()
+            described = f"{status.st_size} {status.st_mtime_ns} {os.access(file, os.R_OK)}"
+        except OSError as error:  # vanished since it was listed: decoding will record it
+            described = f"errno {error.errno}"
+        lines.append(f"{_relative(file, root)} {described}")
+    return tuple(lines)
+
+
+_Note = Callable[[Path, OSError], None]
+
+
+def _laid_out_split(
+    request: Request, *, root: Path, splits: dict[str, Path], note: _Note
+) -> tuple[list[Path], FolderLabels]:
+    if request.split == "test" and "test" not in splits and "val" not in splits:
+        return _drawn_split(request, root=splits["train"], note=note)
+    if request.split == "train" and len(splits) == 1:
+        return _drawn_split(request, root=splits["train"], note=note)
+    asked = list(splits) if request.split == "all" else request.split.split("+")
+    files: list[Path] = []
+    owners: list[Path] = []
+    for split in asked:
+        # ImageNet and its like call their test part val.
+        folder = splits.get(split) or (splits.get("val") if split == "test" else None)
+        if folder is None:
+            raise DataError(f"{root} has no split {split!r}; it has {', '.join(splits)}", path=root)
+        found = scan_images(folder, on_unreadable=note)
+        files += found
+        owners += [folder] * len(found)
+    return files, _labels_across_splits(files, owners, splits=splits)
+
+
+def _labels_across_splits(files: list[Path], owners: list[Path], *, splits: dict[str, Path]) -> FolderLabels:
+    """Number the classes alike in every split, from the folders of all labelled splits."""
+    labelled = {folder for split, folder in splits.items() if split != "unlabeled"}
+    classes = sorted({name for folder in labelled for name in _class_folders(folder)})
+    # Labels are found relative to the split's folder, so that split/class/file has class `class`.
+    relabelled = [
+        Path("split") / file.relative_to(owner) if owner in labelled else Path("split") / file.name
+        for file, owner in zip(files, owners, strict=True)
+    ]
+    return find_labels(Path("split"), relabelled, classes=classes)
+
+
+def _class_folders(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError:
+        return []
+
+
+def _drawn_split(request: Request, *, root: Path, note: _Note) -> tuple[list[Path], FolderLabels]:
+    files = scan_images(root, on_unreadable=note)
+    labelled = find_labels(root, files)
+    if request.split == "all":
+        return files, labelled
+    if request.split not in ("train", "test"):
+        raise DataError(
+            f"{root} has no folder {request.split}", hint="without split folders there are train, test, all", path=root
+        )
+    train, test = stratified_split(labelled.labels, seed=request.seed)
+    kept = train if request.split == "train" else test
+    return [files[index] for index in kept], FolderLabels(labels=labelled.labels[kept], classes=labelled.classes)
+
+
+def _nothing_found(root: Path, split: str) -> str:
+    try:
+        with os.scandir(root) as entries:
+            names = sorted(entry.name for entry in entries)[:3]
+    except OSError:
+        names = []
+    seen = f"; it holds {', '.join(map(repr, names))}" if names else "; it is empty"
+    return f"no images for split {split!r} in {os.fspath(root)!r}{seen}"
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
