@@ -1,0 +1,54 @@
+"""Schedules as pure functions of the optimiser step, so that a resumed run needs no scheduler state."""
+
+from __future__ import annotations
+
+import math
+
+
+def warmup_cosine(step: int, *, total_steps: int, warmup_steps: int, base: float, final: float = 0.0) -> float:
+    """Linear warm-up to `base`, then half a cosine down to `final`.
+
+    The first step already learns (base / warmup_steps); step `warmup_steps` has `base`, and so has the last step of the
+    warm-up; `final` is reached at `total_steps`, one step after the last.
+
+    Args:
+        step: Optimiser step, counted from 0; beyond `total_steps` the value stays `final`.
+        total_steps: Steps of the whole training.
+        warmup_steps: Steps of the warm-up, in [0, total_steps].
+        base: The value after the warm-up.
+        final: The value at the end.
+
+    Raises:
+        ValueError: If step < 0 or warmup_steps is not in [0, total_steps].
+
+    Source: Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983, Eq. 5, one period.
+    """
+    if step < 0 or not 0 <= warmup_steps <= total_steps:
+        raise ValueError(
+            f"needs step >= 0 and 0 <= warmup_steps <= total_steps, not {step}, {warmup_steps}, {total_steps}"
+        )
+    if step < warmup_steps:
+        return base * (step + 1) / warmup_steps
+    if step >= total_steps:
+        return final
+    fraction = (step - warmup_steps) / (total_steps - warmup_steps)
+    return final + (base - final) * (1 + math.cos(math.pi * fraction)) / 2
+
+
+def cosine_momentum(step: int, *, total_steps: int, base: float) -> float:
+    """BYOL's target momentum tau: from `base` at step 0 up to 1 at `total_steps`, along half a cosine.
+
+    Args:
+        step: Optimiser step, counted from 0; beyond `total_steps` the value stays 1.
+        total_steps: Steps of the whole training; > 0.
+        base: tau at the start, in [0, 1].
+
+    Raises:
+        ValueError: If step < 0, total_steps < 1 or base is not in [0, 1].
+
+    Source: Grill et al. 2020, https://arxiv.org/abs/2006.07733, section 3.3.
+    """
+    if step < 0 or total_steps < 1 or not 0 <= base <= 1:
+        raise ValueError(f"needs step >= 0, total_steps >= 1 and base in [0, 1], not {step}, {total_steps}, {base}")
+    fraction = min(1.0, step / total_steps)
+    return 1 - (1 - base) * (math.cos(math.pi * fraction) + 1) / 2

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import copy
+import io
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from contrastive_cli.core.config import build
+from contrastive_cli.core.errors import UsageError
+from contrastive_cli.engine.optim import Lars, OptimConfig, build_optimizer
+
+NAMES = ["adamw", "adam", "sgd", "lars"]
+
+
+def small_network(seed: int = 0) -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, *, num_steps: int, seed: int = 1) -> list[float]:
+    generator = torch.Generator().manual_seed(seed)
+    images, targets = torch.randn(8, 1, 4, 4, generator=generator), torch.randn(8, 3, generator=generator)
+    losses = []
+    for _ in range(num_steps):
+        optimizer.zero_grad()
+        loss = (model(images) - targets).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_build_optimizer__decays_matrices_only(name: str) -> None:
+    model = small_network()
+    optimizer = build_optimizer(model, build(OptimConfig, {"name": name, "weight_decay": 0.5}), lr=0.25)
+    matrices, vectors = optimizer.param_groups
+    assert [parameter.ndim for parameter in matrices["params"]] == [4, 2]
+    assert all(parameter.ndim == 1 for parameter in vectors["params"])
+    assert len(vectors["params"]) == 4
+    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.5, 0)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.25}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_build_optimizer__lowers_the_loss(name: str) -> None:
+    model = small_network()
+    lr = {"adamw": 0.01, "adam": 0.01, "sgd": 0.05, "lars": 0.3}[name]
+    config = build(OptimConfig, {"name": name, "trust_coefficient": 0.02})
+    losses = train(model, build_optimizer(model, config, lr=lr), num_steps=30)
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_build_optimizer__state_survives_a_safe_load(name: str) -> None:
+    config = build(OptimConfig, {"name": name})
+    model = small_network()
+    optimizer = build_optimizer(model, config, lr=0.01)
+    train(model, optimizer, num_steps=3)
+    file = io.BytesIO()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    file.seek(0)
+    saved: dict[str, Any] = torch.load(file, weights_only=True)
+    resumed = small_network(seed=5)
+    resumed.load_state_dict(saved["model"])
+    resumed_optimizer = build_optimizer(resumed, config, lr=0.01)
+    resumed_optimizer.load_state_dict(saved["optimizer"])
+    assert train(resumed, resumed_optimizer, num_steps=3) == train(model, optimizer, num_steps=3)
+
+
+def test_build_optimizer__leaves_frozen_parameters_out() -> None:
+    model = small_network()
+    model[0].requires_grad_(False)
+    optimizer = build_optimizer(model, OptimConfig(), lr=0.1)
+    assert [len(group["params"]) for group in optimizer.param_groups] == [1, 3]
+    with pytest.raises(ValueError, match="no trainable parameter"):
+        build_optimizer(model.requires_grad_(False), OptimConfig(), lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"name": "adam", "nesterov": True}, "nesterov"),
+        ({"name": "sgd", "nesterov": True, "momentum": 0}, "nesterov"),
+        ({"betas": [0.9, 1.0]}, "betas"),
+        ({"lr": 0}, "lr"),
+        ({"name": "rmsprop"}, "name"),
+        ({"warmup_fraction": 2}, "warmup_fraction"),
+        ({"clip_gradient": 0}, "clip_gradient"),
+    ],
+)
+def test_optim_config__refuses(tree: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build(OptimConfig, tree)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("weight_decay", [1e-4, 0.5])
+def test_lars__matches_timm_step_by_step(momentum: float, weight_decay: float) -> None:
+    timm_optim = pytest.importorskip("timm.optim")
+    ours, theirs = small_network(), small_network()
+    config = OptimConfig(name="lars", momentum=momentum, weight_decay=weight_decay, trust_coefficient=0.02)
+    optimizer = build_optimizer(ours, config, lr=0.7)
+    matrices = [parameter for parameter in theirs.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in theirs.parameters() if parameter.ndim == 1]
+    # timm does not adapt groups without weight decay.
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    reference = timm_optim.Lars(groups, lr=0.7, momentum=momentum, trust_coeff=0.02)
+    for step in range(5):
+        torch.testing.assert_close(
+            train(ours, optimizer, num_steps=1, seed=step), train(theirs, reference, num_steps=1, seed=step)
+        )
+        for parameter, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(parameter, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_lars__first_step_is_a_fixed_part_of_the_weight() -> None:
+    weight = nn.Parameter(torch.tensor([[3.0, 4.0]]))
+    for scale in (1e-3, 1e3):
+        moved = nn.Parameter(weight.detach().clone())
+        optimizer = Lars([moved], lr=2.0, trust_coefficient=0.01)
+        moved.grad = scale * torch.tensor([[0.0, 1.0]])
+        optimizer.step()
+        # lr * trust_coefficient * |w| = 2 * 0.01 * 5, whatever the size of the gradient.
+        torch.testing.assert_close(weight - moved, torch.tensor([[0.0, 0.1]]))
+
+
+def test_lars__zero_weight_and_zero_gradient_stay_finite() -> None:
+    weights = [nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.zeros(2, 2))]
+    gradients = [torch.ones(2, 2), torch.zeros(2, 2), torch.zeros(2, 2)]
+    optimizer = Lars(weights, lr=0.1, momentum=0.0)
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient
+    optimizer.step()
+    torch.testing.assert_close(weights[0].detach(), torch.full((2, 2), -0.1))
+    torch.testing.assert_close(weights[1].detach(), torch.ones(2, 2))
+    torch.testing.assert_close(weights[2].detach(), torch.zeros(2, 2))
+
+
+def test_lars__without_adapt_is_sgd() -> None:
+    ours, theirs = small_network(), small_network()
+    lars = Lars(ours.parameters(), lr=0.05, momentum=0.8, weight_decay=0.01, adapt=False)
+    sgd = torch.optim.SGD(theirs.parameters(), lr=0.05, momentum=0.8, weight_decay=0.01)
+    assert train(ours, lars, num_steps=6) == pytest.approx(train(theirs, sgd, num_steps=6), rel=1e-5)
+
+
+def test_lars__leaves_gradients_and_unused_parameters_alone() -> None:
+    used, unused = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
+    used.grad = torch.full((2, 2), 0.5)
+    before = copy.deepcopy(used.grad)
+    optimizer = Lars([used, unused], lr=1.0, weight_decay=0.1)
+    assert optimizer.step(lambda: 7.0) == 7.0
+    assert torch.equal(used.grad, before)
+    assert torch.equal(unused, torch.ones(2, 2))
+    assert not torch.equal(used, torch.ones(2, 2))
