@@ -140,7 +140,7 @@ class _MeanLogPartition(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
-        # once_differentiable would let a second derivative pass, silently without this term, for a constant grad_output.
+        # once_differentiable lets a second derivative pass, silently without this term, for a constant grad_output.
         if torch.is_grad_enabled():
             raise RuntimeError("this loss can be differentiated once only; call autograd without create_graph=True")
         (gradient,) = ctx.saved_tensors
