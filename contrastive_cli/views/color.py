@@ -1,0 +1,144 @@
+"""Colour operations, batched, each sample with its own factor, and all of them composed into one matrix per image.
+
+Images are [N, C, H, W] float in [0, 1], C = 3 or 1; factors are [N]. Definitions as in torchvision.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from contrastive_cli.views.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters
+
+_LUMA = (0.2989, 0.587, 0.114)
+
+
+def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """Scale the image: factor 0 is black, 1 changes nothing."""
+    return _blend(images, torch.zeros_like(images[:, :1]), factor)
+
+
+def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Move every pixel from the image's mean gray: factor 0 is that gray, 1 changes nothing."""
+    return _blend(images, _gray(images).mean(dim=(2, 3), keepdim=True), factor)
+
+
+def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
+    """Move every pixel from its own gray: factor 0 is the gray image, 1 changes nothing. No effect if C = 1."""
+    return images if images.shape[1] == 1 else _blend(images, _gray(images), factor)
+
+
+def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
+    """Turn the hue in HSV space by `shift` in [-0.5, 0.5] of the colour circle. No effect if C = 1."""
+    if images.shape[1] == 1:
+        return images
+    high, low = images.amax(dim=1, keepdim=True), images.amin(dim=1, keepdim=True)
+    spread = high - low
+    red, green, blue = ((high - images) / spread.masked_fill(spread == 0, 1.0))[:, :, None].unbind(dim=1)
+    is_red, is_green = images[:, :1] == high, images[:, 1:2] == high
+    hue = torch.where(is_red, blue - green, torch.where(is_green, 2 + red - blue, 4 + green - red))
+    # V - C * clamp(min(k, 4 - k), 0, 1) with k = (n + 6 hue) mod 6 and n = 5, 3, 1: HSV to RGB without branches.
+    corners = images.new_tensor([5.0, 3.0, 1.0])[:, None, None]
+    sector = (corners + hue + 6 * shift[:, None, None, None]).remainder_(6)
+    return high - spread * torch.minimum(sector, 4 - sector).clamp_(0, 1)
+
+
+def grayscale(images: Tensor) -> Tensor:
+    """The luma of the image in each of its channels."""
+    return _gray(images).expand_as(images)
+
+
+def solarize(images: Tensor, *, threshold: float) -> Tensor:
+    """Invert the values at or above `threshold`."""
+    return torch.where(images >= threshold, 1 - images, images)
+
+
+def jitter(images: Tensor, parameters: Parameters) -> Tensor:
+    """The four adjustments in each sample's own order, clamped after each, as torchvision's ColorJitter."""
+    order, factors = parameters.order, parameters.jitter
+    hue_position = (order == HUE).int().argmax(dim=1)
+    for position in range(3):
+        images = _blend_step(images, order[:, position], factors, active=hue_position > position)
+    images = adjust_hue(images, factors[:, HUE])
+    for position in range(1, 4):
+        images = _blend_step(images, order[:, position], factors, active=hue_position < position)
+    return images
+
+
+def color_matrix(means: Tensor, parameters: Parameters) -> tuple[Tensor, Tensor]:
+    """Jitter and grayscale of each image as one affine map of its colours, without the clamps in between.
+
+    Hue is a rotation about the gray axis instead of a shift in HSV space; both agree at thirds of the circle.
+
+    Args:
+        means: [N, C] mean colour of each image in [0, 1], where the contrast pivots.
+        parameters: Of the N images.
+
+    Returns:
+        matrix [N, C, C] and bias [N, C, 1]: color -> matrix @ color + bias.
+    """
+    channels = means.shape[1]
+    luma, identity = _luma(channels, means.device), torch.eye(channels, device=means.device)
+    to_gray = luma.expand(channels, channels)
+    steps = _step_matrices(parameters.jitter, identity=identity, to_gray=to_gray)  # [N, 4, C, C]
+    # State: the map so far, its bias, and the mean colour so far, as columns.
+    state = torch.cat((identity.expand(len(means), -1, -1), torch.zeros_like(means)[:, :, None], means[:, :, None]), 2)
+    rows = torch.arange(len(means), device=means.device)
+    toward_mean = 1 - parameters.jitter[:, CONTRAST, None, None]
+    for position in range(4):
+        operation = parameters.order[:, position]
+        pivot = (luma @ state[:, :, -1:]) * toward_mean * (operation == CONTRAST)[:, None, None]  # [N, 1, 1]
+        state = steps[rows, operation] @ state
+        state[:, :, channels:] += pivot
+    state = torch.where(parameters.grayscale[:, None, None], to_gray @ state, state)
+    return state[:, :, :channels], state[:, :, channels : channels + 1]
+
+
+def _step_matrices(factors: Tensor, *, identity: Tensor, to_gray: Tensor) -> Tensor:
+    brightness, contrast, saturation, hue = factors[:, :, None, None].unbind(dim=1)
+    if len(identity) == 1:  # one channel has neither saturation nor hue
+        return torch.stack((brightness, contrast, torch.ones_like(hue), torch.ones_like(hue)), dim=1)
+    turn = hue * (2 * torch.pi)
+    axis, cross = _rotation_terms(factors.device)
+    rotation = turn.cos() * (identity - axis) + axis + turn.sin() * cross
+    blend = saturation * identity + (1 - saturation) * to_gray
+    return torch.stack((brightness * identity, contrast * identity, blend, rotation), dim=1)
+
+
+def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    factor = factor[:, None, None, None]
+    return (images * factor + other * (1 - factor)).clamp_(0, 1)
+
+
+def _blend_step(images: Tensor, operation: Tensor, factors: Tensor, *, active: Tensor) -> Tensor:
+    """Brightness, contrast or saturation by each sample's `operation` [N]; nothing where not `active`."""
+    factor = factors.gather(1, operation[:, None])[:, 0]
+    if images.shape[1] == 1:
+        active = active & (operation != SATURATION)
+    factor = torch.where(active, factor, 1.0)
+    gray = _gray(images)
+    operation = operation[:, None, None, None]
+    mean = gray.mean(dim=(2, 3), keepdim=True).masked_fill(operation == BRIGHTNESS, 0.0)
+    return _blend(images, torch.where(operation == SATURATION, gray, mean), factor)
+
+
+def _gray(images: Tensor) -> Tensor:
+    """[N, 1, H, W]."""
+    if images.shape[1] == 1:
+        return images
+    red, green, blue = images[:, :, None].unbind(dim=1)
+    return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
+
+
+@lru_cache(maxsize=16)
+def _luma(channels: int, device: torch.device) -> Tensor:
+    return torch.tensor([_LUMA if channels == 3 else (1.0,)], device=device)  # [1, C]
+
+
+@lru_cache(maxsize=8)
+def _rotation_terms(device: torch.device) -> tuple[Tensor, Tensor]:
+    """The projection on the gray axis and the cross product with it (Rodrigues' formula)."""
+    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=device)
+    return torch.full((3, 3), 1 / 3, device=device), cross / 3**0.5

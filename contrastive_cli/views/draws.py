@@ -1,0 +1,75 @@
+"""Counter-based random numbers: a pure hash of (seed, epoch, sample index, view, slot), by int64 tensor operations.
+
+A number depends on nothing else, so views are the same in any batch, on any number of processes and after a resume.
+The rounds are a 32-bit xorshift-multiply finaliser (hash-prospector, https://github.com/skeeto/hash-prospector);
+both multipliers are below 2^31, so no product overflows int64 and the bits are equal on every device.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+_MULTIPLIER_1 = 0x21F0AAAD
+_MULTIPLIER_2 = 0x735A2D97
+_GOLDEN = 0x9E3779B9
+
+
+def uniform(*, seed: int, epoch: int, indices: Tensor, view: int, slots: int, stream: int = 0) -> Tensor:
+    """Uniform numbers, one row per sample; bit-identical on every device and in every batch.
+
+    Args:
+        seed: Any integer; 64 bits of it count.
+        epoch: Any integer.
+        indices: [B] int64, position of each sample in the data set, not negative.
+        view: Which of the views of the sample.
+        slots: How many numbers per sample; slot k is the same number whatever `slots` is.
+        stream: Separates independent uses of the same counters.
+
+    Returns:
+        [B, slots] float32 in [0, 1), multiples of 2^-24.
+    """
+    bits = _hash(seed=seed, epoch=epoch, indices=indices, view=view, slots=slots, stream=stream)
+    return bits.bitwise_right_shift_(8).to(torch.float32).mul_(2.0**-24)
+
+
+def normal(*, seed: int, epoch: int, indices: Tensor, view: int, slots: int, stream: int = 0) -> Tensor:
+    """Standard normal numbers [B, slots] float32 by Box-Muller; arguments as in `uniform`.
+
+    The bits below are equal on every device; log and cos differ between devices in the last place.
+    """
+    pairs = uniform(seed=seed, epoch=epoch, indices=indices, view=view, slots=slots + slots % 2, stream=stream)
+    radius = pairs[:, 0::2].neg().log1p_().mul_(-2).sqrt_()  # 1 - u is in (0, 1]: the log is finite
+    angle = pairs[:, 1::2].mul(2 * math.pi)
+    both = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=2)
+    return both.flatten(1)[:, :slots]
+
+
+def _hash(*, seed: int, epoch: int, indices: Tensor, view: int, slots: int, stream: int) -> Tensor:
+    """[B, slots] int64 holding 32 random bits; two words of state per sample keep samples and epochs apart."""
+    words = (seed, seed >> 32, epoch, view, stream)
+    key_1, key_2 = _mix_words(_GOLDEN, words), _mix_words(_MULTIPLIER_2, words)
+    low, high = indices & _MASK, indices >> 32
+    word_1 = _mix_((_mix_(low ^ key_1) ^ high) & _MASK)[:, None]
+    word_2 = _mix_((_mix_(low ^ key_2) ^ high) & _MASK)[:, None]
+    counters = torch.arange(1, slots + 1, device=indices.device).mul_(_GOLDEN).bitwise_and_(_MASK)
+    return _mix_(_mix_((word_1 + counters).bitwise_and_(_MASK)).bitwise_xor_(word_2))
+
+
+def _mix_(word: Tensor) -> Tensor:
+    """The finaliser, in place; [any shape] int64 holding 32 bits."""
+    word.bitwise_xor_(word >> 16).mul_(_MULTIPLIER_1).bitwise_and_(_MASK)
+    word.bitwise_xor_(word >> 15).mul_(_MULTIPLIER_2).bitwise_and_(_MASK)
+    return word.bitwise_xor_(word >> 15)
+
+
+def _mix_words(key: int, words: tuple[int, ...]) -> int:
+    for word in words:
+        key ^= word & _MASK
+        key = (key ^ key >> 16) * _MULTIPLIER_1 & _MASK
+        key = (key ^ key >> 15) * _MULTIPLIER_2 & _MASK
+        key = (key ^ key >> 15) + _GOLDEN & _MASK  # without the sum a chain of zeros would stay zero
+    return key
