@@ -1,0 +1,150 @@
+"""The map of embeddings: points in the plane, told apart by class, names drawn where the classes are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contrastive_cli.core.errors import DataError
+from contrastive_cli.viz.canvas import FAINT, HEADING_INCHES, INK, PALETTE, RULE, class_name, drawing, heading
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.text import Text
+
+MAX_NAMED_CLASSES: Final = 20
+_MARKERS: Final = ("o", "^")  # classes 11 to 20 repeat the colours with another shape
+_MAX_VECTOR_POINTS: Final = 3000  # beyond, the points of an SVG become one embedded image
+
+
+def scatter(
+    coordinates: NDArray[Any],
+    *,
+    labels: NDArray[Any] | None,
+    classes: Sequence[str],
+    title: str,
+    caption: str,
+    path: Path,
+) -> None:
+    """Draw a map: up to 20 classes by colour, shape, name and legend; more by a continuous colour.
+
+    Args:
+        coordinates: [N, 2] floats, finite.
+        labels: [N] integers, -1 where unknown, or None.
+        classes: The name of each label.
+        title: The heading.
+        caption: What was done: method, N, seed.
+        path: A .png or .svg file.
+
+    Raises:
+        DataError: If the coordinates are not finite or the labels do not fit.
+        UsageError: If the suffix of `path` is unknown.
+    """
+    if coordinates.ndim != 2 or coordinates.shape[1] != 2 or not np.isfinite(coordinates).all():
+        raise DataError(f"a map needs finite coordinates [N, 2], not an array of shape {list(coordinates.shape)}")
+    labels = np.full(len(coordinates), -1) if labels is None else labels
+    if labels.shape != (len(coordinates),):
+        raise DataError(f"labels of shape {list(labels.shape)} do not belong to {len(coordinates)} points")
+    present = np.unique(labels[labels >= 0])
+    with drawing(path, width=9.5, height=7.6) as figure:
+        heading(figure, title=title, caption=caption)
+        axes = figure.add_axes((0.02, 0.02, 0.74, 0.97 - HEADING_INCHES / 7.6))
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(True)
+        _scatter_points(axes, coordinates[labels < 0], colors=RULE, count=len(coordinates))
+        if len(present) > MAX_NAMED_CLASSES:
+            _scatter_many(axes, coordinates[labels >= 0], labels=labels[labels >= 0])
+        elif len(present):
+            _scatter_named(
+                axes, coordinates, labels=labels, names=[class_name(int(i), classes, limit=18) for i in present]
+            )
+
+
+def _scatter_points(axes: Axes, coordinates: NDArray[Any], *, colors: Any, count: int, marker: str = "o") -> None:
+    """Draw some of the `count` points of a map; how large depends on all of them."""
+    axes.scatter(
+        coordinates[:, 0],
+        coordinates[:, 1],
+        c=colors,
+        marker=marker,
+        s=float(np.clip(700.0 / math.sqrt(max(count, 1)), 3.0, 42.0)),
+        alpha=0.85 if count < 2000 else 0.6,
+        linewidths=0.4 if count < 2000 else 0.0,
+        edgecolors="white",
+        rasterized=count > _MAX_VECTOR_POINTS,
+    )
+
+
+def _scatter_named(axes: Axes, coordinates: NDArray[Any], *, labels: NDArray[Any], names: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patheffects import withStroke
+
+    present, ranks = np.unique(labels[labels >= 0], return_inverse=True)
+    known = coordinates[labels >= 0]
+    # One call for all classes of a shape, in random order: no class hides the others.
+    order = np.random.default_rng(0).permutation(len(known))
+    for shape, marker in enumerate(_MARKERS):
+        chosen = order[ranks[order] // len(PALETTE) == shape]
+        colors = [PALETTE[rank % len(PALETTE)] for rank in ranks[chosen]]
+        _scatter_points(axes, known[chosen], colors=colors, count=len(coordinates), marker=marker)
+    halo = [withStroke(linewidth=2.6, foreground="white")]
+    texts = []
+    for rank, name in enumerate(names):
+        x, y = np.median(known[ranks == rank], axis=0)
+        texts.append(axes.text(x, y, name, fontsize=9.5, fontweight="bold", ha="center", va="center", color=INK,
+                               path_effects=halo, zorder=5))  # fmt: skip
+    _push_apart(axes, texts)
+    handles = [
+        Line2D([], [], linestyle="", markersize=7, marker=_MARKERS[rank // len(PALETTE)],
+               color=PALETTE[rank % len(PALETTE)], markeredgewidth=0, label=f"{name} ({(ranks == rank).sum()})")
+        for rank, name in enumerate(names)
+    ]  # fmt: skip
+    if len(present) < len(np.unique(labels)):
+        unknown = f"unlabelled ({(labels < 0).sum()})"
+        handles.append(Line2D([], [], linestyle="", marker="o", markersize=7, color=RULE, label=unknown))
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, handletextpad=0.2)
+
+
+def _scatter_many(axes: Axes, coordinates: NDArray[Any], *, labels: NDArray[Any]) -> None:
+    order = np.random.default_rng(0).permutation(len(coordinates))
+    _scatter_points(axes, coordinates[order], colors=labels[order], count=len(coordinates))
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    inset = axes.inset_axes((1.03, 0.25, 0.03, 0.5))
+    bar = figure.colorbar(axes.collections[-1], cax=inset)
+    if bar.solids is not None:
+        bar.solids.set_alpha(1.0)
+    bar.set_label(f"class number ({len(np.unique(labels))} classes)", color=FAINT)
+    bar.outline.set_visible(False)
+
+
+def _push_apart(axes: Axes, texts: Sequence[Text]) -> None:
+    """Move overlapping names up and down until none overlap (or 200 rounds have passed)."""
+    axes.autoscale_view()
+    axes.apply_aspect()
+    boxes = [text.get_window_extent() for text in texts]
+    middles = np.array([(box.y0 + box.y1) / 2 for box in boxes])
+    for _ in range(200):
+        moved = False
+        for first in range(len(boxes)):
+            for second in range(first):
+                a, b = boxes[first], boxes[second]
+                gap = middles[first] - middles[second]
+                overlap = (a.height + b.height) / 2 - abs(gap)
+                if overlap > 0 and a.x0 < b.x1 and b.x0 < a.x1:
+                    shift = (overlap / 2 + 0.5) * (1.0 if gap >= 0 else -1.0)
+                    middles[first] += shift
+                    middles[second] -= shift
+                    moved = True
+        if not moved:
+            break
+    to_data = axes.transData.inverted()
+    for text, box, middle in zip(texts, boxes, middles, strict=True):
+        x, y = to_data.transform(((box.x0 + box.x1) / 2, middle))
+        text.set_position((float(x), float(y)))
