@@ -1,0 +1,184 @@
+"""Exact search for the nearest rows of a table: one float32 matrix product per block of queries, then a proof.
+
+The best candidates of the product are ranked again in float64, and a bound on the float32 error proves that none was
+missed; the few rows without that proof are searched again in float64. One numpy product takes most of the time, so
+torch has nothing to add (its product and selection were no faster), and importing it would cost seconds.
+
+Letters: N vectors, R queries at a time, D dimensions, K candidates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Metric = Literal["cosine", "euclidean"]
+Floats = NDArray[np.floating[Any]]
+TILE_VALUES = 2**24  # 64 MiB of float32 scores
+GATHER_VALUES = 2**20
+ROWS_PER_READ = 4096
+BLOCK = 32  # columns per block maximum
+SMALLEST_NORM = 1e-150  # the square of a smaller norm leaves float64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExactSearch:
+    """Both sides of a search, prepared: the score of a pair is `q . b - bias_b`, larger is nearer.
+
+    A prepared vector is a unit vector (cosine), or centred and scaled to norms <= 1 (euclidean). In both cases
+    half the squared distance of a pair is at least `floor_q - score`, whatever float32 did to the score.
+    """
+
+    vectors: Floats
+    queries: Floats
+    metric: Metric
+    exclude_self: bool
+    center: NDArray[np.float64]  # [D]
+    scale: float
+    base: NDArray[np.float32]  # [N, D], filled with zero rows to a multiple of BLOCK
+    bias: NDArray[np.float32]  # [N], filled with +inf
+    error: float
+
+    @classmethod
+    def build(cls, vectors: Floats, *, queries: Floats | None, metric: Metric) -> ExactSearch:
+        """Prepare both sides; `queries` None means the vectors themselves, each excluded from its own neighbours."""
+        center, scale = np.zeros(vectors.shape[1]), 1.0
+        if metric == "euclidean":  # centring costs nothing and saves the digits that an offset would take
+            center = np.sum([chunk.sum(0) for _, chunk in read_chunks(vectors)], axis=0) / len(vectors)
+            sides = (vectors,) if queries is None else (vectors, queries)
+            scale = max(float(_norms(chunk - center).max()) for side in sides for _, chunk in read_chunks(side)) or 1.0
+        error = rounding_error(vectors.shape[1])
+        padded = -(-len(vectors) // BLOCK) * BLOCK
+        base = np.zeros((padded, vectors.shape[1]), np.float32)
+        bias = np.full(padded, np.inf, np.float32)
+        for start, chunk in read_chunks(vectors):
+            ready = _prepare(chunk, metric=metric, center=center, scale=scale)
+            base[start : start + len(chunk)] = ready
+            half = 0.0 if metric == "cosine" else (1 - error) * 0.5 * _norms(ready) ** 2
+            bias[start : start + len(chunk)] = half
+        return cls(
+            vectors=vectors,
+            queries=vectors if queries is None else queries,
+            metric=metric,
+            exclude_self=queries is None,
+            center=center,
+            scale=scale,
+            base=base,
+            bias=bias,
+            error=error,
+        )
+
+    def fast(
+        self, rows: NDArray[np.int64], *, k: int, num_candidates: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Search in float32, rank in float64: indices [R, k], distances [R, k], and whether a row is proved [R]."""
+        ready = self._ready(rows)
+        scores = ready.astype(np.float32) @ self.base.T  # [R, N]
+        scores -= self.bias
+        if self.exclude_self:
+            scores[np.arange(len(rows)), rows] = -np.inf
+        candidates = np.sort(_top(scores, num_candidates), axis=1)  # ascending, so that a stable sort keeps low indices
+        distances = self._exact(rows, candidates)
+        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        distances = np.take_along_axis(distances, order, 1)
+        floor = (1 - self.error) * (1.0 if self.metric == "cosine" else 0.5 * _norms(ready) ** 2)
+        worst = np.take_along_axis(scores, candidates, 1).min(1).astype(np.float64)
+        last = distances[:, -1]
+        half_square = last if self.metric == "cosine" else 0.5 * (last / self.scale) ** 2
+        everything = num_candidates == len(self.vectors) - self.exclude_self
+        proved = everything | (half_square + 1e-12 < floor - worst)
+        return np.take_along_axis(candidates, order, 1), distances, proved
+
+    def slow(self, rows: NDArray[np.int64], *, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Search in float64, for rows with more near-ties than candidates (collapsed embeddings, duplicates)."""
+        ready = self._ready(rows)
+        gaps = np.empty((len(rows), len(self.vectors)))
+        for start, chunk in read_chunks(self.vectors):
+            others = _prepare(chunk, metric=self.metric, center=self.center, scale=self.scale)
+            half = 0.5 if self.metric == "cosine" else 0.5 * _norms(others) ** 2
+            gaps[:, start : start + len(chunk)] = half - ready @ others.T
+        np.round(gaps, 12, out=gaps)  # float64 noise must not order equal vectors
+        if self.exclude_self:
+            gaps[np.arange(len(rows)), rows] = np.inf
+        limits = np.partition(gaps, k - 1, axis=1)[:, k - 1]
+        chosen = np.empty((len(rows), k), np.int64)
+        for row, (gap, limit) in enumerate(zip(gaps, limits, strict=True)):
+            near = np.flatnonzero(gap <= limit)
+            chosen[row] = near[np.argsort(gap[near], kind="stable")[:k]]
+        chosen.sort(axis=1)
+        distances = self._exact(rows, chosen)
+        order = np.argsort(distances, axis=1, kind="stable")
+        return np.take_along_axis(chosen, order, 1), np.take_along_axis(distances, order, 1)
+
+    def _ready(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        chunk = np.asarray(self.queries[rows], dtype=np.float64)
+        return _prepare(chunk, metric=self.metric, center=self.center, scale=self.scale)
+
+    def _exact(self, rows: NDArray[np.int64], candidates: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Distances in float64 from the given vectors, [R, K]; a few rows at a time to stay in the cache."""
+        distances = np.empty(candidates.shape)
+        step = max(1, GATHER_VALUES // (candidates.shape[1] * self.vectors.shape[1]))
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            own = np.asarray(self.queries[rows[part]], dtype=np.float64)[:, None]  # [R, 1, D]
+            others = self.vectors[candidates[part]].astype(np.float64)  # [R, K, D]
+            if self.metric == "cosine":
+                products = np.einsum("rod,rkd->rk", _unit(own), others)
+                norms = _norms(others)
+                cosine = products / np.where(norms > SMALLEST_NORM, norms, 1.0)
+                distances[part] = np.round(np.clip(1 - cosine, 0, 2), 12)  # parallel vectors have distance 0
+            else:
+                distances[part] = _norms(own - others)
+        return distances
+
+
+def _top(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Columns of the `count` largest scores of each row, in no order: [R, N] -> [R, count].
+
+    Each of them lies in one of the `count` blocks with the largest maxima, so only those are searched.
+    """
+    width = scores.shape[1]
+    num_blocks = width // BLOCK
+    if num_blocks < 4 * count:
+        return np.argpartition(scores, width - count, axis=1)[:, width - count :]
+    maxima = scores.reshape(len(scores), BLOCK, num_blocks).max(1)  # block j holds the columns j, j + num_blocks, ..
+    blocks = np.argpartition(maxima, num_blocks - count, axis=1)[:, num_blocks - count :]
+    columns = (blocks[:, None] + num_blocks * np.arange(BLOCK)[:, None]).reshape(len(scores), -1)
+    values = np.take_along_axis(scores, columns, 1)
+    best = np.argpartition(values, values.shape[1] - count, axis=1)[:, -count:]
+    return np.take_along_axis(columns, best, 1)
+
+
+def _prepare(
+    chunk: NDArray[np.float64], *, metric: Metric, center: NDArray[np.float64], scale: float
+) -> NDArray[np.float64]:
+    return _unit(chunk) if metric == "cosine" else (chunk - center) / scale
+
+
+def _unit(chunk: NDArray[np.float64]) -> NDArray[np.float64]:
+    norms = _norms(chunk)[..., None]
+    return chunk / np.where(norms > SMALLEST_NORM, norms, 1.0)
+
+
+def _norms(chunk: NDArray[np.float64]) -> NDArray[np.float64]:
+    squares: NDArray[np.float64] = np.einsum("...d,...d->...", chunk, chunk)
+    return np.sqrt(squares)
+
+
+def rounding_error(num_dimensions: int) -> float:
+    """Relative to the product of the norms, what float32 may do to a dot product and its two vectors.
+
+    The probable bound of Higham and Mary 2019 (doi:10.1137/18M1226312): it grows with the square root of D.
+    """
+    return float(np.finfo(np.float32).eps) * (math.sqrt(num_dimensions) + 4)
+
+
+def read_chunks(array: Floats) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """The rows of `array` in float64, a few thousand at a time, each with the number of its first row."""
+    for start in range(0, len(array), ROWS_PER_READ):
+        yield start, np.asarray(array[start : start + ROWS_PER_READ], dtype=np.float64)
