@@ -117,9 +117,8 @@ def _known_labels(
     query_labels = np.full(shape[0], -1) if query_labels is None else query_labels
     neighbor_labels = np.full(shape, -1) if neighbor_labels is None else neighbor_labels
     if query_labels.shape != shape[:1] or neighbor_labels.shape != shape:
-        raise DataError(
-            f"labels {list(query_labels.shape)} and {list(neighbor_labels.shape)} do not belong to neighbours {list(shape)}"
-        )
+        given = f"{list(query_labels.shape)} and {list(neighbor_labels.shape)}"
+        raise DataError(f"labels {given} do not belong to neighbours {list(shape)}")
     return query_labels, neighbor_labels
 
 
