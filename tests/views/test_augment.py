@@ -59,7 +59,7 @@ def test_make_views__is_float_channels_last_and_in_range(recipe: Recipe, channel
     assert pixels.max() < 1 + 1e-5
 
 
-# Not bit for bit: the batched matrix product may order its sums by the size of the batch.
+# Equal bit for bit where it was tried; the tolerance is for libraries that order sums by the size of the batch.
 @pytest.mark.parametrize("recipe", named("fast") + named("exact"), ids=str)
 def test_make_views__a_sample_does_not_depend_on_its_batch(recipe: Recipe) -> None:
     images = photographs(33)
