@@ -1,0 +1,224 @@
+"""Containers of arrays and text: pickle, npz, npy, safetensors and torch.save, told apart by their first bytes.
+
+`decode` turns any of them into plain Python and numpy values; what these mean is for foreign_layouts.py to say.
+Nothing here runs code from a file: `allow_pickle` is never given, torch loads weights only, pickles go through
+safe_pickle. torch and safetensors are imported only for files that need them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contrastive_cli.core.errors import DataError, UnsafeFileError, UsageError
+from contrastive_cli.embeddings import safe_pickle
+from contrastive_cli.embeddings.pickled_arrays import ArrayPlan, RefusedError, carry_out
+
+MAX_BYTES = safe_pickle.MAX_BYTES
+MAX_ZIP_MEMBERS = 1000
+FREE_BYTES = 64 << 20  # small files may expand by any ratio: a column of zeros compresses a thousandfold
+MAX_RATIO = 200
+
+Columns = Mapping[str, NDArray[Any] | list[str] | Mapping[str, Any] | str]
+
+_JSON_SUFFIX = "_json"
+_LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+_DAMAGED = (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, RecursionError, MemoryError, OSError)
+_DAMAGED_ZIP = (*_DAMAGED, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, tokenize.TokenError)
+
+
+def encode(columns: Columns, path: Path) -> bytes:
+    """The content of a file in the format that the suffix of `path` names.
+
+    Raises:
+        UsageError: If the suffix names no format.
+    """
+    encoder = _ENCODERS.get(path.suffix.lower())
+    if encoder is None:
+        raise UsageError(f"cannot write {path}: unknown suffix {path.suffix!r}", hint=f"use {', '.join(_ENCODERS)}")
+    return encoder(columns)
+
+
+def decode(path: Path) -> Any:
+    """The plain values in a file, whatever its suffix.
+
+    Raises:
+        DataError: If the file is missing, empty, damaged or in no known format.
+        UnsafeFileError: If reading it could run code or exhaust the machine.
+    """
+    data = _read(path)
+    if data.startswith(b"PK\x03\x04"):
+        return _decode_zip(data, path)
+    if data.startswith(_LEGACY_TORCH):
+        return _decode_torch(data, path)
+    if data.startswith(b"\x93NUMPY"):
+        return _decode_npy(data, path)
+    if data[0] == 0x80 or data[:1] in (b"(", b"]", b"}", b"c", b"i"):
+        try:
+            return safe_pickle.load(data)
+        except UnsafeFileError as error:
+            message = error.message.replace("the pickle", str(path), 1)
+            raise UnsafeFileError(message, hint=error.hint, path=path) from None
+    if data[8:9] == b"{":
+        return _decode_safetensors(data, path)
+    hint = "give a .pkl, .npz, .npy or .safetensors file, as `clr embed` writes them"
+    raise DataError(f"{path} is not an embeddings file (it starts with {data[:8]!r})", hint=hint, path=path)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            what = "is a directory, not a file" if path.is_dir() else "does not exist or is not a file"
+            raise DataError(f"{path} {what}", hint="give a file that `clr embed` wrote", path=path)
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise UnsafeFileError(f"{path} is larger than {MAX_BYTES / 1e9:.1f} GB", hint="split it", path=path)
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}", path=path) from error
+    if not data:
+        raise DataError(f"{path} is empty", hint="write it again", path=path)
+    return data
+
+
+def _decode_zip(data: bytes, path: Path) -> Any:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            _check_members(members, num_bytes=len(data), path=path)
+            if any(member.filename.endswith("/data.pkl") for member in members):
+                return _decode_torch(data, path)
+            arrays = {
+                member.filename.removesuffix(".npy"): _decode_npy(archive.read(member), path) for member in members
+            }
+        metadata = arrays.get("metadata")
+        if metadata is not None and metadata.dtype.kind == "U" and metadata.shape == ():
+            return arrays | dict(json.loads(str(metadata)))
+    except _DAMAGED_ZIP as error:
+        raise _damaged(path, error) from error
+    return arrays
+
+
+def _check_members(members: list[zipfile.ZipInfo], *, num_bytes: int, path: Path) -> None:
+    total = sum(member.file_size for member in members)
+    if total > MAX_BYTES or total > FREE_BYTES + MAX_RATIO * num_bytes:
+        message = f"{path} would unpack to {total / 1e6:.0f} MB from {num_bytes / 1e6:.1f} MB"
+        raise UnsafeFileError(message, hint="save it uncompressed (numpy.savez)", path=path)
+    if len(members) > MAX_ZIP_MEMBERS or len({member.filename for member in members}) != len(members):
+        raise UnsafeFileError(f"{path} has too many or repeated members", hint="save it with numpy.savez", path=path)
+    if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
+        raise DataError(f"{path} is compressed in an unusual way", hint="save it with numpy.savez", path=path)
+
+
+def _decode_npy(data: bytes, path: Path) -> NDArray[Any]:
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"format version {version}")
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, is_fortran, dtype = read_header(stream)
+        if dtype.hasobject:
+            hint = "store text as numpy.array(paths, dtype=str) and numbers as float32"
+            raise UnsafeFileError(f"refused to read {path}: it holds pickled objects", hint=hint, path=path)
+        body = memoryview(data)[stream.tell() :]
+        if dtype.kind not in "biufcUS" or dtype.itemsize == 0 or any(length < 0 for length in shape):
+            raise ValueError(f"type {dtype}")
+        plan = ArrayPlan(data=body, dtype=dtype, shape=shape, order="F" if is_fortran else "C")
+        if plan.size != len(body):
+            raise ValueError("the shape of an array does not match its bytes")
+        return np.asarray(carry_out(plan))
+    except (*_DAMAGED, tokenize.TokenError, RefusedError) as error:
+        raise _damaged(path, error) from error
+
+
+def _decode_safetensors(data: bytes, path: Path) -> dict[str, Any]:
+    import safetensors
+    import safetensors.numpy
+
+    try:
+        values: dict[str, Any] = dict(safetensors.numpy.load(data))
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        for key in [key for key in values if key.endswith(_JSON_SUFFIX) and values[key].dtype == np.uint8]:
+            values[key.removesuffix(_JSON_SUFFIX)] = json.loads(values.pop(key).tobytes())
+        return values | dict(json.loads(header.get("__metadata__", {}).get("clr", "{}")))
+    except (*_DAMAGED, AttributeError, safetensors.SafetensorError) as error:
+        raise _damaged(path, error) from error
+
+
+def _decode_torch(data: bytes, path: Path) -> Any:
+    import torch
+
+    def plain(value: Any, depth: int) -> Any:
+        if isinstance(value, torch.Tensor):
+            # A view of one number can claim any shape; only what the file holds is turned into an array.
+            if value.layout != torch.strided or value.numel() * value.element_size() > len(data):
+                raise ValueError("a tensor is sparse or larger than the file")
+            value = value.detach()
+            return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+        if depth > safe_pickle.MAX_DEPTH:
+            raise ValueError("nested too deeply")
+        if isinstance(value, dict):
+            return {key: plain(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)([plain(item, depth + 1) for item in value]) if type(value) in (list, tuple) else None
+        return value
+
+    try:
+        return plain(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True), 0)
+    except pickle.UnpicklingError as error:
+        message = f"refused to read {path}: it holds more than tensors and plain values"
+        raise UnsafeFileError(message, hint="save it as .npz or .safetensors", path=path) from error
+    except (*_DAMAGED_ZIP, AttributeError, AssertionError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: BaseException) -> DataError:
+    reason = str(error).partition("\n")[0][:120]
+    return DataError(f"{path} is damaged: {reason or type(error).__name__}", hint="write it again", path=path)
+
+
+def _encode_pickle(columns: Columns) -> bytes:
+    return pickle.dumps(dict(columns), protocol=4)
+
+
+def _arrays_and_metadata(columns: Columns) -> tuple[dict[str, NDArray[Any]], dict[str, list[str]], str]:
+    arrays = {name: value for name, value in columns.items() if isinstance(value, np.ndarray)}
+    texts = {name: value for name, value in columns.items() if isinstance(value, list)}
+    rest = {name: value for name, value in columns.items() if name not in arrays and name not in texts}
+    return arrays, texts, json.dumps(rest)
+
+
+def _encode_npz(columns: Columns) -> bytes:
+    arrays, texts, metadata = _arrays_and_metadata(columns)
+    stream = io.BytesIO()
+    as_arrays = {name: np.array(value, dtype=np.str_) for name, value in texts.items()}
+    np.savez(stream, allow_pickle=False, metadata=np.array(metadata), **arrays, **as_arrays)
+    return stream.getvalue()
+
+
+def _encode_safetensors(columns: Columns) -> bytes:
+    import safetensors.numpy
+
+    arrays, texts, metadata = _arrays_and_metadata(columns)
+    for name, value in texts.items():  # as a tensor: the header, where metadata goes, is limited in size
+        arrays[name + _JSON_SUFFIX] = np.frombuffer(json.dumps(value).encode("ascii"), dtype=np.uint8)
+    return bytes(safetensors.numpy.save(arrays, metadata={"clr": metadata}))
+
+
+_ENCODERS: dict[str, Callable[[Columns], bytes]] = {
+    ".pkl": _encode_pickle,
+    ".pickle": _encode_pickle,
+    ".npz": _encode_npz,
+    ".safetensors": _encode_safetensors,
+}
