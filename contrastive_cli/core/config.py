@@ -7,6 +7,7 @@ Defaults live on frozen pydantic models beside what they configure. This module 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -148,25 +149,23 @@ class _StrictLoader(yaml.SafeLoader):
     """A SafeLoader that reads `1e-3` as a float and refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         duplicates = {str(key) for key in keys if keys.count(key) > 1}
         if duplicates:
             raise yaml.constructor.ConstructorError(None, None, f"duplicate key {', '.join(sorted(duplicates))}")
         return super().construct_mapping(node, deep=deep)
 
 
-_FLOATS = r"""^[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?
-    |\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"""
+_FLOATS = re.compile(
+    r"""[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?)$""",
+)
 
 
 def _teach_floats() -> None:
-    import re
-
-    pattern = re.compile(_FLOATS, re.X)
     resolvers = {key: list(pairs) for key, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()}
     for first in "-+0123456789.":
         others = [pair for pair in resolvers.get(first, []) if pair[0] != "tag:yaml.org,2002:float"]
-        resolvers[first] = [("tag:yaml.org,2002:float", pattern), *others]
+        resolvers[first] = [("tag:yaml.org,2002:float", _FLOATS), *others]
     _StrictLoader.yaml_implicit_resolvers = resolvers
 
 

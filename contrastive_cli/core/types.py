@@ -69,7 +69,7 @@ class Method(Protocol):
 
 @runtime_checkable
 class Contrastive(Protocol):
-    """A method whose loss needs the projections of the whole batch, so that accumulation can keep all negatives."""
+    """A `Method` whose loss needs the projections of the whole batch, so that accumulation can keep all negatives."""
 
     def project(self, views: Tensor) -> Tensor:
         """[V, B, C, H, W] -> z [V, B, P]."""

@@ -16,10 +16,11 @@ from contrastive_cli.core.config import Config
 
 
 class OptimConfig(Config):
-    """How the weights are updated. `lr` is before any scaling with the batch size."""
+    """How the weights are updated. `lr` is for a batch of 256, before it is scaled to the batch size in use."""
 
     name: Literal["adamw", "adam", "sgd", "lars"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
+    lr_scaling: Literal["none", "sqrt", "linear"] = "sqrt"
     weight_decay: float = Field(default=1e-4, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd and lars")
     nesterov: bool = Field(default=False, description="sgd")

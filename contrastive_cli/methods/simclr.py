@@ -63,7 +63,7 @@ class SimCLR(nn.Module):
     def project(self, views: Tensor) -> Tensor:
         """[V, B, C, H, W] -> z [V, B, P]."""
         projections: Tensor = self.projector(self.encoder(views.flatten(0, 1)))  # [VB, P]
-        return projections.unflatten(0, views.shape[:2])
+        return projections.view(*views.shape[:2], -1)
 
     def contrast(self, projections: Tensor, labels: Tensor | None) -> LossOutput:
         """Mean NT-Xent of z [V, B, P], beside the losses of chance and of perfect alignment."""

@@ -1,0 +1,96 @@
+"""The command line. One module a command: options in, a service called, results printed.
+
+Nothing here imports torch at module level, so help and usage errors answer at once; commands import their service
+when they run.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contrastive_cli import __version__
+from contrastive_cli.cli import (
+    datasets,
+    doctor,
+    embed,
+    linear_eval,
+    methods,
+    nearest_neighbors,
+    plot,
+    pretrain,
+    runs,
+    similarity,
+)
+from contrastive_cli.cli.console import show_error
+from contrastive_cli.core.errors import ClrError, Interrupted, UsageError
+
+app = typer.Typer(
+    name="clr",
+    help="Learn visual representations from images, prove that they help, and use them.",
+    epilog="Exit codes: 0 ok, 1 a bug, 2 usage or configuration, 3 bad input data, 4 unsafe file refused, "
+    "5 run directory, 6 training failed, 130/143 after a signal with everything saved.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("pretrain")(pretrain.pretrain)
+app.command("linear-eval")(linear_eval.linear_eval)
+app.command("embed")(embed.embed)
+app.command("nearest-neighbors")(nearest_neighbors.nearest_neighbors)
+app.command("knn", help="The same as nearest-neighbors.")(nearest_neighbors.nearest_neighbors)
+app.command("similarity")(similarity.similarity)
+app.command("plot")(plot.plot)
+app.command("runs")(runs.runs)
+app.command("datasets")(datasets.datasets)
+app.command("methods")(methods.methods)
+app.command("doctor")(doctor.doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"clr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Learn visual representations from images, prove that they help, and use them."""
+
+
+def main() -> None:
+    """Run the command line; every error ends as one line and its documented exit code."""
+    as_json = "--json" in sys.argv[1:]
+    try:
+        status = app(standalone_mode=False)
+    except Interrupted as error:
+        show_error(error, as_json=as_json)
+        sys.exit(128 + error.signal_number)
+    except ClrError as error:
+        show_error(error, as_json=as_json)
+        sys.exit(error.exit_code)
+    except typer.TyperException as error:
+        usage = UsageError(error.format_message(), hint="`clr --help` and `clr COMMAND --help` show what is accepted")
+        show_error(usage, as_json=as_json)
+        sys.exit(usage.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a bug ends as one line too
+        show_error(ClrError(f"{type(error).__name__}: {error}", hint=_keep_traceback()), as_json=as_json)
+        sys.exit(ClrError.exit_code)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _keep_traceback() -> str:
+    with tempfile.NamedTemporaryFile("w", prefix="clr-crash-", suffix=".log", delete=False) as file:
+        file.write(traceback.format_exc())
+    return f"this is a bug in clr; the traceback is in {Path(file.name)}"

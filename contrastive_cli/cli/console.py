@@ -1,0 +1,140 @@
+"""What people see: results on stdout, everything else on stderr; rich is used here only.
+
+Names of files and classes come from strangers, so they are printed without markup and without control characters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from contrastive_cli.core.errors import ClrError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+PLAIN_SECONDS = 10.0
+CountProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Output:
+    """How to talk: `--json` gives one object on stdout, `--quiet` leaves out everything but results and errors."""
+
+    json: bool = False
+    quiet: bool = False
+
+    def note(self, text: str) -> None:
+        """A line for people, on stderr."""
+        if not self.quiet:
+            _stderr().print(clean(text), markup=False, highlight=False, soft_wrap=True)
+
+    def result(self, value: Mapping[str, Any], text: str) -> None:
+        """The result: the object with `--json`, else the text."""
+        if self.json:
+            print_json(value)
+        else:
+            sys.stdout.write(clean(text) + "\n")
+
+    def table(self, *, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table on stdout; nothing with `--json`."""
+        if self.json:
+            return
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(clean(cell)) for cell in row))
+        Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+    @contextlib.contextmanager
+    def counting(self, description: str) -> Iterator[CountProgress]:
+        """A progress bar with rate and time left; plain lines where stderr is not a terminal."""
+        if self.quiet:
+            yield lambda done, total: None
+        elif sys.stderr.isatty():
+            with progress_bar() as bar:
+                task = bar.add_task(description, total=None, note="")
+                yield lambda done, total: bar.update(task, completed=done, total=total)
+        else:
+            yield plain_counter(description)
+
+
+def progress_bar() -> Progress:
+    """A bar on stderr that disappears when done; tasks carry a free field `note`."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        TimeRemainingColumn(),
+        console=_stderr(),
+        transient=True,
+    )
+
+
+def plain_counter(description: str) -> CountProgress:
+    """A line every few seconds, for logs; nothing for what is quick."""
+    started = last = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PLAIN_SECONDS:
+            last = now
+            left = (total - done) * (now - started) / max(1, done)
+            sys.stderr.write(f"{description}: {done}/{total}, {done / (now - started):.0f}/s, {left:.0f} s left\n")
+
+    return show
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout; floats that are not numbers become null."""
+    sys.stdout.write(json.dumps(_finite(value), ensure_ascii=True) + "\n")
+
+
+def show_error(error: ClrError, *, as_json: bool) -> None:
+    """One line what, one line what to do, on stderr; an object on stdout with `--json`."""
+    if as_json:
+        fields = {"code": error.exit_code, "kind": error.kind, "message": error.message}
+        print_json({"error": {**fields, "hint": error.hint, "path": error.path}})
+        return
+    label = "stopped" if error.kind == "interrupted" else "error"
+    console = _stderr()
+    console.print(f"{label}: {clean(error.message)}", markup=False, highlight=False, soft_wrap=True)
+    if error.hint:
+        console.print(f"  {clean(error.hint)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def clean(text: str) -> str:
+    """The text without control characters (newlines stay) and without bytes that cannot be written."""
+    kept = "".join(letter if letter == "\n" or letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return kept.encode("utf-8", "replace").decode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)

@@ -1,0 +1,76 @@
+"""`clr embed`: images in, an embeddings file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contrastive_cli.cli.console import Output
+from contrastive_cli.cli.options import DataDir, DatasetName, Device, Download, Json, Quiet, RunName
+from contrastive_cli.core.errors import UsageError
+
+SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet")
+
+
+def embed(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Image files and folders; none for a split of the run's dataset.")
+    ] = None,
+    run: RunName = None,
+    out: Annotated[Path, typer.Option(help="File to write: .pkl, .npz, .safetensors.")] = Path("embeddings.pkl"),
+    split: Annotated[str, typer.Option(help="Split of the dataset: train, test, unlabeled.")] = "test",
+    layer: Annotated[str, typer.Option(help="h (encoder) or z (projector).")] = "h",
+    dataset: DatasetName = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Embed a split, folders or files with a trained encoder.
+
+    Examples: clr embed
+    | clr embed photos/ --out photos.npz
+    """
+    if layer not in ("h", "z"):
+        raise UsageError(f"--layer {layer!r} is unknown; known are h, z")
+    if out.suffix not in SUFFIXES:
+        raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(SUFFIXES)}")
+    from contrastive_cli.core.runs import find_run
+
+    found = find_run(run)
+    from contrastive_cli.embeddings.files import write_embeddings
+    from contrastive_cli.services.embedding import (
+        embed_images,
+        embed_paths,
+        expand_paths,
+        load_model,
+        open_split,
+        other_dataset,
+    )
+    from contrastive_cli.services.records import enter_file
+
+    output = Output(json=json, quiet=quiet)
+    model = load_model(found, device=device)
+    unreadable = 0
+    with output.counting("embedding") as progress:
+        if paths:
+            embeddings, bad = embed_paths(
+                model, expand_paths(paths), layer="z" if layer == "z" else "h", progress=progress
+            )
+            unreadable = len(bad)
+            for error in bad:
+                output.note(f"left out: {error.message}")
+        else:
+            other = other_dataset(model, name=dataset, data_dir=data_dir, download=download)
+            images = open_split(model, split, dataset=other, progress=progress)
+            embeddings = embed_images(model, images, layer="z" if layer == "z" else "h", progress=progress)
+    write_embeddings(out, embeddings)
+    enter_file(found, out, kind="embeddings")
+    count, width = embeddings.vectors.shape
+    output.result(
+        {"file": str(out), "count": count, "width": width, "run": found.name, "unreadable": unreadable},
+        f"{out}: {count} embeddings of width {width} from {found.name}",
+    )

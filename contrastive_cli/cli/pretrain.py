@@ -1,0 +1,245 @@
+"""`clr pretrain`: train an encoder and keep it in a run directory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from contrastive_cli.cli.console import Output, progress_bar
+from contrastive_cli.cli.options import DataDir, Json, Quiet
+from contrastive_cli.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from contrastive_cli.services.training import Session, Status
+
+DATA, MODEL, OPTIMISATION, RUN = "Data", "Model", "Optimisation", "Run"
+
+
+def pretrain(
+    method: Annotated[
+        str | None, typer.Option(help="Method, see `clr methods` [simclr].", rich_help_panel=MODEL)
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="resnet9, resnet18, resnet34, resnet50, timm/NAME [by device].", rich_help_panel=MODEL),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Dataset, see `clr datasets` [digits].", rich_help_panel=DATA)
+    ] = None,
+    data_dir: DataDir = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the dataset when it is absent.", rich_help_panel=DATA)
+    ] = False,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the images.", rich_help_panel=OPTIMISATION)] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Training time such as 15m instead of --epochs.", rich_help_panel=OPTIMISATION),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images in one loss [256].", rich_help_panel=OPTIMISATION)
+    ] = None,
+    micro_batch_size: Annotated[
+        int | None,
+        typer.Option(help="Images per pass; all negatives of the batch are kept.", rich_help_panel=OPTIMISATION),
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate before scaling.", rich_help_panel=OPTIMISATION)
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, fp32 or bf16 [auto].", rich_help_panel=OPTIMISATION)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random [0].", rich_help_panel=RUN)] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps [auto].", rich_help_panel=RUN)] = None,
+    config: Annotated[
+        str | None, typer.Option(help="YAML file, or a preset's name (configs/).", rich_help_panel=RUN)
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any field, such as method.temperature=0.2; repeatable.", rich_help_panel=RUN),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory [runs/METHOD-DATASET-TIME-sSEED].", rich_help_panel=RUN)
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run.", rich_help_panel=RUN)] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Rename an existing run away.", rich_help_panel=RUN)
+    ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show what would happen, time two steps, write no run.", rich_help_panel=RUN)
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train an encoder without labels; with no option at all, on the embedded handwritten digits.
+
+    Examples: clr pretrain
+    | clr pretrain --dataset cifar10 --data-dir data --budget 15m
+    | clr pretrain --dataset folder --data-dir photos --epochs 50 --set method.temperature=0.2
+    """
+    output = Output(json=json, quiet=quiet)
+    flags = {
+        "method.name": method,
+        "encoder.name": encoder,
+        "dataset.name": dataset,
+        "dataset.data_dir": None if data_dir is None else str(data_dir),
+        "dataset.download": download or None,
+        "train.epochs": epochs,
+        "train.budget": budget,
+        "train.batch_size": batch_size,
+        "train.micro_batch_size": micro_batch_size,
+        "optim.lr": lr,
+        "train.precision": precision,
+        "seed": seed,
+        "device": device,
+    }
+    given = {key: value for key, value in flags.items() if value is not None}
+    if resume is not None:
+        _refuse_with_resume(given, config=config, sets=set_, out=out, overwrite=overwrite, plan=plan)
+        session = _resume(resume, output)
+    else:
+        resolved = _resolve(given, config=config, sets=set_ or [], output=output)
+        if plan:
+            _show_plan(resolved, output)
+            return
+        session = _start(resolved, out=out, overwrite=overwrite, output=output)
+    _run(session, output)
+
+
+def _resolve(given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output) -> Any:
+    from contrastive_cli.core.config import nested, read_assignments
+
+    assignments = read_assignments(sets)
+    from contrastive_cli.services.configuration import resolve
+
+    resolved = resolve(config=config, sets=assignments, flags=nested(given))
+    if resolved.own_preset:
+        output.note(f"preset {resolved.own_preset}")
+    return resolved.config
+
+
+def _start(config: Any, *, out: Path | None, overwrite: bool, output: Output) -> Session:
+    from contrastive_cli.services.trainee import prepare
+    from contrastive_cli.services.training import start_session
+
+    with output.counting("decoding images") as progress:
+        trainee = prepare(config, progress=progress)
+    if trainee.images.bad_files:
+        first = trainee.images.bad_files[0]
+        output.note(f"{len(trainee.images.bad_files)} unreadable files left out, first {first.path}: {first.reason}")
+    if config.train.budget is not None:
+        output.note("timing a few steps to fit the budget")
+    return start_session(trainee, out=out, overwrite=overwrite)
+
+
+def _resume(path: Path, output: Output) -> Session:
+    from contrastive_cli.core.runs import find_run
+    from contrastive_cli.services.training import resume_session
+
+    with output.counting("decoding images") as progress:
+        session = resume_session(find_run(str(path)), progress=progress)
+    for name in session.damaged:
+        output.note(f"warning: {name} is damaged; going on from an older checkpoint")
+    output.note(f"resuming {session.run.path} at step {session.state.step} of {session.total_steps}")
+    return session
+
+
+def _run(session: Session, output: Output) -> None:
+    from contrastive_cli.services.training import train_session
+
+    trainee = session.trainee
+    output.note(
+        f"{trainee.config.method_name} on {trainee.images.num_samples} images of {trainee.images.name}: "
+        f"{trainee.config.encoder.name}, {session.total_steps} steps of {trainee.config.train.batch_size}, "
+        f"{trainee.device}, {trainee.precision} -> {session.run.path}"
+    )
+    last: Mapping[str, float] = {}
+    final = None
+    with _display(session, output) as show:
+        for status in train_session(session):
+            last = {**last, **(status.line or {})}
+            show(status, last)
+            final = status
+    seconds = final.seconds if final else session.state.seconds
+    summary = {
+        "run": str(session.run.path),
+        "steps": session.total_steps,
+        "seconds": round(seconds, 1),
+        "views_per_second": last.get("views_per_second"),
+        "loss": last.get("train/loss"),
+        "knn": last.get("online/knn"),
+    }
+    output.note(_collapse_warning(last))
+    output.result(summary, f"{session.run.path}")
+
+
+class _display:  # noqa: N801 - a context manager used like a function
+    """A bar on a terminal; a line at every metrics record elsewhere."""
+
+    def __init__(self, session: Session, output: Output) -> None:
+        self.total, self.output = session.total_steps, output
+        self.bar = progress_bar() if sys.stderr.isatty() and not output.quiet else None
+        self.started = session.state.step
+
+    def __enter__(self) -> Any:
+        if self.bar is not None:
+            self.bar.__enter__()
+            self.task = self.bar.add_task("training", total=self.total, completed=self.started, note="")
+        return self.show
+
+    def __exit__(self, *error: Any) -> None:
+        if self.bar is not None:
+            self.bar.__exit__(*error)
+
+    def show(self, status: Status, last: Mapping[str, float]) -> None:
+        text = _describe(status, last)
+        if self.bar is not None:
+            self.bar.update(self.task, completed=status.step, note=text)
+        elif status.line is not None and ("online/spread" in status.line or status.step == status.total_steps):
+            left = (status.total_steps - status.step) * status.seconds / max(1, status.step)
+            self.output.note(f"step {status.step}/{status.total_steps}  {text}  {left:.0f} s left")
+
+
+def _describe(status: Status, last: Mapping[str, float]) -> str:
+    parts = [f"epoch {status.epoch:.1f}", f"{status.views_per_second:.0f} views/s"]
+    if "train/loss" in last:
+        loss = f"loss {last['train/loss']:.3f}"
+        if "train/loss_chance" in last:
+            loss += f" ({last['train/loss_aligned']:.2f} aligned, {last['train/loss_chance']:.2f} chance)"
+        parts.append(loss)
+    if "online/knn" in last:
+        parts.append(f"kNN {100 * last['online/knn']:.1f} %")
+    if "online/effective_rank" in last:
+        parts.append(f"rank {last['online/effective_rank']:.0f}")
+    return "  ".join(parts)
+
+
+def _collapse_warning(last: Mapping[str, float]) -> str:
+    if last.get("online/spread", 1.0) < 0.05:
+        return "warning: the embedding has collapsed (all images lie in one place); lower --lr or raise the batch size"
+    return "done"
+
+
+def _show_plan(config: Any, output: Output) -> None:
+    import yaml
+
+    from contrastive_cli.services.planning import plan_training
+
+    with output.counting("decoding images") as progress:
+        plan = plan_training(config, progress=progress)
+    facts = plan.as_json()
+    text = yaml.safe_dump({"configuration": config.model_dump(mode="json")}, sort_keys=False)
+    text += "\n" + "\n".join(f"{key.replace('_', ' ')}: {value}" for key, value in facts.items())
+    output.result({"configuration": config.model_dump(mode="json"), **facts}, text)
+
+
+def _refuse_with_resume(given: Mapping[str, Any], **others: Any) -> None:
+    extra = list(given) + [key for key, value in others.items() if value]
+    if extra:
+        raise UsageError(
+            f"--resume takes everything from the run; {', '.join(extra)} cannot change",
+            hint="start a new run with --config RUN/config.yaml and the change",
+        )

@@ -1,0 +1,48 @@
+"""`clr runs`: what has been trained here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contrastive_cli.cli.console import Output
+from contrastive_cli.cli.options import Json, Quiet
+
+
+def runs(
+    root: Annotated[Path, typer.Argument(help="Folder that holds runs.")] = Path("runs"),
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List the runs of a folder with their last loss and best evaluations."""
+    from contrastive_cli.core.runs import list_runs
+    from contrastive_cli.services.reporting import summarise
+
+    output = Output(json=json, quiet=quiet)
+    summaries = [summarise(run) for run in list_runs(root)]
+    if not summaries:
+        output.note(f"no runs under {root}; `clr pretrain` starts one")
+    output.table(
+        title=f"runs under {root}",
+        columns=["run", "status", "steps", "minutes", "loss", "online kNN", "linear"],
+        rows=[
+            [
+                item["run"],
+                item["status"],
+                f"{item['step']}/{item['total_steps']}",
+                f"{item['seconds'] / 60:.1f}",
+                _number(item["loss"], "{:.3f}"),
+                _number(item["online_knn"], "{:.1%}"),
+                _number(item["linear"], "{:.1%}"),
+            ]
+            for item in summaries
+        ],
+    )
+    if json:
+        output.result({"runs": summaries}, "")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)

@@ -1,0 +1,206 @@
+"""The configuration of a pretraining, composed from its layers.
+
+Lowest first: defaults < the dataset's own recipe and preset < `--config` < `--set` < named flags.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model_validator
+
+from contrastive_cli.core.config import Config, Tree, build, did_you_mean, list_presets, merge, read_preset
+from contrastive_cli.core.errors import UsageError
+from contrastive_cli.data.datasets import find_dataset
+from contrastive_cli.engine.device import choose_device
+from contrastive_cli.engine.optim import OptimConfig
+from contrastive_cli.methods import load_method
+from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder
+from contrastive_cli.views.recipe import RECIPES, Recipe
+
+REFERENCE_BATCH = 256
+DEFAULT_EPOCHS = 100
+DEFAULT_CPU_BUDGET = 15 * 60.0
+
+
+def parse_duration(value: Any) -> Any:
+    """Read "90s", "15m", "1h30m" or a number of seconds; other values pass through to the validator."""
+    if not isinstance(value, str) or not value.strip():
+        return value
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", value.strip())
+    if match is None:
+        raise ValueError("not a duration like 90s, 15m or 1h30m")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+
+
+class DatasetConfig(Config):
+    """Which images.
+
+    Attributes:
+        name: One of `clr datasets`.
+        data_dir: Where they are, or go with `download`.
+        size: Side in pixels of what the encoder sees; None takes the dataset's own.
+        download: Fetch them when absent; nothing is fetched otherwise.
+        max_bad: Largest part of unreadable files that is passed over, in [0, 1].
+    """
+
+    name: str = "digits"
+    data_dir: Path | None = None
+    size: int | None = Field(None, ge=8, le=1024)
+    download: bool = False
+    max_bad: float = Field(0.01, ge=0, le=1)
+
+
+class TrainConfig(Config):
+    """How long, in what batches, how exactly.
+
+    Attributes:
+        epochs: Passes over the images; or `budget`, seconds of training whose steps are fixed by timing a few.
+        batch_size: Images whose views meet in one loss.
+        micro_batch_size: Images per pass through the encoder; contrastive methods keep all negatives all the same.
+        precision: auto takes bf16 where the machine computes it faster.
+        evaluations: How often the online kNN looks at the embedding.
+        save_every: Seconds between checkpoints; does not change the result.
+    """
+
+    epochs: float | None = Field(None, gt=0)
+    budget: Seconds | None = None
+    batch_size: int = Field(256, ge=2)
+    micro_batch_size: int | None = Field(None, ge=2)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    evaluations: int = Field(10, ge=0)
+    save_every: Seconds = 120.0
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainConfig:
+        if self.epochs is not None and self.budget is not None:
+            raise ValueError("epochs and budget exclude each other")
+        return self
+
+
+class PretrainConfig(Config):
+    """Everything that decides a pretraining; written to `config.yaml`."""
+
+    method: SerializeAsAny[Config]
+    dataset: DatasetConfig = DatasetConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    views: Recipe
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    device: str = "auto"
+
+    @property
+    def method_name(self) -> str:
+        """The method's name on the command line."""
+        return str(self.method.name)  # type: ignore[attr-defined]
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The rate after scaling by the batch size."""
+        ratio = self.train.batch_size / REFERENCE_BATCH
+        return self.optim.lr * {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[self.optim.lr_scaling]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolved:
+    """The configuration and the preset that was taken without being asked for."""
+
+    config: PretrainConfig
+    own_preset: str | None
+
+
+def resolve(*, config: str | None, sets: Tree, flags: Tree) -> Resolved:
+    """Compose the configuration; `sets` and `flags` are nested trees of what was given.
+
+    Raises:
+        UsageError: On unknown names and keys, values out of range, a key given by flag and by --set.
+    """
+    _refuse_double(sets, flags)
+    given = _merge_lengths(read_preset(config) if config else {}, sets, flags)
+    dataset = _name(given, "dataset", "digits")
+    method = _name(given, "method", "simclr")
+    spec = find_dataset(dataset)
+    device = choose_device(str(given.get("device", "auto")))
+    own_preset = find_own_preset(dataset=dataset, method=method, device=device)
+    tree = _merge_lengths(read_preset(own_preset) if own_preset else {}, given)
+    tree = merge({"method": {"name": method}, "dataset": {"name": dataset}}, tree)
+    tree["views"] = _recipe(tree.get("views", {}), default=spec.recipe_at(_size(tree) or spec.size))
+    return Resolved(config=_fill(build(config_model(method), tree), device), own_preset=own_preset)
+
+
+def config_model(method: str) -> type[PretrainConfig]:
+    """The configuration model with the method's own fields under `method`."""
+    spec = load_method(method)
+    return create_model("PretrainConfig", __base__=PretrainConfig, method=(spec.config, ...))
+
+
+def find_own_preset(*, dataset: str, method: str, device: torch.device) -> str | None:
+    """`<dataset>-<method>-<device>` or `<dataset>-<method>` among the presets, if there is one."""
+    known = {preset.stem for preset in list_presets()}
+    names = (f"{dataset}-{method}-{device.type}", f"{dataset}-{method}")
+    return next((name for name in names if name in known), None)
+
+
+def _fill(config: PretrainConfig, device: torch.device) -> PretrainConfig:
+    size = config.dataset.size or find_dataset(config.dataset.name).size
+    encoder, train = config.encoder, config.train
+    if encoder.name == "auto":
+        encoder = encoder.model_copy(update={"name": automatic_encoder(device.type, size)})
+    if train.epochs is None and train.budget is None:
+        length = {"budget": DEFAULT_CPU_BUDGET} if device.type == "cpu" else {"epochs": float(DEFAULT_EPOCHS)}
+        train = train.model_copy(update=length)
+    dataset = config.dataset.model_copy(update={"size": size})
+    return config.model_copy(update={"encoder": encoder, "train": train, "dataset": dataset})
+
+
+def _size(tree: Mapping[str, Any]) -> int | None:
+    size = tree["dataset"].get("size")
+    return size if isinstance(size, int) else None
+
+
+def _recipe(views: Any, *, default: str) -> Tree:
+    if not isinstance(views, Mapping):
+        raise UsageError(f"views: a mapping of the recipe's fields is needed (given: {views!r})")
+    name = views.get("recipe", default)
+    if name not in RECIPES:
+        raise UsageError(f"no recipe named {name!r}{did_you_mean(str(name), list(RECIPES))}")
+    return merge(RECIPES[name].model_dump(), {key: value for key, value in views.items() if key != "recipe"})
+
+
+def _merge_lengths(*layers: Mapping[str, Any]) -> Tree:
+    """Merge, where `epochs` of a higher layer replaces `budget` of a lower one, and the other way round."""
+    merged: Tree = {}
+    for layer in layers:
+        train = layer.get("train")
+        given = {key for key in ("epochs", "budget") if isinstance(train, Mapping) and train.get(key) is not None}
+        if len(given) == 1 and isinstance(merged.get("train"), dict):
+            for key in {"epochs", "budget"} - given:
+                merged["train"].pop(key, None)
+        merged = merge(merged, layer)
+    return merged
+
+
+def _name(tree: Mapping[str, Any], key: str, default: str) -> str:
+    node = tree.get(key, {})
+    if not isinstance(node, Mapping):
+        raise UsageError(f"{key}: a mapping is needed, such as {{name: {default}}} (given: {node!r})")
+    return str(node.get("name", default))
+
+
+def _refuse_double(sets: Mapping[str, Any], flags: Mapping[str, Any], prefix: str = "") -> None:
+    for key in sets.keys() & flags.keys():
+        if isinstance(sets[key], Mapping) and isinstance(flags[key], Mapping):
+            _refuse_double(sets[key], flags[key], f"{prefix}{key}.")
+        else:
+            raise UsageError(f"{prefix}{key} is given by --set and by its own option")

@@ -1,0 +1,254 @@
+"""A trained run taken from disk and used: images in, embeddings out. `clr embed` reaches this module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.core.runs import Manifest, Run
+from contrastive_cli.data.cache import ImageSet
+from contrastive_cli.data.datasets import find_dataset, open_dataset
+from contrastive_cli.data.images import BadImage, decode, quiet_decoders
+from contrastive_cli.data.scan import scan_images
+from contrastive_cli.embeddings.files import Embeddings
+from contrastive_cli.engine.checkpoint import load_checkpoint
+from contrastive_cli.engine.device import choose_device
+from contrastive_cli.engine.precision import Precision, autocast, choose_precision
+from contrastive_cli.methods import load_method
+from contrastive_cli.models.encoders import build_encoder
+from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, config_model
+from contrastive_cli.views.augment import prepare
+
+CHUNK = 500
+
+CountProgress = Callable[[int, int], None]
+Layer = Literal["h", "z"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """A run's trained method in evaluation mode, and the facts that say what its embeddings are."""
+
+    run: Run
+    manifest: Manifest
+    config: PretrainConfig
+    method: Any
+    device: torch.device
+    precision: Precision
+    checkpoint: str
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images it was trained on, 1 or 3."""
+        return len(self.manifest.mean)
+
+
+def load_model(run: Run, *, device: str = "auto") -> Model:
+    """Load the newest intact checkpoint of `run`.
+
+    Raises:
+        RunError: If there is none.
+    """
+    manifest = run.manifest()
+    config = config_model(manifest.method).model_validate(run.config())
+    checkpoint = load_checkpoint(run)
+    chosen = choose_device(device)
+    method = _build(config, manifest)
+    method.load_state_dict(checkpoint.state["method"])
+    same = chosen.type == torch.device(manifest.device).type
+    precision: Precision = "bf16" if manifest.precision == "bf16" else "fp32"
+    return Model(
+        run=run,
+        manifest=manifest,
+        config=config,
+        method=_ready(method, chosen),
+        device=chosen,
+        precision=precision if same else choose_precision("auto", chosen),
+        checkpoint=checkpoint.sha256,
+    )
+
+
+def random_model(model: Model, *, seed: int) -> Model:
+    """The same architecture with fresh weights: the baseline that a pretraining has to beat."""
+    torch.manual_seed(seed)
+    method = _ready(_build(model.config, model.manifest), model.device)
+    return Model(
+        run=model.run,
+        manifest=model.manifest,
+        config=model.config,
+        method=method,
+        device=model.device,
+        precision=model.precision,
+        checkpoint="random",
+    )
+
+
+def embed_pixels(
+    model: Model, pixels: NDArray[np.uint8], *, layer: Layer = "h", progress: CountProgress | None = None
+) -> NDArray[np.float32]:
+    """uint8 [N, C, H, W] -> float32 [N, D], in evaluation mode; `layer` z goes on through the projector.
+
+    Raises:
+        UsageError: If the method has no projector and z is asked for.
+    """
+    if layer == "z" and not hasattr(model.method, "projector"):
+        raise UsageError(f"{model.manifest.method} has no projector, so there is no layer z", hint="use --layer h")
+    parts: list[torch.Tensor] = []
+    manifest = model.manifest
+    with torch.no_grad(), autocast(model.device, model.precision):
+        for start in range(0, len(pixels), CHUNK):
+            chunk = torch.from_numpy(np.array(pixels[start : start + CHUNK])).to(model.device)
+            images = prepare(chunk, size=manifest.size, mean=manifest.mean, std=manifest.std)
+            embedded = model.method.embed(images)
+            if layer == "z":
+                embedded = model.method.projector(embedded)
+            parts.append(embedded.float().cpu())
+            if progress is not None:
+                progress(start + len(chunk), len(pixels))
+    return torch.cat(parts).numpy()
+
+
+def open_split(
+    model: Model, split: str, *, dataset: DatasetConfig | None = None, progress: CountProgress | None = None
+) -> ImageSet:
+    """Open a split of the run's dataset, or of another one whose images have as many channels.
+
+    Raises:
+        DataError: If the images are absent or have other channels than the encoder takes.
+    """
+    chosen = dataset or model.config.dataset
+    images = open_dataset(
+        chosen.name,
+        split=split,
+        data_dir=chosen.data_dir,
+        size=model.manifest.size,
+        download=chosen.download,
+        max_bad=chosen.max_bad,
+        progress=progress,
+    )
+    if images.channels != model.channels:
+        raise DataError(
+            f"{chosen.name} has images of {images.channels} channels; {model.run.name} was trained on {model.channels}",
+            hint="pretrain on this dataset, or choose another --run",
+        )
+    return images
+
+
+def other_dataset(model: Model, *, name: str | None, data_dir: Path | None, download: bool) -> DatasetConfig | None:
+    """What the options --dataset, --data-dir and --download mean for a trained model; None for its own dataset."""
+    if name is None and data_dir is None and not download:
+        return None
+    own = model.config.dataset
+    changed = own if name in (None, own.name) else DatasetConfig(name=str(name))
+    find_dataset(changed.name)  # refuses an unknown name
+    return changed.model_copy(update={"data_dir": data_dir or changed.data_dir, "download": download})
+
+
+def embed_images(
+    model: Model, images: ImageSet, *, layer: Layer = "h", progress: CountProgress | None = None
+) -> Embeddings:
+    """Embed a split, in its order."""
+    vectors = embed_pixels(model, images.images, layer=layer, progress=progress)
+    return Embeddings(
+        vectors=vectors,
+        labels=images.labels if images.has_labels else None,
+        classes=images.classes,
+        paths=images.paths,
+        indices=np.arange(images.num_samples, dtype=np.int64),
+        model=_identity(model, layer),
+        preprocess=_preprocess(model),
+        dataset={"name": images.name, "split": images.split, "fingerprint": images.fingerprint},
+    )
+
+
+def embed_paths(
+    model: Model, paths: Sequence[Path], *, layer: Layer = "h", progress: CountProgress | None = None
+) -> tuple[Embeddings, tuple[BadImage, ...]]:
+    """Embed image files in the given order; files that cannot be read are left out and returned.
+
+    Raises:
+        DataError: If none can be read.
+    """
+    pixels, kept, bad = decode_all(model, paths)
+    if not kept:
+        raise bad[0] if bad else DataError("no images were given")
+    vectors = embed_pixels(model, pixels, layer=layer, progress=progress)
+    embeddings = Embeddings(
+        vectors=vectors,
+        labels=None,
+        classes=(),
+        paths=tuple(str(path) for path in kept),
+        indices=None,
+        model=_identity(model, layer),
+        preprocess=_preprocess(model),
+        dataset={},
+    )
+    return embeddings, tuple(bad)
+
+
+def decode_all(model: Model, paths: Sequence[Path]) -> tuple[NDArray[np.uint8], list[Path], list[BadImage]]:
+    """Decode files as the training did: uint8 [N, C, S, S], the readable paths, and the reasons for the others."""
+    channels: Literal[1, 3] = 1 if model.channels == 1 else 3
+    pixels: list[NDArray[np.uint8]] = []
+    kept: list[Path] = []
+    bad: list[BadImage] = []
+    with quiet_decoders():
+        for path in paths:
+            try:
+                pixels.append(decode(path, size=model.manifest.size, channels=channels))
+                kept.append(path)
+            except BadImage as error:
+                bad.append(error)
+    return np.stack(pixels) if pixels else np.zeros((0, 0, 0, 0), np.uint8), kept, bad
+
+
+def _build(config: PretrainConfig, manifest: Manifest) -> Any:
+    encoder_config = config.encoder.model_copy(update={"weights": None})
+    encoder = build_encoder(encoder_config, channels=len(manifest.mean), size=manifest.size)
+    return load_method(manifest.method).build(config.method, encoder=encoder, num_samples=manifest.dataset.count)
+
+
+def _ready(method: Any, device: torch.device) -> Any:
+    return method.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def _identity(model: Model, layer: Layer) -> dict[str, Any]:
+    return {
+        "run": model.run.name,
+        "checkpoint": model.checkpoint,
+        "method": model.manifest.method,
+        "encoder": model.manifest.encoder,
+        "layer": layer,
+    }
+
+
+def _preprocess(model: Model) -> dict[str, Any]:
+    manifest = model.manifest
+    return {"size": manifest.size, "mean": list(manifest.mean), "std": list(manifest.std)}
+
+
+def expand_paths(paths: Sequence[Path]) -> list[Path]:
+    """Folders become the images below them, sorted; files stay.
+
+    Raises:
+        DataError: If a path does not exist or a folder holds no image.
+    """
+    expanded: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = scan_images(path)
+            if not found:
+                raise DataError(f"no images below {path}", path=path)
+            expanded += found
+        elif path.exists():
+            expanded.append(path)
+        else:
+            raise DataError(f"{path} does not exist", path=path)
+    return expanded

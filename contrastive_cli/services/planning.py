@@ -1,0 +1,70 @@
+"""`clr pretrain --plan`: everything resolved, two steps timed, no run written."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from contrastive_cli.core.types import Contrastive
+from contrastive_cli.services.configuration import PretrainConfig
+from contrastive_cli.services.trainee import CountProgress, prepare, time_steps
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a pretraining would do. Sizes in MB, times in seconds."""
+
+    images: int
+    classes: int
+    bad_files: int
+    fingerprint: str
+    device: str
+    precision: str
+    encoder: str
+    parameters: int
+    embedding_dim: int
+    steps: int
+    steps_per_epoch: int
+    peak_learning_rate: float
+    negatives_per_anchor: int
+    seconds_per_step: float
+    views_per_second: float
+    training_seconds: float
+    dataset_mb: float
+    checkpoint_mb: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def plan_training(config: PretrainConfig, *, progress: CountProgress | None = None) -> Plan:
+    """Resolve, open the images, time a few steps; only the decoded-image cache is written."""
+    trainee = prepare(config, progress=progress)
+    train = config.train
+    seconds = time_steps(trainee)
+    steps = train.epochs * trainee.steps_per_epoch if train.epochs else (train.budget or 0) / seconds
+    parameters = sum(parameter.numel() for parameter in trainee.method.parameters())
+    num_views = trainee.method.num_views
+    views = train.batch_size * num_views
+    negatives = views - num_views if isinstance(trainee.method, Contrastive) else 0
+    return Plan(
+        images=trainee.images.num_samples,
+        classes=len(trainee.images.classes),
+        bad_files=len(trainee.images.bad_files),
+        fingerprint=trainee.images.fingerprint,
+        device=str(trainee.device),
+        precision=trainee.precision,
+        encoder=config.encoder.name,
+        parameters=parameters,
+        embedding_dim=int(trainee.method.encoder.embedding_dim),
+        steps=max(1, round(steps)),
+        steps_per_epoch=trainee.steps_per_epoch,
+        peak_learning_rate=config.peak_learning_rate,
+        negatives_per_anchor=negatives,
+        seconds_per_step=round(seconds, 4),
+        views_per_second=round(views / seconds, 1),
+        training_seconds=round(steps * seconds, 1),
+        dataset_mb=round(trainee.images.images.nbytes / 1e6, 1),
+        checkpoint_mb=round(parameters * 4 * 3 / 1e6, 1),
+    )

@@ -1,0 +1,164 @@
+"""Pictures of a run: maps of its embeddings, the views it sees, its curves. `clr plot` reaches this module."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.files import write_atomically
+from contrastive_cli.core.runs import Run
+from contrastive_cli.data.datasets import find_dataset, open_dataset
+from contrastive_cli.embeddings.files import Embeddings, read_embeddings
+from contrastive_cli.embeddings.knn import nearest_neighbors
+from contrastive_cli.services.configuration import config_model
+from contrastive_cli.services.embedding import embed_images, load_model, open_split
+from contrastive_cli.services.records import enter_file
+from contrastive_cli.services.reporting import read_metrics
+from contrastive_cli.views.augment import make_views
+from contrastive_cli.viz.curves import curves
+from contrastive_cli.viz.grids import views_grid
+from contrastive_cli.viz.projection import neighbors_needed, project, select_classes, subsample
+from contrastive_cli.viz.scatter import scatter
+
+CountProgress = Callable[[int, int], None]
+ProjectionKind = Literal["tsne", "umap", "pca"]
+
+
+def plot_curves(run: Run, *, out: Path | None) -> Path:
+    """Loss between its reference lines, learning rate, online kNN, spread and rank, over the training."""
+    target = out or run.path / "plots" / "curves.png"
+    records = read_metrics(run)
+    if not records:
+        raise DataError(f"{run.path} has no metrics yet", path=run.path)
+    manifest = run.manifest()
+    caption = f"{manifest.method}, {manifest.encoder}, {manifest.total_steps} steps, seed {manifest.seed}"
+    curves(records, path=target, title=run.name, caption=caption)
+    enter_file(run, target, kind="plot")
+    return target
+
+
+def plot_views(run: Run, *, out: Path | None, count: int, data_dir: Path | None) -> Path:
+    """Some training images and the very views that the first epoch made of them."""
+    target = out or run.path / "plots" / "views.png"
+    manifest = run.manifest()
+    config = config_model(manifest.method).model_validate(run.config())
+    images = open_dataset(
+        config.dataset.name,
+        split=find_dataset(config.dataset.name).pretrain_split,
+        data_dir=data_dir or config.dataset.data_dir,
+        size=manifest.size,
+        max_bad=config.dataset.max_bad,
+    )
+    indices = torch.from_numpy(np.random.default_rng(config.seed).permutation(images.num_samples)[:count].copy())
+    pixels = np.asarray(images.images[indices.numpy()])
+    num_views = 4
+    views = make_views(
+        torch.from_numpy(pixels).expand(num_views, *pixels.shape),
+        recipes=[config.views] * num_views,
+        indices=indices,
+        size=manifest.size,
+        mean=[0.0] * images.channels,
+        std=[1.0] * images.channels,
+        seed=config.seed,
+        epoch=0,
+    )
+    title = f"views of {config.dataset.name}"
+    views_grid(pixels, views.numpy(), path=target, title=title, caption=f"{run.name}, seed {config.seed}")
+    enter_file(run, target, kind="plot")
+    return target
+
+
+def embeddings_to_plot(
+    run: Run | None,
+    *,
+    file: Path | None,
+    split: str,
+    data_dir: Path | None,
+    device: str,
+    progress: CountProgress | None = None,
+) -> Embeddings:
+    """The embeddings of a file, or of a split of the run's dataset, made now."""
+    if file is not None:
+        return read_embeddings(file)
+    assert run is not None, "without a file there is a run"
+    model = load_model(run, device=device)
+    dataset = None if data_dir is None else model.config.dataset.model_copy(update={"data_dir": data_dir})
+    return embed_images(model, open_split(model, split, dataset=dataset, progress=progress), progress=progress)
+
+
+def plot_embeddings(
+    embeddings: Embeddings,
+    *,
+    run: Run | None,
+    file: Path | None,
+    out: Path | None,
+    projection: str,
+    classes: int | None,
+    limit: int,
+    seed: int,
+) -> Path:
+    """A map of at most `limit` embeddings, coloured by class; the coordinates go beside it as CSV."""
+    kind = cast(ProjectionKind, projection)
+    chosen = _chosen(embeddings, classes=classes, limit=limit, seed=seed)
+    vectors = embeddings.vectors[chosen]
+    graph = None
+    if kind != "pca" and len(vectors) > 3:
+        found = nearest_neighbors(vectors, k=neighbors_needed(len(vectors), kind=kind), metric="cosine")
+        graph = (found.indices, found.distances)
+    coordinates = project(vectors, kind=kind, seed=seed, neighbors=graph)
+    labels = None if embeddings.labels is None else embeddings.labels[chosen]
+    source = file.name if file is not None else f"{embeddings.dataset.get('name')} {embeddings.dataset.get('split')}"
+    target = out or _default_target(run, file, f"embeddings-{projection}.png")
+    scatter(
+        coordinates,
+        labels=labels,
+        classes=embeddings.classes,
+        title=f"{source}, {projection}",
+        caption=f"{len(vectors)} of {len(embeddings.vectors)} embeddings of {embeddings.model.get('run', 'a file')}, "
+        f"cosine, seed {seed}",
+        path=target,
+    )
+    write_atomically(target.with_suffix(".csv"), _coordinates_csv(embeddings, chosen, coordinates))
+    if run is not None:
+        enter_file(run, target, kind="plot")
+    return target
+
+
+def _chosen(embeddings: Embeddings, *, classes: int | None, limit: int, seed: int) -> NDArray[np.int64]:
+    chosen = np.arange(len(embeddings.vectors))
+    if classes is not None:
+        if embeddings.labels is None:
+            raise DataError("the embeddings have no labels, so no classes can be chosen", hint="leave out --classes")
+        chosen = select_classes(embeddings.labels, classes=embeddings.classes, num_classes=classes)
+    return chosen[subsample(len(chosen), limit=limit, seed=seed)]
+
+
+def _default_target(run: Run | None, file: Path | None, name: str) -> Path:
+    if run is not None:
+        return run.path / "plots" / name
+    assert file is not None, "without a run there is a file"
+    return file.with_name(f"{file.stem}-{name}")
+
+
+def _coordinates_csv(embeddings: Embeddings, chosen: NDArray[np.int64], coordinates: NDArray[np.float32]) -> bytes:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(["index", "x", "y", "label", "path"])
+    for index, (x, y) in zip(chosen, coordinates, strict=True):
+        label = "" if embeddings.labels is None else int(embeddings.labels[index])
+        path = "" if embeddings.paths is None else _harmless(embeddings.paths[index])
+        writer.writerow([int(index), f"{x:.6g}", f"{y:.6g}", label, path])
+    return buffer.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _harmless(cell: str) -> str:
+    """A spreadsheet would run a cell that begins like a formula."""
+    return f"'{cell}" if cell[:1] in tuple("=+-@\t\r") else cell

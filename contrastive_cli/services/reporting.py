@@ -1,0 +1,120 @@
+"""What has been trained and measured, and what this machine can do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contrastive_cli.core.errors import ClrError
+from contrastive_cli.core.files import write_atomically
+from contrastive_cli.core.runs import Run, versions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    found: str
+
+
+def read_metrics(run: Run) -> list[dict[str, float]]:
+    """The whole lines of `metrics.jsonl`; a last line cut off by a kill is left out."""
+    records = []
+    with contextlib.suppress(OSError):
+        for line in (run.path / "metrics.jsonl").read_bytes().splitlines():
+            with contextlib.suppress(ValueError):
+                records.append(json.loads(line))
+    return records
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """A run in a few numbers; None where there is none yet."""
+    manifest = run.manifest()
+    latest: dict[str, float] = {}
+    for record in read_metrics(run):
+        latest |= record
+    return {
+        "run": run.name,
+        "status": manifest.status,
+        "method": manifest.method,
+        "encoder": manifest.encoder,
+        "dataset": manifest.dataset.name,
+        "step": manifest.step,
+        "total_steps": manifest.total_steps,
+        "seconds": manifest.seconds,
+        "loss": latest.get("train/loss"),
+        "online_knn": latest.get("online/knn"),
+        "linear": _linear_accuracy(run, manifest.dataset.name),
+    }
+
+
+def examine() -> list[Check]:
+    """Everything that `clr doctor` looks at."""
+    found = versions()
+    checks = [Check(name=name, ok=True, found=version) for name, version in found.items()]
+    checks.append(Check(name="python", ok=sys.version_info >= (3, 11), found=sys.version.split()[0]))
+    for name, look in (("device", _device), ("torchvision", _torchvision), ("disk", _disk), ("write", _write)):
+        checks.append(_attempt(name, look))
+    return checks
+
+
+def _linear_accuracy(run: Run, dataset: str) -> float | None:
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        rows = json.loads((run.path / "eval" / f"linear-{dataset}.json").read_bytes())["rows"]
+        best = [row["accuracy"] for row in rows if row["features"] == "pretrained" and row["head"] == "linear"]
+        return max(best, default=None)
+    return None
+
+
+def _attempt(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name=name, ok=True, found=look())
+    except (ImportError, RuntimeError, OSError, ClrError) as error:
+        return Check(name=name, ok=False, found=" ".join(str(error).split()))
+
+
+def _device() -> str:
+    import torch
+
+    from contrastive_cli.engine.device import choose_device
+    from contrastive_cli.engine.precision import choose_precision
+
+    device = choose_device("auto")
+    precision = choose_precision("auto", device)
+    return f"{device}, {precision}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
+
+
+def _torchvision() -> str:
+    try:
+        import torchvision
+    except RuntimeError as error:
+        if "torchvision::nms" in str(error):
+            raise RuntimeError(
+                "torch and torchvision are of different builds (one for CPU only, one for CUDA); "
+                "install both from one place"
+            ) from error
+        raise
+    return f"loads ({torchvision.__version__})"
+
+
+def _disk() -> str:
+    free = shutil.disk_usage(Path.cwd()).free
+    if free < 1e9:
+        raise RuntimeError(f"only {free / 1e9:.1f} GB free")
+    return f"{free / 1e9:.0f} GB free"
+
+
+def _write() -> str:
+    file = Path.cwd() / ".clr-doctor"
+    write_atomically(file, b"ok")
+    file.unlink()
+    return f"{Path.cwd()} is writable"

@@ -1,0 +1,158 @@
+"""What is trained, on which images, how: the parts of a pretraining put together, before there is a run directory."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.types import Batch
+from contrastive_cli.data.cache import ImageSet
+from contrastive_cli.data.datasets import find_dataset, open_dataset
+from contrastive_cli.data.loader import DeviceImages, batch_indices, steps_per_epoch
+from contrastive_cli.engine.device import choose_device
+from contrastive_cli.engine.optim import build_optimizer
+from contrastive_cli.engine.precision import Precision, autocast, choose_precision
+from contrastive_cli.engine.schedule import warmup_cosine
+from contrastive_cli.engine.train import StepRecord, train
+from contrastive_cli.methods import load_method
+from contrastive_cli.models.encoders import build_encoder
+from contrastive_cli.services.configuration import PretrainConfig
+from contrastive_cli.services.online import OnlineProbe
+from contrastive_cli.views.augment import make_views
+
+TIMED_STEPS = 6
+WARM_UP_STEPS = 3
+
+CountProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trainee:
+    """What is trained, on which images, how: everything but the run directory."""
+
+    config: PretrainConfig
+    images: ImageSet
+    source: DeviceImages
+    method: Any
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    precision: Precision
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in one pass over the images."""
+        return steps_per_epoch(num_samples=self.images.num_samples, batch_size=self.config.train.batch_size)
+
+
+def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) -> Trainee:
+    """Open the images and build the method and its optimiser, seeded."""
+    device = choose_device(config.device)
+    dataset = config.dataset
+    assert dataset.size is not None, "the configuration was resolved"
+    images = open_dataset(
+        dataset.name,
+        split=find_dataset(dataset.name).pretrain_split,
+        data_dir=dataset.data_dir,
+        size=dataset.size,
+        download=dataset.download,
+        max_bad=dataset.max_bad,
+        progress=progress,
+    )
+    spec = load_method(config.method_name)
+    if spec.needs_labels and not images.has_labels:
+        raise DataError(f"{config.method_name} learns from labels, and {dataset.name} has none")
+    steps_per_epoch(num_samples=images.num_samples, batch_size=config.train.batch_size)  # refuses too few images
+    torch.manual_seed(config.seed)
+    encoder = build_encoder(config.encoder, channels=images.channels, size=dataset.size)
+    method = spec.build(config.method, encoder=encoder, num_samples=images.num_samples)
+    method.to(device=device, memory_format=torch.channels_last).train()
+    return Trainee(
+        config=config,
+        images=images,
+        source=DeviceImages(images.images, device=device),
+        method=method,
+        optimizer=build_optimizer(method, config.optim, lr=config.peak_learning_rate),
+        device=device,
+        precision=choose_precision(config.train.precision, device),
+    )
+
+
+def batch_maker(trainee: Trainee) -> Callable[[int], Batch]:
+    """A function from the number of a step to its batch of views; pure, so a resumed run sees the same views."""
+    config, images, num_views = trainee.config, trainee.images, trainee.method.num_views
+    labels = torch.from_numpy(images.labels).to(trainee.device) if images.has_labels else None
+
+    def make_batch(step: int) -> Batch:
+        epoch, indices = batch_indices(
+            step=step, num_samples=images.num_samples, batch_size=config.train.batch_size, seed=config.seed
+        )
+        pixels = trainee.source.gather(indices)  # [B, C, H, W] uint8
+        indices = indices.to(trainee.device)
+        views = make_views(
+            pixels.expand(num_views, *pixels.shape),
+            recipes=[config.views] * num_views,
+            indices=indices,
+            size=config.dataset.size or pixels.shape[-1],
+            mean=images.mean,
+            std=images.std,
+            seed=config.seed,
+            epoch=epoch,
+        )
+        return Batch(views=views, indices=indices, labels=None if labels is None else labels[indices])
+
+    return make_batch
+
+
+def train_steps(trainee: Trainee, *, first_step: int, total_steps: int) -> Iterator[StepRecord]:
+    """The engine's generator over the steps of this trainee."""
+    config = trainee.config
+    warmup_steps = round(config.optim.warmup_fraction * total_steps)
+    return train(
+        trainee.method,
+        make_batch=batch_maker(trainee),
+        optimizer=trainee.optimizer,
+        learning_rate=lambda step: warmup_cosine(
+            step, total_steps=total_steps, warmup_steps=warmup_steps, base=config.peak_learning_rate
+        ),
+        steps=range(first_step, total_steps),
+        total_steps=total_steps,
+        autocast=lambda: autocast(trainee.device, trainee.precision),
+        micro_batch_size=config.train.micro_batch_size,
+        clip_gradient=config.optim.clip_gradient,
+    )
+
+
+def plan_steps(trainee: Trainee) -> tuple[int, float | None]:
+    """The number of optimiser steps, and the seconds of a step where they were timed."""
+    train_config = trainee.config.train
+    if train_config.epochs is not None:
+        return max(1, round(train_config.epochs * trainee.steps_per_epoch)), None
+    assert train_config.budget is not None, "the configuration was resolved"
+    seconds = time_steps(trainee)
+    online = OnlineProbe.of(trainee.images, trainee.source, seed=trainee.config.seed)
+    started = time.perf_counter()
+    online.measure(trainee.method, precision=trainee.precision)
+    evaluation_seconds = (time.perf_counter() - started) * train_config.evaluations
+    trainee.method.train()
+    return max(1, int((train_config.budget - evaluation_seconds) / seconds)), seconds
+
+
+def time_steps(trainee: Trainee) -> float:
+    """Seconds of one optimiser step, timed on a copy that is thrown away."""
+    method = copy.deepcopy(trainee.method)
+    optimizer = build_optimizer(method, trainee.config.optim, lr=trainee.config.peak_learning_rate)
+    copied = replace(trainee, method=method, optimizer=optimizer)
+    times = []
+    started = time.perf_counter()
+    for _ in train_steps(copied, first_step=0, total_steps=WARM_UP_STEPS + TIMED_STEPS):
+        if trainee.device.type != "cpu":
+            torch.accelerator.synchronize(trainee.device)
+        times.append(time.perf_counter() - started)
+        started = time.perf_counter()
+    return sorted(times[WARM_UP_STEPS:])[TIMED_STEPS // 2]

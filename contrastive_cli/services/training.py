@@ -1,0 +1,259 @@
+"""Pretraining: open the images, build the method, train, and keep the run directory true at every moment.
+
+`clr pretrain` reaches this module. A session is everything that training needs; `train_session` yields a status after
+every step, so that whoever calls decides what to show.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from contrastive_cli.core.errors import ClrError, DataError, Interrupted, RunError, TrainingError
+from contrastive_cli.core.files import write_atomically
+from contrastive_cli.core.runs import DatasetFacts, Manifest, Run, create_run, default_run_name, now, process_facts
+from contrastive_cli.core.signals import StopSignals
+from contrastive_cli.data.cache import bad_files_csv
+from contrastive_cli.engine.checkpoint import load_checkpoint, remove_orphans, save_checkpoint
+from contrastive_cli.engine.train import StepRecord
+from contrastive_cli.services.configuration import config_model
+from contrastive_cli.services.online import OnlineProbe
+from contrastive_cli.services.trainee import CountProgress, Trainee, plan_steps, prepare, train_steps
+
+LINES_PER_RUN = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """Where the training stands after a step; `line` is the metrics record when one was just written."""
+
+    step: int
+    total_steps: int
+    epoch: float
+    seconds: float
+    views_per_second: float
+    line: Mapping[str, float] | None = None
+
+
+@dataclass(slots=True)
+class LoopState:
+    """The loop's own state, all of it saved in every checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+    metrics_bytes: int = 0
+    loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))
+    loss_count: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """A training that can start: the trainee, its run directory, and where it stands."""
+
+    trainee: Trainee
+    run: Run
+    total_steps: int
+    state: LoopState
+    damaged: tuple[str, ...] = ()
+
+
+def start_session(trainee: Trainee, *, out: Path | None, overwrite: bool) -> Session:
+    """Make the run directory and write what is known before the first step."""
+    config, images = trainee.config, trainee.images
+    name = default_run_name(method=config.method_name, dataset=config.dataset.name, seed=config.seed)
+    run = create_run(out, default_name=name, overwrite=overwrite)
+    total_steps, _ = plan_steps(trainee)
+    run.write_config(config)
+    run.write_manifest(
+        Manifest(
+            status="running",
+            method=config.method_name,
+            encoder=config.encoder.name,
+            dataset=DatasetFacts(
+                name=images.name, split=images.split, count=images.num_samples, fingerprint=images.fingerprint
+            ),
+            seed=config.seed,
+            device=str(trainee.device),
+            precision=trainee.precision,
+            threads=torch.get_num_threads(),
+            total_steps=total_steps,
+            mean=images.mean,
+            std=images.std,
+            classes=images.classes,
+            size=config.dataset.size or 0,
+            **process_facts(),
+        )
+    )
+    if images.bad_files:
+        write_atomically(run.path / "bad_files.csv", bad_files_csv(images.bad_files))
+    return Session(trainee=trainee, run=run, total_steps=total_steps, state=LoopState())
+
+
+def resume_session(run: Run, *, progress: CountProgress | None = None) -> Session:
+    """Take a run up where its newest intact checkpoint stands, on the device and threads it began with.
+
+    Raises:
+        RunError: If it is finished already or damaged.
+        DataError: If the images are not those it was started with.
+    """
+    manifest = run.manifest()
+    if manifest.status == "finished":
+        raise RunError(f"run {run.path} is finished", hint="start a new one with --config " + str(run.path))
+    torch.set_num_threads(manifest.threads)
+    config = config_model(manifest.method).model_validate(run.config())
+    fixed = config.train.model_copy(update={"precision": manifest.precision})
+    trainee = prepare(config.model_copy(update={"train": fixed, "device": manifest.device}), progress=progress)
+    if trainee.images.fingerprint != manifest.dataset.fingerprint:
+        raise DataError(
+            f"the images of {config.dataset.name} are not those that {run.path} was started with",
+            hint="bring the old images back, or start a new run",
+        )
+    state = LoopState()
+    damaged: tuple[str, ...] = ()
+    if any(artifact.kind == "checkpoint" for artifact in manifest.artifacts.values()):
+        checkpoint = load_checkpoint(run)
+        state, damaged = _restore(trainee, checkpoint.state), checkpoint.damaged
+    return Session(trainee=trainee, run=run, total_steps=manifest.total_steps, state=state, damaged=damaged)
+
+
+def train_session(session: Session) -> Iterator[Status]:
+    """Train to the end of the schedule, logging and saving; a signal saves and raises `Interrupted`.
+
+    Raises:
+        Interrupted: After SIGINT or SIGTERM, with everything saved.
+        TrainingError: If the loss is not finite or memory runs out; earlier checkpoints stay.
+        RunError: If the run is in use or cannot be written.
+    """
+    run = session.run
+    with run.locked(), StopSignals() as signals:
+        remove_orphans(run)
+        run.update(status="running", ended=None)
+        try:
+            yield from _train(session, signals)
+        except torch.OutOfMemoryError as error:
+            run.update(status="failed", ended=now())
+            raise TrainingError(
+                f"out of memory on {session.trainee.device} at batch size {session.trainee.config.train.batch_size}",
+                hint="pass a smaller --micro-batch-size: contrastive methods keep all negatives",
+            ) from error
+        except Interrupted:
+            run.update(status="interrupted", ended=now())
+            raise
+        except ClrError:
+            run.update(status="failed", ended=now())
+            raise
+        run.update(status="finished", ended=now())
+
+
+def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
+    trainee, run, state, total_steps = session.trainee, session.run, session.state, session.total_steps
+    config = trainee.config
+    online = OnlineProbe.of(trainee.images, trainee.source, seed=config.seed)
+    evaluate_at = {
+        math.ceil(total_steps * k / config.train.evaluations) for k in range(1, config.train.evaluations + 1)
+    }
+    log_every = max(1, total_steps // LINES_PER_RUN)
+    views_per_step = config.train.batch_size * trainee.method.num_views
+    seconds_before, first_step = state.seconds, state.step
+    started = last_saved = time.monotonic()
+    metrics_path = run.path / "metrics.jsonl"
+    _truncate(metrics_path, state.metrics_bytes)
+    with metrics_path.open("ab") as metrics:
+        for record in train_steps(trainee, first_step=state.step, total_steps=total_steps):
+            state.step = record.step
+            state.loss_sum = state.loss_sum + record.loss.float()
+            state.loss_count += 1
+            line = None
+            state.seconds = seconds_before + time.monotonic() - started
+            rate = views_per_step * (record.step - first_step) / max(1e-9, state.seconds - seconds_before)
+            if record.step % log_every == 0 or record.step in evaluate_at or record.step == total_steps:
+                line = _line(trainee, state, record, rate)
+                if record.step in evaluate_at:
+                    line |= online.measure(trainee.method, precision=trainee.precision)
+                    trainee.method.train()
+                metrics.write((json.dumps(line) + "\n").encode())
+                metrics.flush()
+                state.metrics_bytes = metrics.tell()
+            stop = signals.received is not None
+            if stop or record.step == total_steps or time.monotonic() - last_saved >= config.train.save_every:
+                _finite(record.loss, record)
+                save_checkpoint(run, _checkpoint_state(trainee, state), step=state.step, seconds=state.seconds)
+                last_saved = time.monotonic()
+            if stop and record.step < total_steps:
+                raise Interrupted(
+                    f"stopped at step {record.step} of {total_steps}; the checkpoint is saved",
+                    signal_number=signals.received or 2,
+                    hint=f"go on with: clr pretrain --resume {run.path}",
+                )
+            yield Status(
+                step=record.step,
+                total_steps=total_steps,
+                epoch=record.step / trainee.steps_per_epoch,
+                seconds=state.seconds,
+                views_per_second=rate,
+                line=line,
+            )
+
+
+def _line(trainee: Trainee, state: LoopState, record: StepRecord, rate: float) -> dict[str, float]:
+    loss = state.loss_sum / state.loss_count
+    _finite(loss, record)
+    state.loss_sum, state.loss_count = torch.zeros_like(state.loss_sum), 0
+    return {
+        "step": record.step,
+        "epoch": round(record.step / trainee.steps_per_epoch, 4),
+        "seconds": round(state.seconds, 3),
+        "train/loss": loss.item(),
+        **{f"train/{name}": value.item() for name, value in record.metrics.items()},
+        "train/lr": record.learning_rate,
+        "views_per_second": round(rate, 1),
+    }
+
+
+def _finite(loss: Tensor, record: StepRecord) -> None:
+    if not bool(torch.isfinite(loss)):
+        raise TrainingError(
+            f"the loss is {loss.item()} at step {record.step} (learning rate {record.learning_rate:.3g})",
+            hint="lower --lr, or pass --precision fp32; the last good checkpoint is kept",
+        )
+
+
+def _checkpoint_state(trainee: Trainee, state: LoopState) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "step": state.step,
+        "seconds": state.seconds,
+        "metrics_bytes": state.metrics_bytes,
+        "loss_sum": state.loss_sum.cpu(),
+        "loss_count": state.loss_count,
+        "method": trainee.method.state_dict(),
+        "optimizer": trainee.optimizer.state_dict(),
+        "torch_rng": torch.get_rng_state(),
+    }
+
+
+def _restore(trainee: Trainee, saved: Mapping[str, Any]) -> LoopState:
+    module: nn.Module = trainee.method
+    module.load_state_dict(saved["method"])
+    trainee.optimizer.load_state_dict(saved["optimizer"])
+    torch.set_rng_state(saved["torch_rng"])
+    return LoopState(
+        step=saved["step"],
+        seconds=saved["seconds"],
+        metrics_bytes=saved["metrics_bytes"],
+        loss_sum=saved["loss_sum"].to(trainee.device),
+        loss_count=saved["loss_count"],
+    )
+
+
+def _truncate(path: Path, size: int) -> None:
+    with path.open("ab") as file:
+        file.truncate(size)
