@@ -177,7 +177,7 @@ def _write_rest(folder: Path, *, source: Source, samples: Samples, packed: Packe
         "paths": paths,
         "bad_files": [asdict(bad) for bad in bad_files],
     }
-    _write_synced(folder / BAD_FILES_FILE, _bad_files_csv(bad_files))
+    _write_synced(folder / BAD_FILES_FILE, bad_files_csv(bad_files))
     buffer = io.BytesIO()
     np.save(buffer, labels)
     _write_synced(folder / LABELS_FILE, buffer.getvalue())
@@ -239,7 +239,8 @@ def _first_three(bad_files: Sequence[BadFile]) -> str:
     return "; ".join(f"{bad.path!r} ({bad.reason})" for bad in bad_files[:3]) + more
 
 
-def _bad_files_csv(bad_files: Sequence[BadFile]) -> bytes:
+def bad_files_csv(bad_files: Sequence[BadFile]) -> bytes:
+    """The list of bad files as CSV, in UTF-8 whatever bytes the names hold."""
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_ALL)
     writer.writerow(("path", "reason"))

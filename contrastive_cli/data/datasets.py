@@ -8,17 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from contrastive_cli.core.config import did_you_mean
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.data.archives import Archive, find_archive
 from contrastive_cli.data.cache import ImageSet, ReportProgress, open_cached
 from contrastive_cli.data.downloads import download_dataset
 from contrastive_cli.data.images import Channels
-from contrastive_cli.data.published import ARCHIVES, TEN_DIGITS
-from contrastive_cli.data.scan import SUFFIXES, find_splits, stratified_split
-from contrastive_cli.data.sources import Request, Samples, Source, array_samples, tree_source
+from contrastive_cli.data.published import ARCHIVES, TEN_DIGITS, open_digits
+from contrastive_cli.data.scan import SUFFIXES, find_splits
+from contrastive_cli.data.sources import Request, Source, tree_source
 
 DEFAULT_DATA_DIR = Path("data")
 SMALL_IMAGE = 64  # up to this side, the recipe of CIFAR-sized images
@@ -131,28 +129,6 @@ def _absent(request: Request) -> DataError:
     return DataError(f"{request.name} is not in {shown}", hint=f"run `{command}`", path=folder)
 
 
-def _open_digits(request: Request) -> Source:
-    def load() -> Samples:
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        images = np.rint(digits.images * (255.0 / 16.0)).astype(np.uint8)[:, None]  # grey levels 0..16
-        labels = digits.target.astype(np.int64)
-        train, test = stratified_split(labels, seed=request.seed)
-        kept = train if request.split == "train" else test
-        prefix = f"digits/{request.split}"
-        return array_samples(images[kept], labels[kept], classes=TEN_DIGITS, prefix=prefix, size=request.size)
-
-    return Source(
-        name=request.name,
-        split=request.split,
-        size=request.size,
-        channels=request.channels,
-        identity=(f"seed {request.seed}",),
-        load=load,
-    )
-
-
 def _open_folder(request: Request) -> Source:
     return tree_source(request, root=request.data_dir)
 
@@ -208,7 +184,7 @@ _SPECS = (
         size=32,
         classes=TEN_DIGITS,
         splits=("train", "test"),
-        open=_open_digits,
+        open=open_digits,
         is_fetched=False,
     ),
     DatasetSpec(

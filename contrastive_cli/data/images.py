@@ -169,9 +169,9 @@ def _flatten(image: Image.Image) -> Image.Image:
         colours = image.convert("RGBA")
         white = Image.new("RGBA", colours.size, "white")
         return Image.alpha_composite(white, colours).convert("RGB")
-    if image.mode in ("1", "L"):
-        return image.convert("L")
-    return image.convert("RGB")
+    if image.mode in ("L", "RGB"):
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
 
 
 def _scale_to_8_bit(values: NDArray[np.generic]) -> Images:
@@ -189,7 +189,8 @@ def _to_array(image: Image.Image, *, size: int | None, channels: Channels) -> Im
         left, top = (image.width - side) // 2, (image.height - side) // 2
         box = (left, top, left + side, top + side)  # resizing the centre square is resizing, then cropping
         image = image.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
-    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
+    mode = "L" if channels == 1 else "RGB"
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode), dtype=np.uint8)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 

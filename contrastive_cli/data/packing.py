@@ -49,7 +49,7 @@ def pack_samples(samples: Samples, *, file: BinaryIO, progress: Callable[[int, i
     with quiet_decoders():
         for indices, good, bad in _decode_in_order(samples, total=total):
             if good:
-                block = np.stack(good)
+                block = np.ascontiguousarray(np.stack(good))  # stacking transposed arrays keeps their order
                 file.write(block.data)
                 digest.update(block.data)
                 moments.add(block)

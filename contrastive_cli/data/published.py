@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
+
 from contrastive_cli.data.archives import Archive, read_cifar, read_idx, read_stl10, read_svhn
+from contrastive_cli.data.scan import stratified_split
+from contrastive_cli.data.sources import Request, Samples, Source, array_samples
 
 TEN_DIGITS = tuple("0123456789")
 CIFAR100_NAMES = """
@@ -59,3 +63,27 @@ ARCHIVES = {
         ),
     ),
 }
+
+
+def open_digits(request: Request) -> Source:
+    """scikit-learn's digits, which come with it; it has no test part, so one is drawn by class."""
+
+    def load() -> Samples:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        images = np.rint(digits.images * (255.0 / 16.0)).astype(np.uint8)[:, None]  # grey levels 0..16
+        labels = digits.target.astype(np.int64)
+        train, test = stratified_split(labels, seed=request.seed)
+        kept = train if request.split == "train" else test
+        prefix = f"digits/{request.split}"
+        return array_samples(images[kept], labels[kept], classes=TEN_DIGITS, prefix=prefix, size=request.size)
+
+    return Source(
+        name=request.name,
+        split=request.split,
+        size=request.size,
+        channels=request.channels,
+        identity=(f"seed {request.seed}",),
+        load=load,
+    )

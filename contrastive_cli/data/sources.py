@@ -15,6 +15,8 @@ from contrastive_cli.data.scan import (
     Labels,
     find_labels,
     find_splits,
+    label_folders,
+    relative_name,
     scan_images,
     stratified_split,
 )
@@ -98,7 +100,7 @@ def tree_source(request: Request, *, root: Path) -> Source:
     unreadable: list[BadFile] = []
 
     def note(folder: Path, error: OSError) -> None:
-        unreadable.append(BadFile(path=_relative(folder, root), reason=error.strerror or str(error)))
+        unreadable.append(BadFile(path=relative_name(folder, root), reason=error.strerror or str(error)))
 
     splits = find_splits(root)
     if splits:
@@ -107,7 +109,7 @@ def tree_source(request: Request, *, root: Path) -> Source:
         files, labelled = _drawn_split(request, root=root, note=note)
     if not files:
         raise DataError(_nothing_found(root, request.split), hint=f"known suffixes: {' '.join(SUFFIXES)}", path=root)
-    paths = tuple(_relative(file, root) for file in files)
+    paths = tuple(relative_name(file, root) for file in files)
 
     def read(index: int) -> Images:
         return decode(files[index], size=request.size, channels=request.channels)
@@ -135,7 +137,7 @@ def stat_files(root: Path, files: Sequence[Path]) -> tuple[str, ...]:
             described = f"{status.st_size} {status.st_mtime_ns} {os.access(file, os.R_OK)}"
         except OSError as error:  # vanished since it was listed: decoding will record it
             described = f"errno {error.errno}"
-        lines.append(f"{_relative(file, root)} {described}")
+        lines.append(f"{relative_name(file, root)} {described}")
     return tuple(lines)
 
 
@@ -167,18 +169,19 @@ def _labels_across_splits(files: list[Path], owners: list[Path], *, splits: dict
     """Number the classes alike in every split, from the folders of all labelled splits."""
     labelled = {folder for split, folder in splits.items() if split != "unlabeled"}
     classes = sorted({name for folder in labelled for name in _class_folders(folder)})
-    # Labels are found relative to the split's folder, so that split/class/file has class `class`.
-    relabelled = [
-        Path("split") / file.relative_to(owner) if owner in labelled else Path("split") / file.name
-        for file, owner in zip(files, owners, strict=True)
-    ]
-    return find_labels(Path("split"), relabelled, classes=classes)
+    names = (relative_name(file, owner).split("/", 1) for file, owner in zip(files, owners, strict=True))
+    return label_folders(
+        [name[0] if len(name) > 1 and owner in labelled else None for name, owner in zip(names, owners, strict=True)],
+        classes=classes,
+    )
 
 
 def _class_folders(folder: Path) -> list[str]:
+    """Folder names that can be classes; an empty folder is none."""
     try:
         with os.scandir(folder) as entries:
-            return [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+            names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+        return [name for name in names if any((folder / name).iterdir())]
     except OSError:
         return []
 
@@ -205,7 +208,3 @@ def _nothing_found(root: Path, split: str) -> str:
         names = []
     seen = f"; it holds {', '.join(map(repr, names))}" if names else "; it is empty"
     return f"no images for split {split!r} in {os.fspath(root)!r}{seen}"
-
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
