@@ -35,7 +35,6 @@ app = typer.Typer(
     help="Learn visual representations from images, prove that they help, and use them.",
     epilog="Exit codes: 0 ok, 1 a bug, 2 usage or configuration, 3 bad input data, 4 unsafe file refused, "
     "5 run directory, 6 training failed, 130/143 after a signal with everything saved.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -69,9 +68,10 @@ def _options(
 
 def main() -> None:
     """Run the command line; every error ends as one line and its documented exit code."""
-    as_json = "--json" in sys.argv[1:]
+    arguments = sys.argv[1:] or ["--help"]
+    as_json = "--json" in arguments
     try:
-        status = app(standalone_mode=False)
+        status = app(arguments, prog_name="clr", standalone_mode=False)
     except Interrupted as error:
         show_error(error, as_json=as_json)
         sys.exit(128 + error.signal_number)

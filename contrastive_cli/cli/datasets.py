@@ -25,7 +25,7 @@ def datasets(
 ) -> None:
     """List the datasets, or save some test images of one as PNG files.
 
-    Example: clr datasets digits --save-images digits-png
+    clr datasets digits --save-images digits-png
     """
     output = Output(json=json, quiet=quiet)
     if (name is None) != (save_images is None):

@@ -11,7 +11,7 @@ from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, DatasetName, Device, Download, Json, Quiet, RunName
 from contrastive_cli.core.errors import UsageError
 
-SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet")
+SUFFIXES = (".pkl", ".npz", ".safetensors")
 
 
 def embed(
@@ -31,8 +31,9 @@ def embed(
 ) -> None:
     """Embed a split, folders or files with a trained encoder.
 
-    Examples: clr embed
-    | clr embed photos/ --out photos.npz
+    clr embed
+
+    clr embed photos/ --out photos.npz
     """
     if layer not in ("h", "z"):
         raise UsageError(f"--layer {layer!r} is unknown; known are h, z")

@@ -30,7 +30,7 @@ def linear_eval(
 ) -> None:
     """Measure frozen features on the test split: linear head (L-BFGS, penalty chosen on a split of train) and kNN-20.
 
-    Example: clr linear-eval --label-fraction 0.01,0.1,1
+    clr linear-eval --label-fraction 0.01,0.1,1
     """
     from contrastive_cli.core.runs import find_run
 

@@ -20,14 +20,15 @@ SUFFIXES = (".pkl", ".npz", ".safetensors")
 
 
 def nearest_neighbors(
-    file: Annotated[Path, typer.Argument(help="Embeddings: .pkl, .npz, .npy, .safetensors, .parquet.")],
+    file: Annotated[Path, typer.Argument(help="Embeddings: .pkl, .npz, .npy, .safetensors.")],
     metric: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Neighbours of each.")] = 20,
     query: Annotated[
         list[Path] | None, typer.Option(help="Image to look up in the file; repeatable. Needs the run.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File to write: .pkl, .npz, .safetensors [FILE's name with -neighbors.pkl].")
+        Path | None,
+        typer.Option(help="File to write: .pkl, .npz, .safetensors; FILE's name with -neighbors.pkl if not given."),
     ] = None,
     run: RunName = None,
     device: Device = "auto",
@@ -36,8 +37,9 @@ def nearest_neighbors(
 ) -> None:
     """Find exact nearest neighbours; each item is left out of its own.
 
-    Examples: clr knn embeddings.pkl --metric cosine
-    | clr knn photos.npz --query photo.jpg -k 5
+    clr knn embeddings.pkl --metric cosine
+
+    clr knn photos.npz --query photo.jpg -k 5
     """
     if metric not in ("cosine", "euclidean"):
         raise UsageError(f"--metric {metric!r} is unknown; known are cosine, euclidean")

@@ -21,7 +21,7 @@ def plot(
         Path | None, typer.Argument(help="Embeddings file to map; default: the run's test split, embedded now.")
     ] = None,
     run: RunName = None,
-    out: Annotated[Path | None, typer.Option(help="PNG or SVG to write [plots/ of the run].")] = None,
+    out: Annotated[Path | None, typer.Option(help="PNG or SVG to write; plots/ of the run if not given.")] = None,
     projection: Annotated[str, typer.Option(help="tsne, umap or pca.")] = "tsne",
     classes: Annotated[int | None, typer.Option(min=1, help="Only the k classes with the most images.")] = None,
     limit: Annotated[int, typer.Option(min=3, help="Most points on a map.")] = 3000,
@@ -35,9 +35,11 @@ def plot(
 ) -> None:
     """Draw a map of the embeddings, the views the training sees, or its curves.
 
-    Examples: clr plot embeddings
-    | clr plot embeddings photos.npz --projection umap
-    | clr plot views
+    clr plot embeddings
+
+    clr plot embeddings photos.npz --projection umap
+
+    clr plot views
     """
     if kind not in KINDS:
         raise UsageError(f"no plot named {kind!r}; known are {', '.join(KINDS)}")

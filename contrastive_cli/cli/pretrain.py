@@ -16,19 +16,22 @@ from contrastive_cli.core.errors import UsageError
 if TYPE_CHECKING:
     from contrastive_cli.services.training import Session, Status
 
+COLLAPSED_RANK = 1.5
 DATA, MODEL, OPTIMISATION, RUN = "Data", "Model", "Optimisation", "Run"
 
 
 def pretrain(
     method: Annotated[
-        str | None, typer.Option(help="Method, see `clr methods` [simclr].", rich_help_panel=MODEL)
+        str | None, typer.Option(help="Method, see `clr methods`; simclr if not given.", rich_help_panel=MODEL)
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(help="resnet9, resnet18, resnet34, resnet50, timm/NAME [by device].", rich_help_panel=MODEL),
+        typer.Option(
+            help="resnet9, resnet18, resnet34, resnet50, timm/NAME; by device if not given.", rich_help_panel=MODEL
+        ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Dataset, see `clr datasets` [digits].", rich_help_panel=DATA)
+        str | None, typer.Option(help="Dataset, see `clr datasets`; digits if not given.", rich_help_panel=DATA)
     ] = None,
     data_dir: DataDir = None,
     download: Annotated[
@@ -40,7 +43,7 @@ def pretrain(
         typer.Option(help="Training time such as 15m instead of --epochs.", rich_help_panel=OPTIMISATION),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Images in one loss [256].", rich_help_panel=OPTIMISATION)
+        int | None, typer.Option(help="Images in one loss; 256 if not given.", rich_help_panel=OPTIMISATION)
     ] = None,
     micro_batch_size: Annotated[
         int | None,
@@ -50,10 +53,14 @@ def pretrain(
         float | None, typer.Option(help="Learning rate before scaling.", rich_help_panel=OPTIMISATION)
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="auto, fp32 or bf16 [auto].", rich_help_panel=OPTIMISATION)
+        str | None, typer.Option(help="auto, fp32 or bf16; auto if not given.", rich_help_panel=OPTIMISATION)
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random [0].", rich_help_panel=RUN)] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps [auto].", rich_help_panel=RUN)] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of everything random; 0 if not given.", rich_help_panel=RUN)
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, mps; auto if not given.", rich_help_panel=RUN)
+    ] = None,
     config: Annotated[
         str | None, typer.Option(help="YAML file, or a preset's name (configs/).", rich_help_panel=RUN)
     ] = None,
@@ -62,7 +69,8 @@ def pretrain(
         typer.Option("--set", help="Any field, such as method.temperature=0.2; repeatable.", rich_help_panel=RUN),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run directory [runs/METHOD-DATASET-TIME-sSEED].", rich_help_panel=RUN)
+        Path | None,
+        typer.Option(help="Run directory; runs/METHOD-DATASET-TIME-sSEED if not given.", rich_help_panel=RUN),
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run.", rich_help_panel=RUN)] = None,
     overwrite: Annotated[
@@ -76,9 +84,11 @@ def pretrain(
 ) -> None:
     """Train an encoder without labels; with no option at all, on the embedded handwritten digits.
 
-    Examples: clr pretrain
-    | clr pretrain --dataset cifar10 --data-dir data --budget 15m
-    | clr pretrain --dataset folder --data-dir photos --epochs 50 --set method.temperature=0.2
+    clr pretrain
+
+    clr pretrain --dataset cifar10 --data-dir data --budget 15m
+
+    clr pretrain --dataset folder --data-dir photos --epochs 50 --set method.temperature=0.2
     """
     output = Output(json=json, quiet=quiet)
     flags = {
@@ -218,7 +228,7 @@ def _describe(status: Status, last: Mapping[str, float]) -> str:
 
 
 def _collapse_warning(last: Mapping[str, float]) -> str:
-    if last.get("online/spread", 1.0) < 0.05:
+    if last.get("online/effective_rank", 99.0) < COLLAPSED_RANK:
         return "warning: the embedding has collapsed (all images lie in one place); lower --lr or raise the batch size"
     return "done"
 

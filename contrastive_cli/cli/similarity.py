@@ -24,7 +24,7 @@ def similarity(
 ) -> None:
     """Compare images by the cosine of their embeddings.
 
-    Example: clr similarity first.jpg second.jpg
+    clr similarity first.jpg second.jpg
     """
     if len(images) < 2:
         raise UsageError(f"similarity compares two images or more (given: {len(images)})")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -132,11 +133,19 @@ def parse_yaml(text: str, *, source: str) -> Any:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent):
                 raise UsageError(f"{source}: YAML aliases are not accepted")
+            tag = getattr(event, "tag", None)  # some of the standard ones crash the reader: `!!bool maybe`
+            if tag is not None:
+                raise UsageError(f"{source}: YAML tags are not accepted (given: {tag})")
             if depth > MAX_YAML_DEPTH:
                 raise UsageError(f"{source}: nested deeper than {MAX_YAML_DEPTH} levels")
         return yaml.load(text, Loader=_StrictLoader)  # a SafeLoader: builds plain values only
     except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{source}: {' '.join(str(error).split())}") from None
+
+
+def dump_yaml(tree: Mapping[str, Any]) -> str:
+    """Write plain values as YAML that `parse_yaml` reads back as they were."""
+    return yaml.dump(dict(tree), Dumper=_StrictDumper, sort_keys=False)
 
 
 def did_you_mean(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:
@@ -150,10 +159,18 @@ class _StrictLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        duplicates = {str(key) for key in keys if keys.count(key) > 1}
+        counts = Counter(key for key in keys if isinstance(key, Hashable))  # the others are refused below
+        duplicates = sorted(str(key) for key, count in counts.items() if count > 1)
         if duplicates:
-            raise yaml.constructor.ConstructorError(None, None, f"duplicate key {', '.join(sorted(duplicates))}")
+            raise yaml.constructor.ConstructorError(None, None, f"duplicate key {', '.join(duplicates)}")
         return super().construct_mapping(node, deep=deep)
+
+
+class _StrictDumper(yaml.SafeDumper):
+    """A SafeDumper that quotes the string `1e-3` and, having no aliases to read back, writes none."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 _FLOATS = re.compile(
@@ -166,7 +183,7 @@ def _teach_floats() -> None:
     for first in "-+0123456789.":
         others = [pair for pair in resolvers.get(first, []) if pair[0] != "tag:yaml.org,2002:float"]
         resolvers[first] = [("tag:yaml.org,2002:float", _FLOATS), *others]
-    _StrictLoader.yaml_implicit_resolvers = resolvers
+    _StrictLoader.yaml_implicit_resolvers = _StrictDumper.yaml_implicit_resolvers = resolvers
 
 
 _teach_floats()
@@ -183,12 +200,14 @@ def _describe(model: type[BaseModel], problem: Any) -> str:
 
 
 def _near_key(dotted: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(dotted, list(known), n=1, cutoff=0.6)
+    # Last parts are compared: a shared prefix would make `optim.zzz` look like `optim.lr`.
+    parent, _, last = dotted.rpartition(".")
+    siblings = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == parent}
+    near = [siblings[name] for name in difflib.get_close_matches(last, siblings, n=1, cutoff=0.6)]
+    near += [key for key in known if key.rpartition(".")[2] == last]  # the right word in the wrong place
     if near:
         return f"; did you mean {near[0]!r}?"
-    parent = dotted.rpartition(".")[0]
-    siblings = [key for key in known if key.rpartition(".")[0] == parent]
-    return f"; known are {', '.join(siblings)}" if siblings else ""
+    return f"; known are {', '.join(siblings.values())}" if siblings else ""
 
 
 def _dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:

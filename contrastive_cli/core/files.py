@@ -27,7 +27,7 @@ def write_atomically(path: Path, content: bytes) -> str:
     Raises:
         RunError: If the directory cannot be written or the disk is full; the old file is untouched.
     """
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:

@@ -17,19 +17,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from contrastive_cli import __version__
-from contrastive_cli.core.config import Config, Tree, read_preset
+from contrastive_cli.core.config import Config, Tree, dump_yaml, read_preset
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import cannot_write, sha256_of, sweep_temporaries, write_atomically
 
 RUNS = Path("runs")
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 Status = Literal["running", "finished", "interrupted", "failed"]
+
+
+def _inside(key: str) -> str:
+    # A manifest may come from a stranger: it must not lead to files outside its own folder.
+    if not key or key.startswith("/") or ".." in key.split("/"):
+        raise ValueError("not a path inside the run")
+    return key
 
 
 class Artifact(Config):
@@ -75,7 +81,7 @@ class Manifest(Config):
     ended: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     git: str | None = None
-    artifacts: dict[str, Artifact] = Field(default_factory=dict)
+    artifacts: dict[Annotated[str, AfterValidator(_inside)], Artifact] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +125,7 @@ class Run:
 
     def write_config(self, config: Config) -> None:
         """Write the resolved configuration; `clr pretrain --config` it to repeat the run."""
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        write_atomically(self.path / "config.yaml", text.encode())
+        write_atomically(self.path / "config.yaml", dump_yaml(config.model_dump(mode="json")).encode())
 
     def add_artifact(self, file: Path, *, kind: str, step: int | None = None, sha256: str | None = None) -> Artifact:
         """Enter a complete file in the manifest."""
@@ -159,7 +164,7 @@ def create_run(out: Path | None, *, default_name: str, overwrite: bool) -> Run:
     """Make a new, empty run directory: `out`, or `runs/<default_name>`.
 
     Raises:
-        RunError: If it exists and holds anything (`overwrite` renames the old one away), or cannot be made.
+        RunError: If it holds anything (`overwrite` renames the old one away, unless it is in use) or cannot be made.
         UsageError: If the name has other characters than letters, digits, `.`, `_` and `-`.
     """
     path = RUNS / default_name if out is None else out
@@ -169,7 +174,9 @@ def create_run(out: Path | None, *, default_name: str, overwrite: bool) -> Run:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             if not overwrite:
                 raise RunError(f"run {path} exists", hint="pass --resume, --overwrite or another --out", path=path)
-            path.rename(_free_name(path))
+            # A run in training would go on writing by name, into its successor.
+            with Run(path).locked() if (path / "run.lock").exists() else contextlib.nullcontext():
+                path.rename(_free_name(path))
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 
-from contrastive_cli.core.errors import RunError
+from contrastive_cli.core.errors import RunError, UnsafeFileError
 from contrastive_cli.core.files import write_atomically
 from contrastive_cli.core.runs import Artifact, Run
 
@@ -58,6 +59,7 @@ def load_checkpoint(run: Run) -> Checkpoint:
 
     Raises:
         RunError: If the run has no intact checkpoint.
+        UnsafeFileError: If an intact one holds objects whose reading could run code; they are not made.
     """
     damaged: list[str] = []
     for key, artifact in _checkpoints(run.manifest().artifacts):
@@ -69,7 +71,14 @@ def load_checkpoint(run: Run) -> Checkpoint:
         if hashlib.sha256(content).hexdigest() != artifact.sha256:
             damaged.append(key)
             continue
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:  # whole, so it was written like this
+            raise UnsafeFileError(
+                f"checkpoint {run.path / key} holds more than tensors and plain values",
+                hint="take the run from its author again, or train your own with `clr pretrain`",
+                path=run.path / key,
+            ) from error
         return Checkpoint(state=state, name=key, sha256=artifact.sha256, damaged=tuple(damaged))
     if damaged:
         raise RunError(f"every checkpoint of {run.path} is damaged: {', '.join(damaged)}", path=run.path)

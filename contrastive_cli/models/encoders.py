@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from contrastive_cli.core.config import Config, did_you_mean
@@ -31,8 +32,8 @@ class EncoderConfig(Config):
     """
 
     name: str = "auto"
-    width: int = 16
-    embedding_dim: int | None = 512
+    width: int = Field(16, gt=0)
+    embedding_dim: int | None = Field(512, gt=0)
     stem: Literal["auto", "small", "imagenet"] = "auto"
     weights: str | None = None
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,10 +58,15 @@ def summarise(run: Run) -> dict[str, Any]:
 
 def examine() -> list[Check]:
     """Everything that `clr doctor` looks at."""
-    found = versions()
-    checks = [Check(name=name, ok=True, found=version) for name, version in found.items()]
-    checks.append(Check(name="python", ok=sys.version_info >= (3, 11), found=sys.version.split()[0]))
-    for name, look in (("device", _device), ("torchvision", _torchvision), ("disk", _disk), ("write", _write)):
+    checks = [Check(name=name, ok=True, found=version) for name, version in versions().items()]
+    looks = {
+        "device": _device,
+        "torchvision loads": _torchvision,
+        "disk": _disk,
+        "write": _write,
+        "decoding": _decoding,
+    }
+    for name, look in looks.items():
         checks.append(_attempt(name, look))
     return checks
 
@@ -103,7 +107,16 @@ def _torchvision() -> str:
                 "install both from one place"
             ) from error
         raise
-    return f"loads ({torchvision.__version__})"
+    return str(torchvision.__version__)
+
+
+def _decoding() -> str:
+    from PIL import features
+
+    missing = [name for name in ("jpg", "zlib", "webp", "libtiff") if not features.check(name)]
+    if missing:
+        raise RuntimeError(f"Pillow was built without {', '.join(missing)}")
+    return "JPEG, PNG, WebP, TIFF"
 
 
 def _disk() -> str:

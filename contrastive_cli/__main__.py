@@ -1,0 +1,5 @@
+"""`python -m contrastive_cli` is `clr`."""
+
+from contrastive_cli.cli import main
+
+main()

@@ -1,0 +1,228 @@
+"""The commands that use a trained run, each as typed in the README."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, Clr, clr_command, clr_environment
+from PIL import Image
+
+HEAVY = ("torch", "torchvision", "sklearn", "umap", "matplotlib", "numpy", "scipy", "pydantic")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["pretrain", "--help"], ["pretrain", "--metod", "x"]])
+def test_start_up__imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = ['clr', *{arguments!r}]\n"
+        "try:\n    runpy.run_module('contrastive_cli', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_linear_eval__table_has_the_documented_shape(clr: Clr, trained: Path) -> None:
+    result = clr("linear-eval", "--label-fraction", "0.05,1", "--seeds", "2", "--json", cwd=trained)
+    assert result.code == 0, result.err
+    rows = result.json["rows"]
+    assert {(row["features"], row["head"], row["label_fraction"]) for row in rows} == {
+        (features, head, fraction)
+        for features in ("pretrained", "random", "pixels")
+        for head in ("linear", "knn")
+        for fraction in (0.05, 1.0)
+    }
+    for row in rows:
+        low, high = row["ci95"]
+        assert 0 <= low <= row["accuracy"] <= high <= 1 or row["seeds"] > 1
+    best = max(row["accuracy"] for row in rows if row["features"] == "pixels")
+    assert best > 0.9
+    assert json.loads((trained / "runs/small/eval/linear-digits.json").read_bytes())["rows"] == rows
+
+
+def test_embed_knn_similarity_plot__work_as_typed(clr: Clr, trained: Path) -> None:
+    embedded = clr("embed", cwd=trained)
+    assert embedded.code == 0, embedded.err
+    with (trained / "embeddings.pkl").open("rb") as file:
+        content = pickle.load(file)
+    assert content["embeddings"].shape == (359, 32)
+    assert content["embeddings"].dtype == np.float32
+    neighbors = clr("knn", "embeddings.pkl", "--metric", "cosine", "-k", "3", "--json", cwd=trained)
+    assert neighbors.code == 0, neighbors.err
+    assert neighbors.json["same_class"] > 0.5
+    saved = clr("datasets", "digits", "--save-images", "png", "--count", "11", "--json", cwd=trained)
+    files = saved.json["files"]
+    assert len(files) == 11
+    same = clr("similarity", files[0], files[0], "--json", cwd=trained)
+    assert same.json["similarity"] == pytest.approx(1, abs=1e-5)
+    assert same.json["percentiles"]["all"] > 99
+    matrix = clr("similarity", *files[:3], "--json", cwd=trained)
+    cosines = np.array(matrix.json["similarity"])
+    assert cosines.shape == (3, 3)
+    np.testing.assert_allclose(cosines, cosines.T, atol=1e-6)
+    looked_up = clr("knn", "embeddings.pkl", "--query", files[0], "-k", "1", "--json", cwd=trained)
+    assert looked_up.code == 0, looked_up.err
+    assert looked_up.json["queries"][0]["neighbors"][0]["distance"] < 1e-3  # the image itself is in the split
+    plot = clr("plot", "embeddings", "--projection", "pca", cwd=trained)
+    assert plot.code == 0, plot.err
+    for kind in ("views", "curves"):
+        assert clr("plot", kind, cwd=trained).code == 0
+    for name in ("embeddings-pca", "views", "curves"):
+        with Image.open(trained / "runs/small/plots" / f"{name}.png") as picture:
+            assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 50
+    kinds = json.loads((trained / "runs/small/manifest.json").read_bytes())["artifacts"]
+    assert {artifact["kind"] for artifact in kinds.values()} >= {"checkpoint", "plot"}
+
+
+def test_embed__is_the_same_from_files_and_from_the_split(clr: Clr, trained: Path, tmp_path: Path) -> None:
+    files = clr("datasets", "digits", "--save-images", tmp_path / "png", "--count", "4", "--json", cwd=trained).json[
+        "files"
+    ]
+    clr("embed", "--out", tmp_path / "split.npz", cwd=trained)
+    clr("embed", *files, "--out", tmp_path / "files.npz", cwd=trained)
+    with np.load(tmp_path / "split.npz") as split, np.load(tmp_path / "files.npz") as chosen:
+        rows = [int(Path(file).stem.rpartition("-")[2]) for file in files]
+        np.testing.assert_allclose(split["embeddings"][rows], chosen["embeddings"], atol=2e-2)
+
+
+def test_knn__a_small_file_needs_no_torch(trained: Path, clr_cache: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "vectors.npy", np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32))
+    code = (
+        "import sys, runpy\nsys.argv = ['clr', 'knn', 'vectors.npy', '--quiet']\n"
+        "try:\n    runpy.run_module('contrastive_cli', run_name='__main__')\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "print([name for name in ('torch', 'umap', 'torchvision', 'sklearn') if name in sys.modules])\n"
+    )
+    environment = clr_environment(clr_cache)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_knn__refuses_a_pickle_that_runs_code(clr: Clr, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (eval, ("open('owned', 'w').close()",))
+
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"embeddings": Evil()}))
+    result = clr("knn", "evil.pkl", cwd=tmp_path)
+    assert result.code == 4
+    assert "eval" in result.err
+    assert not (tmp_path / "owned").exists()
+
+
+def mixed_photos(folder: Path, *, count: int) -> None:
+    """Photos of every awkward kind, cut from scikit-learn's two sample pictures."""
+    from sklearn.datasets import load_sample_images
+
+    rng = np.random.default_rng(0)
+    sources = load_sample_images().images
+    folder.mkdir()
+    for number in range(count):
+        source = sources[number % 2]
+        top, left = rng.integers(0, source.shape[0] - 100), rng.integers(0, source.shape[1] - 120)
+        picture = Image.fromarray(source[top : top + 100, left : left + 120])
+        kind = number % 6
+        if kind == 0:
+            picture.save(folder / f"{number:03d}.jpg")
+        elif kind == 1:
+            picture.save(folder / f"{number:03d}.png")
+        elif kind == 2:
+            picture.convert("P", palette=Image.Palette.ADAPTIVE).save(folder / f"{number:03d}.png")
+        elif kind == 3:
+            grey = np.asarray(picture.convert("L")).astype(np.uint16) * 257
+            Image.fromarray(grey).save(folder / f"{number:03d}.png")
+        elif kind == 4:
+            picture.convert("CMYK").save(folder / f"{number:03d}.jpg")
+        else:
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            picture.save(folder / f"{number:03d}.jpg", exif=exif)
+    buffer = io.BytesIO()
+    Image.fromarray(sources[0]).save(buffer, "JPEG")
+    (folder / "truncated.jpg").write_bytes(buffer.getvalue()[:5000])
+    (folder / "text.jpg").write_text("not a picture")
+    (folder / "[red]x.png").write_bytes((folder / "001.png").read_bytes())
+
+
+def test_folder__mixed_photos_pretrain_embed_and_plot(clr: Clr, tmp_path: Path) -> None:
+    mixed_photos(tmp_path / "photos", count=297)
+    data = ["--dataset", "folder", "--data-dir", "photos", "--set", "dataset.size=32"]
+    trained = clr("pretrain", *TINY, *data, "--epochs", "2", "--out", "run", cwd=tmp_path)
+    assert trained.code == 0, trained.err
+    bad = (tmp_path / "run" / "bad_files.csv").read_text()
+    assert "truncated.jpg" in bad or "text.jpg" in bad
+    embedded = clr("embed", "photos", "--run", "run", cwd=tmp_path)
+    assert embedded.code == 0, embedded.err
+    assert "298 embeddings" in embedded.out
+    assert "text.jpg" in embedded.err
+    plotted = clr("plot", "embeddings", "embeddings.pkl", "--projection", "pca", "--out", "map.png", cwd=tmp_path)
+    assert plotted.code == 0, plotted.err
+    assert (tmp_path / "map.png").stat().st_size > 5000
+    labels = clr("linear-eval", "--run", "run", cwd=tmp_path)
+    assert labels.code == 3
+    assert "no labels" in labels.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["linear-eval", "--head", "cubic"], 2),
+        (["linear-eval", "--label-fraction", "2"], 2),
+        (["linear-eval", "--run", "nope"], 5),
+        (["embed", "--layer", "q"], 2),
+        (["embed", "--split", "nope"], 2),
+        (["embed", "nope.png"], 3),
+        (["embed", "--out", "x.tiff"], 2),
+        (["knn", "nope.pkl"], 3),
+        (["knn", "embeddings.pkl", "--metric", "taxi"], 2),
+        (["similarity", "one.png"], 2),
+        (["similarity", "one.png", "two.png"], 3),
+        (["plot", "nothing"], 2),
+        (["plot", "embeddings", "--out", "x.gif"], 2),
+        (["nonsense"], 2),
+    ],
+)
+def test_commands__errors_are_one_json_object(clr: Clr, trained: Path, arguments: list[str], code: int) -> None:
+    result = clr(*arguments, "--json", cwd=trained)
+    assert result.code == code, result.err
+    assert result.json["error"]["code"] == code
+    assert result.json["error"]["message"]
+    assert "Traceback" not in result.err
+
+
+def test_runs__lists_what_was_trained(clr: Clr, trained: Path) -> None:
+    listed = clr("runs", "--json", cwd=trained).json["runs"]
+    assert [run["run"] for run in listed] == ["small"]
+    assert listed[0]["status"] == "finished"
+
+
+def test_doctor__finds_this_machine_well(clr: Clr, tmp_path: Path) -> None:
+    result = clr("doctor", "--json", cwd=tmp_path)
+    assert result.code == 0, result.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_output__survives_a_closed_pipe(clr_cache: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        clr_command(["datasets"]),
+        cwd=tmp_path,
+        env=clr_environment(clr_cache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    process.wait(timeout=60)
+    assert b"Traceback" not in err
