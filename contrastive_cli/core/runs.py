@@ -149,7 +149,7 @@ class Run:
             lock.acquire()
         except Timeout:
             raise RunError(
-                f"run {self.path} is in use by another process", hint="wait for it or choose another --out"
+                f"run {self.path} is in use by another process", hint="wait, or choose another --out"
             ) from None
         except OSError as error:
             raise cannot_write(self.path, error) from error

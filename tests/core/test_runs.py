@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contrastive_cli.core.config import Config
+from contrastive_cli.core.errors import RunError, UsageError
+from contrastive_cli.core.files import TEMPORARY_SUFFIX, sha256_of
+from contrastive_cli.core.runs import (
+    Artifact,
+    DatasetFacts,
+    Manifest,
+    Run,
+    create_run,
+    default_run_name,
+    find_run,
+    git_revision,
+    list_runs,
+    process_facts,
+)
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from contrastive_cli.core.runs import Run
+with Run(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    time.sleep(30)
+"""
+
+
+def manifest(**changes: Any) -> Manifest:
+    facts: dict[str, Any] = {
+        "status": "running",
+        "command": ("clr", "pretrain"),
+        "method": "simclr",
+        "encoder": "resnet9",
+        "dataset": DatasetFacts(name="digits", split="train", count=10, fingerprint="f"),
+        "seed": 0,
+        "device": "cpu",
+        "precision": "fp32",
+        "threads": 1,
+        "total_steps": 100,
+        "mean": (0.5,),
+        "std": (0.25,),
+        "size": 32,
+        "started": "2026-01-01T00:00:00+00:00",
+    }
+    return Manifest(**{**facts, **changes})
+
+
+def run_with(path: Path, **changes: Any) -> Run:
+    path.mkdir(parents=True)
+    run = Run(path)
+    run.write_manifest(manifest(**changes))
+    return run
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_create_run__new_default_and_empty(in_folder: Path) -> None:
+    assert create_run(None, default_name="a-1", overwrite=False).path == Path("runs/a-1")
+    assert create_run(None, default_name="a-1", overwrite=False).name == "a-1"  # still empty
+    assert create_run(Path("deep/er/b.2_x"), default_name="-", overwrite=False).path.is_dir()
+
+
+def test_create_run__refuses_what_holds_anything(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "mine.txt").write_text("x")
+    file = tmp_path / "file"
+    file.write_text("y")
+    for path in (run, file):
+        with pytest.raises(RunError, match="exists") as caught:
+            create_run(path, default_name="-", overwrite=False)
+        assert "--overwrite" in str(caught.value.hint)
+    assert (run / "mine.txt").read_text() + file.read_text() == "xy"
+
+
+def test_create_run__overwrite_renames_the_old_one(tmp_path: Path) -> None:
+    for content in ("first", "second"):
+        run = create_run(tmp_path / "run", default_name="-", overwrite=True)
+        assert list(run.path.iterdir()) == []
+        (run.path / "mine.txt").write_text(content)
+    create_run(tmp_path / "run", default_name="-", overwrite=True)
+    old = {(folder / "mine.txt").read_text() for folder in tmp_path.iterdir() if folder.name != "run"}
+    assert old == {"first", "second"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a b", "", ".hidden", "-option", "a/../b", "x" * 101, "a\nb", "\u00e9", "a;b"]
+)
+def test_create_run__refuses_bad_names(in_folder: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="run name"):
+        create_run(Path(name), default_name="-", overwrite=True)
+    assert list(in_folder.iterdir()) == []
+
+
+def test_create_run__below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunError, match="cannot write"):
+        create_run(tmp_path / "file" / "run", default_name="-", overwrite=False)
+
+
+def test_default_run_name__free_and_valid(in_folder: Path) -> None:
+    names = set()
+    for _ in range(3):
+        name = default_run_name(method="simclr", dataset="digits", seed=7)
+        assert re.fullmatch(r"simclr-digits-\d{8}-\d{6}-s7(\..*)?", name)
+        (create_run(None, default_name=name, overwrite=False).path / "f").write_text("x")
+        names.add(name)
+    assert len(names) == 3
+
+
+def test_find_run__newest_finished_by_start(in_folder: Path) -> None:
+    with pytest.raises(RunError, match="no finished run"):
+        find_run(None)
+    run_with(Path("runs/z"), status="finished", started="2026-01-01T00:00:00+00:00")
+    run_with(Path("runs/a"), status="finished", started="2026-01-01T00:00:00.5+00:00")
+    run_with(Path("runs/m"), status="running", started="2026-01-02T00:00:00+00:00")
+    Path("runs/broken").mkdir()
+    Path("runs/broken/manifest.json").write_text("{")
+    assert find_run(None).name == "a"
+    assert [run.name for run in list_runs()] == ["z", "a", "m"]
+
+
+def test_find_run__by_path_or_name(in_folder: Path) -> None:
+    run_with(Path("runs/known"))
+    run_with(Path("elsewhere/other"))
+    assert find_run("known") == find_run("runs/known") == Run(Path("runs/known"))
+    assert find_run("elsewhere/other").name == "other"
+    for absent in ("other", "runs", "nothing"):
+        with pytest.raises(RunError, match="no run at"):
+            find_run(absent)
+
+
+def test_locked__second_process_fails_at_once_and_a_kill_frees_it(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "run")
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        start = time.monotonic()
+        with pytest.raises(RunError, match="in use by another process"), run.locked():
+            pass
+        assert time.monotonic() - start < 2  # half a second, and patience for a busy machine
+        with pytest.raises(RunError, match="in use by another process"):
+            create_run(run.path, default_name="-", overwrite=True)
+        assert run.manifest() == manifest()
+        holder.kill()
+    with run.locked():
+        pass
+    assert create_run(run.path, default_name="-", overwrite=True).path == run.path
+
+
+def test_locked__sweeps_and_lets_go_after_an_error(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "run")
+    leftover = run.path / f".x{TEMPORARY_SUFFIX}"
+    leftover.write_text("x")
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), run.locked():
+            1 / leftover.exists()
+
+
+def test_manifest__round_trip_and_update(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "run", classes=("a", "\u00e9"), versions={"torch": "2"}, parent=None)
+    assert run.manifest() == manifest(classes=("a", "\u00e9"), versions={"torch": "2"})
+    changed = run.update(status="finished", seconds=1.5, step=3)
+    assert run.manifest() == changed
+    assert (changed.status, changed.seconds, changed.step, changed.seed) == ("finished", 1.5, 3, 0)
+    file = run.path / "plots" / "a.png"
+    file.parent.mkdir()
+    file.write_bytes(b"picture")
+    artifact = run.add_artifact(file, kind="plot")
+    assert artifact == Artifact(kind="plot", bytes=7, sha256=sha256_of(file))
+    assert run.manifest().artifacts == {"plots/a.png": artifact}
+
+
+def test_process_facts__make_a_manifest(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "run", **process_facts())
+    assert run.manifest().command[0] == "clr"
+    assert {"clr", "python", "torch", "numpy"} <= run.manifest().versions.keys()
+
+
+def test_git_revision__none_outside_git(in_folder: Path) -> None:
+    assert git_revision() is None
+
+
+def test_config__is_read_back_as_written(tmp_path: Path) -> None:
+    class Own(Config):
+        folder: Path = Path("1e3")
+        rates: tuple[float, ...] = (1e-05, 0.5)
+
+    run = run_with(tmp_path / "run")
+    run.write_config(Own())
+    assert run.config() == {"folder": "1e3", "rates": [1e-05, 0.5]}
+
+
+def artifact_named(key: str) -> bytes:
+    tree = manifest().model_dump(mode="json")
+    tree["artifacts"] = {key: {"kind": "checkpoint", "bytes": 1, "sha256": "0", "step": 1}}
+    return json.dumps(tree).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"\xff\xfe",
+        b"[" * 200_000,
+        b'{"a":' * 200_000,
+        manifest().model_dump_json().encode()[:-1],
+        manifest().model_dump_json().replace('"schema_version":1', '"schema_version":2').encode(),
+        manifest().model_dump_json().replace('"seed":0', '"seed":1e999').encode(),
+        manifest().model_dump_json().replace('"seed":0', '"sead":0').encode(),
+        artifact_named("/dev/zero"),
+        artifact_named("../other/checkpoints/step-1.pt"),
+        artifact_named("a/../../b"),
+        artifact_named(""),
+    ],
+)
+def test_manifest__hostile_content(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(RunError, match="is not a manifest of clr"):
+        Run(tmp_path).manifest()
+
+
+def test_manifest__absent_or_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no readable manifest"):
+        Run(tmp_path).manifest()
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(RunError, match="no readable manifest"):
+        Run(tmp_path).manifest()

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from contrastive_cli.core.config import build
+from contrastive_cli.core.errors import UsageError
+from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder, build_encoder
+from contrastive_cli.models.heads import build_projector
+
+WIDTHS = {"resnet9": 512, "resnet18": 512, "resnet34": 512, "resnet50": 2048}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [32, 64, 96, 224])
+@pytest.mark.parametrize("name", ["resnet9", "resnet18", "resnet50"])
+def test_build_encoder__output_shape(name: str, size: int, channels: int) -> None:
+    with torch.device("meta"):  # shapes only: the convolutions are not computed
+        encoder = build_encoder(EncoderConfig(name=name), channels=channels, size=size).eval()
+        embeddings = encoder(torch.zeros(2, channels, size, size))
+    assert embeddings.shape == (2, WIDTHS[name])
+    assert encoder.embedding_dim == WIDTHS[name]
+
+
+@pytest.mark.parametrize("name", ["resnet9", "resnet18"])
+def test_build_encoder__images_do_not_see_each_other_in_eval_mode(name: str) -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderConfig(name=name), channels=1, size=32).eval()
+    images = torch.randn(3, 1, 32, 32)
+    with torch.no_grad():
+        together, alone = encoder(images), torch.cat([encoder(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    assert together.std(dim=0).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("size", "stem", "small"),
+    [
+        (32, "auto", True),
+        (64, "auto", True),
+        (65, "auto", False),
+        (224, "auto", False),
+        (32, "imagenet", False),
+        (224, "small", True),
+    ],
+)
+def test_build_encoder__stem_follows_the_size(size: int, stem: str, small: bool) -> None:
+    with torch.device("meta"):
+        config = build(EncoderConfig, {"name": "resnet18", "stem": stem})
+        encoder = build_encoder(config, channels=1, size=size)
+    first = encoder.conv1
+    assert isinstance(first, nn.Conv2d)
+    assert (first.kernel_size, first.stride) == (((3, 3), (1, 1)) if small else ((7, 7), (2, 2)))
+    assert isinstance(encoder.maxpool, nn.Identity if small else nn.MaxPool2d)
+
+
+def test_build_encoder__width_and_embedding_dim_of_resnet9() -> None:
+    for width, embedding_dim, expected in [(8, None, 64), (8, 40, 40), (16, 512, 512)]:
+        config = EncoderConfig(name="resnet9", width=width, embedding_dim=embedding_dim)
+        encoder = build_encoder(config, channels=1, size=8).eval()
+        assert encoder.embedding_dim == expected
+        assert encoder(torch.zeros(1, 1, 8, 8)).shape == (1, expected)
+    convolutions = [layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d)]
+    assert sum(layer.kernel_size == (3, 3) for layer in convolutions) == 8
+    assert len(convolutions) == 9
+
+
+@pytest.mark.parametrize("field", ["width", "embedding_dim"])
+def test_encoder_config__refuses_empty_layers(field: str) -> None:
+    with pytest.raises(UsageError, match=field):
+        build(EncoderConfig, {field: 0})
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("resnet19", "did you mean 'resnet"),
+        ("reznet50", "did you mean 'resnet50'"),
+        ("", "known are resnet18, resnet34, resnet50, resnet9, timm/NAME"),
+        ("xyz", "known are"),
+    ],
+)
+def test_build_encoder__unknown_name(name: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        build_encoder(EncoderConfig(name=name), channels=3, size=32)
+    assert repr(name) in caught.value.message
+    assert said in caught.value.message
+
+
+def test_build_encoder__unknown_weights() -> None:
+    with pytest.raises(UsageError, match="resnet9 has no pretrained weights"):
+        build_encoder(EncoderConfig(name="resnet9", weights="IMAGENET1K_V1"), channels=3, size=32)
+    with pytest.raises(UsageError, match="no weights 'V9'; known are IMAGENET1K_V1"):
+        build_encoder(EncoderConfig(name="resnet18", weights="V9"), channels=3, size=32)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # timm's own
+@pytest.mark.parametrize(
+    ("name", "size", "channels"),
+    [("vit_tiny_patch16_224", 32, 3), ("vit_tiny_patch16_224", 64, 1), ("resnet10t", 32, 1)],
+)
+def test_build_encoder__timm(name: str, size: int, channels: int) -> None:
+    timm = pytest.importorskip("timm")
+    encoder = build_encoder(EncoderConfig(name=f"timm/{name}"), channels=channels, size=size)
+    assert encoder.training
+    embeddings = encoder(torch.randn(2, channels, size, size))
+    assert embeddings.shape == (2, encoder.embedding_dim)
+    assert encoder.embedding_dim == timm.create_model(name, num_classes=0).num_features
+
+
+@pytest.mark.parametrize(("name", "said"), [("vit_tinny_patch16_224", "did you mean 'vit_tiny"), ("", "no model ''")])
+def test_build_encoder__unknown_timm_model(name: str, said: str) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(UsageError) as caught:
+        build_encoder(EncoderConfig(name=f"timm/{name}"), channels=3, size=32)
+    assert said in caught.value.message
+    assert len(caught.value.message) < 200
+
+
+def test_build_encoder__resnet9_imports_neither_torchvision_nor_timm() -> None:
+    code = (
+        "import sys; from contrastive_cli.models.encoders import EncoderConfig, build_encoder\n"
+        "build_encoder(EncoderConfig(name='resnet9'), channels=1, size=32)\n"
+        "print(sorted({'torchvision', 'timm'} & sys.modules.keys()))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout == "[]\n"
+
+
+def test_automatic_encoder__small_on_a_cpu() -> None:
+    choices = [automatic_encoder(*case) for case in [("cpu", 32), ("cpu", 128), ("cpu", 224), ("cuda", 32)]]
+    assert choices == ["resnet9", "resnet9", "resnet18", "resnet18"]
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_build_projector__layers(layers: int) -> None:
+    projector = build_projector(inputs=6, hidden=10, outputs=4, layers=layers)
+    linears = [layer for layer in projector if isinstance(layer, nn.Linear)]
+    assert [layer.bias is not None for layer in linears] == [False] * (layers - 1) + [True]
+    assert sum(isinstance(layer, nn.BatchNorm1d) for layer in projector) == layers - 1
+    assert projector(torch.randn(5, 6)).shape == (5, 4)

@@ -1,0 +1,40 @@
+"""Every preset resolves, and says how it is run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from contrastive_cli.core.config import list_presets, read_preset
+from contrastive_cli.data.datasets import find_dataset
+from contrastive_cli.services.configuration import resolve
+
+PRESETS = list_presets()
+
+
+def test_list_presets__finds_the_files_of_the_checkout() -> None:
+    assert {preset.name for preset in PRESETS} == {
+        file.name for file in (Path(__file__).parents[1] / "configs").glob("*.yaml")
+    }
+    assert PRESETS
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.stem)
+def test_preset__resolves(preset: Path) -> None:
+    by_name = resolve(config=preset.stem, sets={}, flags={"device": "cpu"}).config
+    by_path = resolve(config=str(preset), sets={}, flags={"device": "cpu"}).config
+    assert by_name.model_dump() == by_path.model_dump()
+    tree = read_preset(str(preset))
+    assert tree
+    find_dataset(by_name.dataset.name)
+    for key, value in tree.get("optim", {}).items():
+        found = getattr(by_name.optim, key)
+        assert (list(found) if isinstance(found, tuple) else found) == value
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.stem)
+def test_preset__first_line_is_its_command(preset: Path) -> None:
+    first = preset.read_text().splitlines()[0]
+    assert re.match(r"# .*\bclr pretrain\b", first)
