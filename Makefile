@@ -4,10 +4,23 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test install format slow benchmarks clean
+.PHONY: demo test install format slow clean
+
+DEMO := runs/demo
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 demo: .venv/installed
-	PATH="$(CURDIR)/$(BIN):$$PATH" sh configs/demo.sh
+	clr pretrain --out $(DEMO) --overwrite
+	clr linear-eval --run $(DEMO) --label-fraction 0.01,0.05,0.1,1
+	clr embed --run $(DEMO) --out $(DEMO)/embeddings.pkl
+	clr knn $(DEMO)/embeddings.pkl --metric cosine
+	clr datasets digits --save-images $(DEMO)/images --count 20 --quiet
+	clr similarity $(DEMO)/images/3-*.png --run $(DEMO)
+	clr plot embeddings $(DEMO)/embeddings.pkl --run $(DEMO) --quiet
+	clr plot views --run $(DEMO) --quiet
+	clr plot curves --run $(DEMO) --quiet
+	@printf '\nLook at:\n  %s\n  %s\n  %s\n  %s\n' $(DEMO)/plots/embeddings-tsne.png $(DEMO)/plots/views.png \
+		$(DEMO)/plots/curves.png $(DEMO)/eval/linear-digits.json
 
 test: .venv/installed-dev
 	$(BIN)/ruff format --check .

@@ -71,6 +71,7 @@ class TrainConfig(Config):
         precision: auto takes bf16 where the machine computes it faster.
         evaluations: How often the online kNN looks at the embedding.
         save_every: Seconds between checkpoints; does not change the result.
+        tensorboard: Write the metrics for TensorBoard too (needs the extra).
     """
 
     epochs: float | None = Field(None, gt=0)
@@ -80,6 +81,7 @@ class TrainConfig(Config):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     evaluations: int = Field(10, ge=0)
     save_every: Seconds = 120.0
+    tensorboard: bool = False
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainConfig:

@@ -26,6 +26,7 @@ from contrastive_cli.engine.checkpoint import load_checkpoint, remove_orphans, s
 from contrastive_cli.engine.train import StepRecord
 from contrastive_cli.services.configuration import config_model
 from contrastive_cli.services.online import OnlineProbe
+from contrastive_cli.services.tensorboard import open_board
 from contrastive_cli.services.trainee import CountProgress, Trainee, plan_steps, prepare, train_steps
 
 LINES_PER_RUN = 200
@@ -166,7 +167,7 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
     started = last_saved = time.monotonic()
     metrics_path = run.path / "metrics.jsonl"
     _truncate(metrics_path, state.metrics_bytes)
-    with metrics_path.open("ab") as metrics:
+    with metrics_path.open("ab") as metrics, open_board(run, config.train.tensorboard, first_step=first_step) as board:
         for record in train_steps(trainee, first_step=state.step, total_steps=total_steps):
             state.step = record.step
             state.loss_sum = state.loss_sum + record.loss.float()
@@ -180,6 +181,7 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
                     line |= online.measure(trainee.method, precision=trainee.precision)
                     trainee.method.train()
                 metrics.write((json.dumps(line) + "\n").encode())
+                board.write(line)
                 metrics.flush()
                 state.metrics_bytes = metrics.tell()
             stop = signals.received is not None
