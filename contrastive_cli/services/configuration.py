@@ -5,6 +5,7 @@ Lowest first: defaults < the dataset's own recipe and preset < `--config` < `--s
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -141,6 +142,7 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree) -> Resolved:
     return Resolved(config=_fill(build(config_model(method), tree), device), own_preset=own_preset)
 
 
+@functools.cache
 def config_model(method: str) -> type[PretrainConfig]:
     """The configuration model with the method's own fields under `method`."""
     spec = load_method(method)

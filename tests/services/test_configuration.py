@@ -1,0 +1,85 @@
+"""The layers of a configuration, lowest first: defaults, the dataset's own, --config, --set, named options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from contrastive_cli.core.config import read_assignments
+from contrastive_cli.core.errors import UsageError
+from contrastive_cli.services.configuration import PretrainConfig, parse_duration, resolve
+
+
+def resolved(*, config: str | None = None, sets: list[str] | None = None, **flags: Any) -> PretrainConfig:
+    tree = {"device": "cpu", **flags}
+    return resolve(config=config, sets=read_assignments(sets or []), flags=tree).config
+
+
+def test_resolve__without_anything_is_the_digits_preset() -> None:
+    result = resolve(config=None, sets={}, flags={"device": "cpu"})
+    assert result.own_preset == "digits-simclr"
+    config = result.config
+    assert (config.method_name, config.dataset.name, config.encoder.name) == ("simclr", "digits", "resnet9")
+    assert config.views.flip_probability == 0  # a mirrored digit is another sign
+    assert config.views.affine_probability == 1
+
+
+def test_resolve__higher_layers_win(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("method: {temperature: 0.3}\noptim: {lr: 1e-4, weight_decay: 1e-2}\nseed: 7\n")
+    config = resolved(config=str(file), sets=["optim.lr=5e-4"], seed=9)
+    assert config.method.temperature == 0.3  # type: ignore[attr-defined]
+    assert config.optim.lr == 5e-4
+    assert config.optim.weight_decay == 1e-2
+    assert config.seed == 9
+
+
+def test_resolve__an_option_for_the_length_replaces_the_other_of_a_lower_layer() -> None:
+    own = resolved(dataset={"name": "cifar10"}).train
+    assert own.budget == 900
+    assert own.epochs is None
+    by_epochs = resolved(dataset={"name": "cifar10"}, train={"epochs": 3}).train
+    assert by_epochs.epochs == 3
+    assert by_epochs.budget is None
+    with pytest.raises(UsageError, match="exclude each other"):
+        resolved(train={"epochs": 3, "budget": "1m"})
+
+
+def test_resolve__the_written_configuration_gives_the_same_again(tmp_path: Path) -> None:
+    first = resolved(sets=["views.recipe=simclr", "views.hue=0.05"], dataset={"name": "cifar10"})
+    assert first.views.blur_probability == 0.5
+    assert first.views.hue == 0.05
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(first.model_dump(mode="json")))
+    assert resolve(config=str(file), sets={}, flags={}).config == first
+
+
+def test_resolve__the_recipe_fits_the_size() -> None:
+    assert resolved(dataset={"name": "cifar10"}).views.blur_probability == 0
+    assert resolved(dataset={"name": "stl10"}).views.blur_probability == 0.5
+    assert resolved(dataset={"name": "stl10", "size": 32}).views.blur_probability == 0
+
+
+@pytest.mark.parametrize(
+    ("ratio", "scaling", "factor"), [(4, "none", 1.0), (4, "sqrt", 2.0), (4, "linear", 4.0), (1, "linear", 1.0)]
+)
+def test_peak_learning_rate__scales_with_the_batch(ratio: int, scaling: str, factor: float) -> None:
+    config = resolved(sets=["optim.lr=0.01", f"optim.lr_scaling={scaling}"], train={"batch_size": 256 * ratio})
+    assert config.peak_learning_rate == pytest.approx(0.01 * factor)
+    assert config.optim.lr == 0.01  # what the user said stays
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("15m", 900), ("1h30m", 5400), ("2h", 7200), ("45", 45), ("1.5m", 90)]
+)
+def test_parse_duration__reads(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "15 minutes", "-3m", "m15"])
+def test_parse_duration__refuses(text: str) -> None:
+    with pytest.raises(ValueError, match="not a duration"):
+        parse_duration(text)
