@@ -10,10 +10,21 @@ from contrastive_cli.engine.precision import Precision, autocast, bf16_speedup, 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("speedup", "expected"), [(3.0, "bf16"), (1.05, "fp32"), (0.2, "fp32")])
+@pytest.mark.parametrize(
+    ("instructions", "speedup", "expected"),
+    [
+        (True, 3.0, "bf16"),
+        (True, 0.8, "bf16"),  # noise
+        (True, 0.2, "fp32"),  # a reference kernel
+        (False, 3.0, "bf16"),
+        (False, 1.1, "fp32"),
+        (False, 0.2, "fp32"),
+    ],
+)
 def test_choose_precision__cpu_follows_the_probe(
-    monkeypatch: pytest.MonkeyPatch, speedup: float, expected: Precision
+    monkeypatch: pytest.MonkeyPatch, instructions: bool, speedup: float, expected: Precision
 ) -> None:
+    monkeypatch.setattr(precision, "_has_bf16_instructions", lambda: instructions)
     monkeypatch.setattr(precision, "bf16_speedup", lambda device: speedup)
     monkeypatch.setattr(precision, "_has_onednn", lambda: True)
     assert choose_precision("auto", CPU) == expected
