@@ -28,7 +28,7 @@ from contrastive_cli.cli import (
     similarity,
 )
 from contrastive_cli.cli.console import show_error
-from contrastive_cli.core.errors import ClrError, Interrupted, UsageError
+from contrastive_cli.core.errors import ClrError, UsageError
 
 app = typer.Typer(
     name="clr",
@@ -72,9 +72,6 @@ def main() -> None:
     as_json = "--json" in arguments
     try:
         status = app(arguments, prog_name="clr", standalone_mode=False)
-    except Interrupted as error:
-        show_error(error, as_json=as_json)
-        sys.exit(128 + error.signal_number)
     except ClrError as error:
         show_error(error, as_json=as_json)
         sys.exit(error.exit_code)

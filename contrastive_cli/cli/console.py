@@ -33,7 +33,7 @@ class Output:
     def note(self, text: str) -> None:
         """A line for people, on stderr."""
         if not self.quiet:
-            _stderr().print(clean(text), markup=False, highlight=False, soft_wrap=True)
+            _stderr().print(clean(text), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def result(self, value: Mapping[str, Any], text: str) -> None:
         """The result: the object with `--json`, else the text."""
@@ -50,7 +50,7 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+        table = Table(title=Text(clean(title)), title_justify="left", title_style="bold", header_style="bold")
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
@@ -88,14 +88,20 @@ def progress_bar() -> Progress:
 def plain_counter(description: str) -> CountProgress:
     """A line every few seconds, for logs; nothing for what is quick."""
     started = last = time.monotonic()
+    before = 0
 
     def show(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal started, last, before
         now = time.monotonic()
+        if done < before or before == 0:  # another count begins
+            started = now
+        before = done
         if now - last >= PLAIN_SECONDS:
             last = now
             left = (total - done) * (now - started) / max(1, done)
-            sys.stderr.write(f"{description}: {done}/{total}, {done / (now - started):.0f}/s, {left:.0f} s left\n")
+            sys.stderr.write(
+                f"{description}: {done}/{total}, {done / max(1e-9, now - started):.0f}/s, {left:.0f} s left\n"
+            )
 
     return show
 
@@ -113,15 +119,19 @@ def show_error(error: ClrError, *, as_json: bool) -> None:
         return
     label = "stopped" if error.kind == "interrupted" else "error"
     console = _stderr()
-    console.print(f"{label}: {clean(error.message)}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{label}: {_one_line(error.message)}", markup=False, highlight=False, emoji=False, soft_wrap=True)
     if error.hint:
-        console.print(f"  {clean(error.hint)}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {_one_line(error.hint)}", markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def clean(text: str) -> str:
     """The text without control characters (newlines stay) and without bytes that cannot be written."""
     kept = "".join(letter if letter == "\n" or letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
     return kept.encode("utf-8", "replace").decode()
+
+
+def _one_line(text: str) -> str:
+    return clean(text.replace("\n", "\\n"))
 
 
 def _finite(value: Any) -> Any:

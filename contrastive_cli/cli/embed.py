@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, DatasetName, Device, Download, Json, Quiet, RunName
+from contrastive_cli.cli.options import DataDir, DatasetName, Device, Download, Json, MaxBad, Quiet, RunName
 from contrastive_cli.core.errors import UsageError
 
 SUFFIXES = (".pkl", ".npz", ".safetensors")
@@ -25,6 +25,7 @@ def embed(
     dataset: DatasetName = None,
     data_dir: DataDir = None,
     download: Download = False,
+    max_bad: MaxBad = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -58,14 +59,15 @@ def embed(
     unreadable = 0
     with output.counting("embedding") as progress:
         if paths:
+            root = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
             embeddings, bad = embed_paths(
-                model, expand_paths(paths), layer="z" if layer == "z" else "h", progress=progress
+                model, expand_paths(paths), root=root, layer="z" if layer == "z" else "h", progress=progress
             )
             unreadable = len(bad)
             for error in bad:
                 output.note(f"left out: {error.message}")
         else:
-            other = other_dataset(model, name=dataset, data_dir=data_dir, download=download)
+            other = other_dataset(model, name=dataset, data_dir=data_dir, download=download, max_bad=max_bad)
             images = open_split(model, split, dataset=other, progress=progress)
             embeddings = embed_images(model, images, layer="z" if layer == "z" else "h", progress=progress)
     write_embeddings(out, embeddings)

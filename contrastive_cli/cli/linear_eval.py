@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, DatasetName, Device, Download, Json, Quiet, RunName
+from contrastive_cli.cli.options import DataDir, DatasetName, Device, Download, Json, MaxBad, Quiet, RunName
 
 if TYPE_CHECKING:
     from contrastive_cli.services.probing import Row
@@ -24,6 +24,7 @@ def linear_eval(
     dataset: DatasetName = None,
     data_dir: DataDir = None,
     download: Download = False,
+    max_bad: MaxBad = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -36,8 +37,7 @@ def linear_eval(
 
     found = find_run(run)
     from contrastive_cli.services.embedding import load_model, other_dataset
-    from contrastive_cli.services.probing import Evaluation, linear_eval, parse_fractions
-    from contrastive_cli.services.records import write_result
+    from contrastive_cli.services.probing import Evaluation, linear_eval, parse_fractions, save_evaluation
 
     fractions = parse_fractions(label_fraction)
     output = Output(json=json, quiet=quiet)
@@ -51,7 +51,7 @@ def linear_eval(
             fractions=fractions,
             baselines=[] if baseline == "none" else _words(baseline),
             seeds=seeds,
-            dataset=other_dataset(model, name=dataset, data_dir=data_dir, download=download),
+            dataset=other_dataset(model, name=dataset, data_dir=data_dir, download=download, max_bad=max_bad),
             progress=progress,
         ):
             if isinstance(item, Evaluation):
@@ -60,15 +60,15 @@ def linear_eval(
                 rows.append(item)
                 output.note(_describe(item))
     assert evaluation is not None, "linear_eval ends with the evaluation"
-    file = write_result(found, f"linear-{evaluation.dataset}", evaluation.as_json())
     output.table(
         title=f"{found.name}: accuracy on {evaluation.test_images} test images of {evaluation.dataset}",
         columns=["features", "head", "labels", "accuracy", "95 % interval", "seeds"],
         rows=[_cells(row) for row in rows],
     )
-    output.note(f"encoder unchanged (sha256 {evaluation.encoder_sha256[:12]}); written to {file}")
     if json:
         output.result(evaluation.as_json(), "")
+    file = save_evaluation(found, evaluation)
+    output.note(f"encoder unchanged (sha256 {evaluation.encoder_sha256[:12]}); written to {file}")
 
 
 def _words(text: str) -> list[str]:

@@ -71,10 +71,12 @@ def _mine(
     count = len(embeddings.vectors)
     if count < 2:
         raise UsageError(f"{file} holds {count} embedding; neighbours need two or more")
+    target = out or file.with_name(f"{file.stem}-neighbors.pkl")
+    if target.exists() and target.samefile(file):
+        raise UsageError(f"--out {target} is the embeddings file itself", hint="give the neighbours another name")
     k = _clip(k, count - 1, output)
     with output.counting("neighbours") as progress:
         found = search(embeddings.vectors, k=k, metric=metric, progress=progress)
-    target = out or file.with_name(f"{file.stem}-neighbors.pkl")
     neighbors = NeighborsFile(
         indices=found.indices,
         distances=found.distances,
@@ -120,7 +122,8 @@ def _look_up(
     from contrastive_cli.embeddings.knn import nearest_neighbors as search
     from contrastive_cli.services.embedding import embed_paths, load_model
 
-    found_run = find_run(run or embeddings.model.get("run"))
+    made_by = embeddings.model.get("run")
+    found_run = find_run(run or (made_by if isinstance(made_by, str) else None))
     model = load_model(found_run, device=device)
     if embeddings.model.get("checkpoint") not in (None, model.checkpoint):
         raise UsageError(

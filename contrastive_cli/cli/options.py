@@ -18,4 +18,8 @@ DatasetName = Annotated[
 ]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the dataset's files are, or go.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch the dataset when it is absent.")]
+MaxBad = Annotated[
+    float | None,
+    typer.Option("--max-bad", help="Largest part of unreadable image files to pass over; 0.01 if not given."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]

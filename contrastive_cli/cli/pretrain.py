@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from contrastive_cli.cli.console import Output, progress_bar
-from contrastive_cli.cli.options import DataDir, Json, Quiet
+from contrastive_cli.cli.options import DataDir, Json, MaxBad, Quiet
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,13 +37,15 @@ def pretrain(
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the dataset when it is absent.", rich_help_panel=DATA)
     ] = False,
+    max_bad: MaxBad = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the images.", rich_help_panel=OPTIMISATION)] = None,
     budget: Annotated[
         str | None,
         typer.Option(help="Training time such as 15m instead of --epochs.", rich_help_panel=OPTIMISATION),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Images in one loss; 256 if not given.", rich_help_panel=OPTIMISATION)
+        int | None,
+        typer.Option(help="Images in one loss; 256 or half of the images if not given.", rich_help_panel=OPTIMISATION),
     ] = None,
     micro_batch_size: Annotated[
         int | None,
@@ -97,6 +99,7 @@ def pretrain(
         "dataset.name": dataset,
         "dataset.data_dir": None if data_dir is None else str(data_dir),
         "dataset.download": download or None,
+        "dataset.max_bad": max_bad,
         "train.epochs": epochs,
         "train.budget": budget,
         "train.batch_size": batch_size,
@@ -132,17 +135,16 @@ def _resolve(given: Mapping[str, Any], *, config: str | None, sets: list[str], o
 
 
 def _start(config: Any, *, out: Path | None, overwrite: bool, output: Output) -> Session:
-    from contrastive_cli.services.trainee import prepare
     from contrastive_cli.services.training import start_session
 
-    with output.counting("decoding images") as progress:
-        trainee = prepare(config, progress=progress)
-    if trainee.images.bad_files:
-        first = trainee.images.bad_files[0]
-        output.note(f"{len(trainee.images.bad_files)} unreadable files left out, first {first.path}: {first.reason}")
     if config.train.budget is not None:
-        output.note("timing a few steps to fit the budget")
-    return start_session(trainee, out=out, overwrite=overwrite)
+        output.note("opening the images, then timing a few steps to fit the budget")
+    with output.counting("decoding images") as progress:
+        session = start_session(config, out=out, overwrite=overwrite, progress=progress)
+    bad = session.trainee.images.bad_files
+    if bad:
+        output.note(f"{len(bad)} unreadable files left out, first {bad[0].path}: {bad[0].reason}")
+    return session
 
 
 def _resume(path: Path, output: Output) -> Session:
@@ -163,7 +165,7 @@ def _run(session: Session, output: Output) -> None:
     trainee = session.trainee
     output.note(
         f"{trainee.config.method_name} on {trainee.images.num_samples} images of {trainee.images.name}: "
-        f"{trainee.config.encoder.name}, {session.total_steps} steps of {trainee.config.train.batch_size}, "
+        f"{trainee.config.encoder.name}, {session.total_steps} steps of {trainee.config.batch_size}, "
         f"{trainee.device}, {trainee.precision} -> {session.run.path}"
     )
     last: Mapping[str, float] = {}
@@ -234,14 +236,13 @@ def _collapse_warning(last: Mapping[str, float]) -> str:
 
 
 def _show_plan(config: Any, output: Output) -> None:
-    import yaml
-
+    from contrastive_cli.core.config import dump_yaml
     from contrastive_cli.services.planning import plan_training
 
     with output.counting("decoding images") as progress:
         plan = plan_training(config, progress=progress)
     facts = plan.as_json()
-    text = yaml.safe_dump({"configuration": config.model_dump(mode="json")}, sort_keys=False)
+    text = dump_yaml({"configuration": config.model_dump(mode="json")})
     text += "\n" + "\n".join(f"{key.replace('_', ' ')}: {value}" for key, value in facts.items())
     output.result({"configuration": config.model_dump(mode="json"), **facts}, text)
 

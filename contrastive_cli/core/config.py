@@ -94,12 +94,10 @@ def read_preset(name_or_path: str) -> Tree:
     Raises:
         UsageError: If there is no such file or preset, or it cannot be read.
     """
-    path = Path(name_or_path)
+    known = {preset.stem: preset for preset in list_presets()}
+    path = known.get(name_or_path, Path(name_or_path))
     if not path.suffix and not path.exists():
-        known = {preset.stem: preset for preset in list_presets()}
-        if name_or_path not in known:
-            raise UsageError(f"no preset named {name_or_path!r}{did_you_mean(name_or_path, known)}")
-        path = known[name_or_path]
+        raise UsageError(f"no preset named {name_or_path!r}{did_you_mean(name_or_path, known)}")
     try:
         with path.open("rb") as file:
             content = file.read(MAX_YAML_BYTES + 1)

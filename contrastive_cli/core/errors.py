@@ -18,7 +18,7 @@ class ClrError(Exception):
         path: The file or directory concerned, if there is one.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
     kind: ClassVar[str] = "internal"
 
     def __init__(self, message: str, *, hint: str | None = None, path: Path | str | None = None) -> None:
@@ -76,4 +76,4 @@ class Interrupted(ClrError):  # noqa: N818 - it is not an error of the program
 
     def __init__(self, message: str, *, signal_number: int, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
-        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number

@@ -160,16 +160,35 @@ class Run:
             lock.release()
 
 
-def create_run(out: Path | None, *, default_name: str, overwrite: bool) -> Run:
-    """Make a new, empty run directory: `out`, or `runs/<default_name>`.
+def free_run_path(out: Path | None, *, default_name: str, overwrite: bool) -> Path:
+    """Where a new run can be made: `out`, or `runs/<default_name>`; nothing is written yet.
 
     Raises:
-        RunError: If it holds anything (`overwrite` renames the old one away, unless it is in use) or cannot be made.
+        RunError: If something is there already and is not to be overwritten, or the place is not writable.
         UsageError: If the name has other characters than letters, digits, `.`, `_` and `-`.
     """
     path = RUNS / default_name if out is None else out
-    if not NAME_PATTERN.fullmatch(path.name) or ".." in path.parts:
-        raise UsageError(f"run name {str(path)!r} has other characters than letters, digits, '.', '_' and '-'")
+    if not NAME_PATTERN.fullmatch(path.name):
+        raise UsageError(f"run name {path.name!r} has other characters than letters, digits, '.', '_' and '-'")
+    if ".." in path.parts:
+        raise UsageError(f"run directory {str(path)!r} goes up by '..'", hint="give the directory without '..'")
+    try:
+        if not overwrite and path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(f"run {path} exists", hint="pass --resume, --overwrite or another --out", path=path)
+        parent = next(folder for folder in path.absolute().parents if folder.exists())
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise RunError(f"cannot write {path}: {parent} is not writable", hint="choose another --out", path=path)
+    return path
+
+
+def create_run(path: Path, *, overwrite: bool) -> Run:
+    """Make the empty run directory.
+
+    Raises:
+        RunError: If it holds anything (`overwrite` renames the old one away, unless it is in use) or cannot be made.
+    """
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             if not overwrite:

@@ -34,6 +34,7 @@ META_FILE = "meta.json"
 BAD_FILES_FILE = "bad_files.csv"
 
 ReportProgress = Callable[[int, int], None]
+ALWAYS_FORGIVEN = 3  # bad files in a split: a part of a small one would be less than a file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -219,7 +220,7 @@ def _read_entry(entry: Path, *, source: Source) -> ImageSet | None:
 def _check_bad(image_set: ImageSet, *, max_bad: float, bad_list: Path) -> None:
     num_bad = len(image_set.bad_files)
     total = image_set.num_samples + num_bad
-    allowed = max(1, int(max_bad * total)) if max_bad > 0 else 0
+    allowed = max(ALWAYS_FORGIVEN, int(max_bad * total)) if max_bad > 0 else 0
     if num_bad > allowed:
         raise DataError(
             f"{num_bad} of {total} files cannot be used (limit {max_bad:.3g}): {_first_three(image_set.bad_files)}",

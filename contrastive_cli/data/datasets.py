@@ -152,7 +152,7 @@ def _open_published(request: Request, *, archive: Archive) -> Source | None:
     source = find_archive(request, archive=archive)
     if source is not None:
         return source
-    for root in (request.data_dir, request.data_dir / request.name):
+    for root in (request.data_dir / request.name, request.data_dir):  # its own folder before any
         if find_splits(root):
             return tree_source(request, root=root)
     return None

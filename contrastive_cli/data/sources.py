@@ -147,10 +147,8 @@ _Note = Callable[[Path, OSError], None]
 def _laid_out_split(
     request: Request, *, root: Path, splits: dict[str, Path], note: _Note
 ) -> tuple[list[Path], FolderLabels]:
-    if request.split == "test" and "test" not in splits and "val" not in splits:
-        return _drawn_split(request, root=splits["train"], note=note)
-    if request.split == "train" and len(splits) == 1:
-        return _drawn_split(request, root=splits["train"], note=note)
+    if request.split in ("train", "test") and not {"test", "val"} & splits.keys():
+        return _drawn_split(request, root=splits["train"], note=note)  # both parts, so that they never overlap
     asked = list(splits) if request.split == "all" else request.split.split("+")
     files: list[Path] = []
     owners: list[Path] = []
@@ -180,7 +178,7 @@ def _class_folders(folder: Path) -> list[str]:
     """Folder names that can be classes; an empty folder is none."""
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+            names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__"))]
         return [name for name in names if any((folder / name).iterdir())]
     except OSError:
         return []

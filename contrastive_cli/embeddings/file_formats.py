@@ -63,14 +63,15 @@ def decode(path: Path) -> Any:
         return _decode_torch(data, path)
     if data.startswith(b"\x93NUMPY"):
         return _decode_npy(data, path)
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8:
+        # Before pickle, since the first byte of the header's length can be any.
+        return _decode_safetensors(data, path)
     if data[0] == 0x80 or data[:1] in (b"(", b"]", b"}", b"c", b"i"):
         try:
             return safe_pickle.load(data)
         except UnsafeFileError as error:
             message = error.message.replace("the pickle", str(path), 1)
             raise UnsafeFileError(message, hint=error.hint, path=path) from None
-    if data[8:9] == b"{":
-        return _decode_safetensors(data, path)
     hint = "give a .pkl, .npz, .npy or .safetensors file, as `clr embed` writes them"
     raise DataError(f"{path} is not an embeddings file (it starts with {data[:8]!r})", hint=hint, path=path)
 

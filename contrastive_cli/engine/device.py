@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 
-from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.errors import TrainingError, UsageError
 
 
 def choose_device(requested: str) -> torch.device:
@@ -23,3 +26,21 @@ def choose_device(requested: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device {requested!r} cannot be used: {reason}", hint="pass --device cpu") from None
     return device
+
+
+@contextlib.contextmanager
+def memory_errors(device: torch.device, *, batch_size: int) -> Iterator[None]:
+    """Turn running out of memory, on whatever device, into one line.
+
+    Raises:
+        TrainingError: In place of torch's errors.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU raises a plain one
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise TrainingError(
+            f"out of memory on {device} at batch size {batch_size}",
+            hint="pass a smaller --micro-batch-size (contrastive methods keep all negatives) or --batch-size",
+        ) from error

@@ -13,7 +13,7 @@ from contrastive_cli.core.errors import UsageError
 
 Precision = Literal["fp32", "bf16"]
 
-# With bf16 instructions a CPU is about twice as fast, unless a oneDNN release falls back to a reference kernel, which is
+# With bf16 instructions a CPU is about twice as fast, unless a oneDNN release falls back to a reference kernel that is
 # many times slower: the line lies between, far from both, so that noise does not make two equal runs differ. Where the
 # instructions are not known to be there, bf16 has to win clearly.
 MIN_SPEEDUP_WITH_INSTRUCTIONS = 0.6

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from contrastive_cli.core.config import Config, did_you_mean
-from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.errors import DataError, UsageError
 
 SMALL_IMAGE = 64
 RESNETS = ("resnet18", "resnet34", "resnet50")
@@ -121,6 +121,8 @@ def _torchvision_resnet(name: str, *, channels: int, small: bool, weights: str |
     except (KeyError, ValueError, TypeError) as error:
         known = [member.name for member in models.get_model_weights(name)]
         raise UsageError(f"{name} has no weights {weights!r}; known are {', '.join(known)}") from error
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"the weights {weights} of {name} cannot be fetched: {_one_line(error)}") from error
     stem: nn.Conv2d = net.conv1
     if small:
         net.conv1 = nn.Conv2d(channels, stem.out_channels, 3, padding=1, bias=False)
@@ -148,6 +150,12 @@ def _timm_encoder(name: str, *, channels: int, size: int, weights: str | None) -
         net: Any = timm.create_model(name, **options, img_size=size)
     except TypeError:  # convolutional nets take any size and refuse the argument
         net = timm.create_model(name, **options)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"timm/{name} cannot be had: {_one_line(error)}") from error
     with torch.no_grad():
         net.embedding_dim = net.eval()(torch.zeros(1, channels, size, size)).shape[1]
     return net.train()  # type: ignore[no-any-return]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

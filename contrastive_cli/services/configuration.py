@@ -17,7 +17,8 @@ import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model_validator
 
 from contrastive_cli.core.config import Config, Tree, build, did_you_mean, list_presets, merge, read_preset
-from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.errors import RunError, UsageError
+from contrastive_cli.core.runs import Run
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig
@@ -67,7 +68,7 @@ class TrainConfig(Config):
 
     Attributes:
         epochs: Passes over the images; or `budget`, seconds of training whose steps are fixed by timing a few.
-        batch_size: Images whose views meet in one loss.
+        batch_size: Images whose views meet in one loss; None takes 256, or half of the images where that is less.
         micro_batch_size: Images per pass through the encoder; contrastive methods keep all negatives all the same.
         precision: auto takes bf16 where the machine computes it faster.
         evaluations: How often the online kNN looks at the embedding.
@@ -77,7 +78,7 @@ class TrainConfig(Config):
 
     epochs: float | None = Field(None, gt=0)
     budget: Seconds | None = None
-    batch_size: int = Field(256, ge=2)
+    batch_size: int | None = Field(None, ge=2)
     micro_batch_size: int | None = Field(None, ge=2)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     evaluations: int = Field(10, ge=0)
@@ -109,9 +110,14 @@ class PretrainConfig(Config):
         return str(self.method.name)  # type: ignore[attr-defined]
 
     @property
+    def batch_size(self) -> int:
+        """Images whose views meet in one loss."""
+        return self.train.batch_size or REFERENCE_BATCH
+
+    @property
     def peak_learning_rate(self) -> float:
         """The rate after scaling by the batch size."""
-        ratio = self.train.batch_size / REFERENCE_BATCH
+        ratio = self.batch_size / REFERENCE_BATCH
         return self.optim.lr * {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[self.optim.lr_scaling]
 
 
@@ -149,6 +155,18 @@ def config_model(method: str) -> type[PretrainConfig]:
     return create_model("PretrainConfig", __base__=PretrainConfig, method=(spec.config, ...))
 
 
+def read_run_config(run: Run) -> PretrainConfig:
+    """The resolved configuration of a run.
+
+    Raises:
+        RunError: If the file is missing or damaged.
+    """
+    try:
+        return build(config_model(run.manifest().method), run.config())
+    except UsageError as error:
+        raise RunError(f"the configuration of {run.path} cannot be used: {error.message}", path=run.path) from None
+
+
 def find_own_preset(*, dataset: str, method: str, device: torch.device) -> str | None:
     """`<dataset>-<method>-<device>` or `<dataset>-<method>` among the presets, if there is one."""
     known = {preset.stem for preset in list_presets()}
@@ -164,7 +182,8 @@ def _fill(config: PretrainConfig, device: torch.device) -> PretrainConfig:
     if train.epochs is None and train.budget is None:
         length = {"budget": DEFAULT_CPU_BUDGET} if device.type == "cpu" else {"epochs": float(DEFAULT_EPOCHS)}
         train = train.model_copy(update=length)
-    dataset = config.dataset.model_copy(update={"size": size})
+    data_dir = None if config.dataset.data_dir is None else config.dataset.data_dir.absolute()
+    dataset = config.dataset.model_copy(update={"size": size, "data_dir": data_dir})
     return config.model_copy(update={"encoder": encoder, "train": train, "dataset": dataset})
 
 

@@ -16,17 +16,17 @@ from contrastive_cli.core.runs import Manifest, Run
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.data.images import BadImage, decode, quiet_decoders
-from contrastive_cli.data.scan import scan_images
+from contrastive_cli.data.scan import find_labels, scan_images
 from contrastive_cli.embeddings.files import Embeddings
 from contrastive_cli.engine.checkpoint import load_checkpoint
-from contrastive_cli.engine.device import choose_device
+from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.precision import Precision, autocast, choose_precision
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoders import build_encoder
-from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, config_model
+from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, read_run_config
 from contrastive_cli.views.augment import prepare
 
-CHUNK = 500
+CHUNK = 500  # images of up to 96 px in one pass, fewer of larger ones
 
 CountProgress = Callable[[int, int], None]
 Layer = Literal["h", "z"]
@@ -57,7 +57,7 @@ def load_model(run: Run, *, device: str = "auto") -> Model:
         RunError: If there is none.
     """
     manifest = run.manifest()
-    config = config_model(manifest.method).model_validate(run.config())
+    config = read_run_config(run)
     checkpoint = load_checkpoint(run)
     chosen = choose_device(device)
     method = _build(config, manifest)
@@ -102,9 +102,10 @@ def embed_pixels(
         raise UsageError(f"{model.manifest.method} has no projector, so there is no layer z", hint="use --layer h")
     parts: list[torch.Tensor] = []
     manifest = model.manifest
-    with torch.no_grad(), autocast(model.device, model.precision):
-        for start in range(0, len(pixels), CHUNK):
-            chunk = torch.from_numpy(np.array(pixels[start : start + CHUNK])).to(model.device)
+    size = max(1, min(CHUNK, CHUNK * 96**2 // manifest.size**2))
+    with memory_errors(model.device, batch_size=size), torch.no_grad(), autocast(model.device, model.precision):
+        for start in range(0, len(pixels), size):
+            chunk = torch.from_numpy(np.array(pixels[start : start + size])).to(model.device)
             images = prepare(chunk, size=manifest.size, mean=manifest.mean, std=manifest.std)
             embedded = model.method.embed(images)
             if layer == "z":
@@ -141,14 +142,15 @@ def open_split(
     return images
 
 
-def other_dataset(model: Model, *, name: str | None, data_dir: Path | None, download: bool) -> DatasetConfig | None:
-    """What the options --dataset, --data-dir and --download mean for a trained model; None for its own dataset."""
-    if name is None and data_dir is None and not download:
-        return None
+def other_dataset(
+    model: Model, *, name: str | None, data_dir: Path | None, download: bool, max_bad: float | None
+) -> DatasetConfig:
+    """The run's dataset with what --dataset, --data-dir, --download and --max-bad change of it."""
     own = model.config.dataset
     changed = own if name in (None, own.name) else DatasetConfig(name=str(name))
     find_dataset(changed.name)  # refuses an unknown name
-    return changed.model_copy(update={"data_dir": data_dir or changed.data_dir, "download": download})
+    limit = changed.max_bad if max_bad is None else max_bad
+    return changed.model_copy(update={"data_dir": data_dir or changed.data_dir, "download": download, "max_bad": limit})
 
 
 def embed_images(
@@ -169,9 +171,16 @@ def embed_images(
 
 
 def embed_paths(
-    model: Model, paths: Sequence[Path], *, layer: Layer = "h", progress: CountProgress | None = None
+    model: Model,
+    paths: Sequence[Path],
+    *,
+    root: Path | None = None,
+    layer: Layer = "h",
+    progress: CountProgress | None = None,
 ) -> tuple[Embeddings, tuple[BadImage, ...]]:
     """Embed image files in the given order; files that cannot be read are left out and returned.
+
+    With a `root`, its sub-folders are the classes of the files below it.
 
     Raises:
         DataError: If none can be read.
@@ -180,10 +189,11 @@ def embed_paths(
     if not kept:
         raise bad[0] if bad else DataError("no images were given")
     vectors = embed_pixels(model, pixels, layer=layer, progress=progress)
+    labels, classes = _folder_labels(root, kept)
     embeddings = Embeddings(
         vectors=vectors,
-        labels=None,
-        classes=(),
+        labels=labels,
+        classes=classes,
         paths=tuple(str(path) for path in kept),
         indices=None,
         model=_identity(model, layer),
@@ -232,6 +242,13 @@ def _identity(model: Model, layer: Layer) -> dict[str, Any]:
 def _preprocess(model: Model) -> dict[str, Any]:
     manifest = model.manifest
     return {"size": manifest.size, "mean": list(manifest.mean), "std": list(manifest.std)}
+
+
+def _folder_labels(root: Path | None, files: Sequence[Path]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    if root is None:
+        return None, ()
+    found = find_labels(root, files)
+    return (found.labels, tuple(found.classes)) if found.classes else (None, ())
 
 
 def expand_paths(paths: Sequence[Path]) -> list[Path]:

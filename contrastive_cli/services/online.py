@@ -30,15 +30,17 @@ class OnlineProbe:
 
     @classmethod
     def of(cls, images: ImageSet, source: DeviceImages, *, seed: int) -> OnlineProbe:
-        """Draw the sample among the labelled images, or among all where there are no labels."""
+        """Draw the sample among the labelled images where there are enough of them, else among all."""
         labels = torch.from_numpy(images.labels)
-        candidates = torch.nonzero(labels >= 0)[:, 0] if images.has_labels else torch.arange(images.num_samples)
+        labelled = torch.nonzero(labels >= 0)[:, 0]
+        enough = len(labelled) >= min(BANK_SIZE, images.num_samples // 2)
+        candidates = labelled if enough else torch.arange(images.num_samples)
         generator = torch.Generator().manual_seed(seed)
         chosen = candidates[torch.randperm(len(candidates), generator=generator)[:BANK_SIZE]]
         pixels = source.gather(chosen)
         return cls(
             pixels=pixels,
-            labels=labels[chosen].to(pixels.device) if images.has_labels else None,
+            labels=labels[chosen].to(pixels.device) if enough and images.has_labels else None,
             mean=images.mean,
             std=images.std,
         )

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from contrastive_cli.core.types import Contrastive
+from contrastive_cli.engine.device import memory_errors
 from contrastive_cli.services.configuration import PretrainConfig
-from contrastive_cli.services.trainee import CountProgress, prepare, time_steps
+from contrastive_cli.services.trainee import CountProgress, plan_steps, prepare, time_steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +22,7 @@ class Plan:
     device: str
     precision: str
     encoder: str
+    batch_size: int
     parameters: int
     embedding_dim: int
     steps: int
@@ -41,12 +43,12 @@ class Plan:
 def plan_training(config: PretrainConfig, *, progress: CountProgress | None = None) -> Plan:
     """Resolve, open the images, time a few steps; only the decoded-image cache is written."""
     trainee = prepare(config, progress=progress)
-    train = config.train
-    seconds = time_steps(trainee)
-    steps = train.epochs * trainee.steps_per_epoch if train.epochs else (train.budget or 0) / seconds
+    with memory_errors(trainee.device, batch_size=trainee.config.batch_size):
+        steps, timed = plan_steps(trainee)
+        seconds = timed or time_steps(trainee)
     parameters = sum(parameter.numel() for parameter in trainee.method.parameters())
     num_views = trainee.method.num_views
-    views = train.batch_size * num_views
+    views = trainee.config.batch_size * num_views
     negatives = views - num_views if isinstance(trainee.method, Contrastive) else 0
     return Plan(
         images=trainee.images.num_samples,
@@ -56,11 +58,12 @@ def plan_training(config: PretrainConfig, *, progress: CountProgress | None = No
         device=str(trainee.device),
         precision=trainee.precision,
         encoder=config.encoder.name,
+        batch_size=trainee.config.batch_size,
         parameters=parameters,
         embedding_dim=int(trainee.method.encoder.embedding_dim),
-        steps=max(1, round(steps)),
+        steps=steps,
         steps_per_epoch=trainee.steps_per_epoch,
-        peak_learning_rate=config.peak_learning_rate,
+        peak_learning_rate=trainee.config.peak_learning_rate,
         negatives_per_anchor=negatives,
         seconds_per_step=round(seconds, 4),
         views_per_second=round(views / seconds, 1),

@@ -18,7 +18,7 @@ from contrastive_cli.core.runs import Run
 from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.embeddings.files import Embeddings, read_embeddings
 from contrastive_cli.embeddings.knn import nearest_neighbors
-from contrastive_cli.services.configuration import config_model
+from contrastive_cli.services.configuration import read_run_config
 from contrastive_cli.services.embedding import embed_images, load_model, open_split
 from contrastive_cli.services.records import enter_file
 from contrastive_cli.services.reporting import read_metrics
@@ -49,7 +49,7 @@ def plot_views(run: Run, *, out: Path | None, count: int, data_dir: Path | None)
     """Some training images and the very views that the first epoch made of them."""
     target = out or run.path / "plots" / "views.png"
     manifest = run.manifest()
-    config = config_model(manifest.method).model_validate(run.config())
+    config = read_run_config(run)
     images = open_dataset(
         config.dataset.name,
         split=find_dataset(config.dataset.name).pretrain_split,
@@ -126,7 +126,9 @@ def plot_embeddings(
         f"cosine, seed {seed}",
         path=target,
     )
-    write_atomically(target.with_suffix(".csv"), _coordinates_csv(embeddings, chosen, coordinates))
+    write_atomically(
+        target.with_name(f"{target.stem}-coordinates.csv"), _coordinates_csv(embeddings, chosen, coordinates)
+    )
     if run is not None:
         enter_file(run, target, kind="plot")
     return target

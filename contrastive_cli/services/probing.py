@@ -7,8 +7,10 @@ The encoder's weights are hashed before and after, so a frozen encoder is proved
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,16 +18,20 @@ import torch
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError, TrainingError, UsageError
+from contrastive_cli.core.runs import Run
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.embeddings.knn import knn_vote
 from contrastive_cli.embeddings.label_split import confidence_interval, label_subset, mean_interval
 from contrastive_cli.embeddings.probe import fit_probe
 from contrastive_cli.services.configuration import DatasetConfig
 from contrastive_cli.services.embedding import Model, embed_pixels, open_split, random_model
+from contrastive_cli.services.records import write_result
 
 HEADS = ("linear", "knn")
 BASELINES = ("random", "pixels")
 KNN_NEIGHBORS = 20
+PIXEL_SIZE = 32
+PIXEL_CHUNK = 1000
 
 CountProgress = Callable[[int, int], None]
 
@@ -55,6 +61,7 @@ class Evaluation:
     train_images: int
     test_images: int
     encoder_sha256: str
+    fingerprints: list[str]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `--json` and the result file."""
@@ -96,6 +103,7 @@ def linear_eval(
                 f"split {images.split} of {images.name} has no labels, so nothing can be evaluated",
                 hint="put the images of each class in a folder of their own",
             )
+    _refuse_moved_split(model, train, dataset)
     before = weights_sha256(model)
     rows = []
     train_labels, test_labels = torch.from_numpy(train.labels), torch.from_numpy(test.labels)
@@ -120,7 +128,26 @@ def linear_eval(
         train_images=train.num_samples,
         test_images=test.num_samples,
         encoder_sha256=before,
+        fingerprints=[train.fingerprint, test.fingerprint],
     )
+
+
+def save_evaluation(run: Run, evaluation: Evaluation) -> Path:
+    """Write the table into the run; rows of earlier calls on the same weights and images stay, unless measured anew."""
+    name = f"linear-{evaluation.dataset}"
+    rows = {(row["features"], row["head"], row["label_fraction"]): row for row in _earlier_rows(run, name, evaluation)}
+    fresh = evaluation.as_json()
+    rows |= {(row["features"], row["head"], row["label_fraction"]): row for row in fresh["rows"]}
+    return write_result(run, name, {**fresh, "rows": list(rows.values())})
+
+
+def _earlier_rows(run: Run, name: str, evaluation: Evaluation) -> list[dict[str, Any]]:
+    try:
+        earlier = json.loads((run.path / "eval" / f"{name}.json").read_bytes())
+        same = all(earlier[key] == getattr(evaluation, key) for key in ("encoder_sha256", "fingerprints"))
+        return list(earlier["rows"]) if same else []
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
 
 
 def weights_sha256(model: Model) -> str:
@@ -147,6 +174,16 @@ def parse_fractions(text: str) -> tuple[float, ...]:
     return fractions
 
 
+def _refuse_moved_split(model: Model, train: ImageSet, dataset: DatasetConfig | None) -> None:
+    """Images added since would move the drawn split, and images of the training would be tested on."""
+    known = model.manifest.dataset
+    if dataset in (None, model.config.dataset) and known.split == "train" and known.fingerprint != train.fingerprint:
+        raise DataError(
+            f"the images of {train.name} are not those that {model.run.name} was trained on, so its test split moved",
+            hint="bring the old images back, or evaluate on others with --data-dir",
+        )
+
+
 def _features(
     model: Model,
     train: ImageSet,
@@ -167,7 +204,14 @@ def _features(
 
 
 def _flat(images: NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(images).reshape(len(images), -1).astype(np.float32) / 255)
+    """Raw pixels [N, C*H*W] in [0, 1]; larger images are averaged down to 32 px, or no linear head could hold them."""
+    parts = []
+    for start in range(0, len(images), PIXEL_CHUNK):
+        part = torch.from_numpy(np.array(images[start : start + PIXEL_CHUNK])).float() / 255
+        if part.shape[-1] > PIXEL_SIZE:
+            part = torch.nn.functional.interpolate(part, size=(PIXEL_SIZE, PIXEL_SIZE), mode="area")
+        parts.append(part.flatten(1))
+    return torch.cat(parts)
 
 
 def _measure(
@@ -198,7 +242,7 @@ def _measure(
         head="linear" if head == "linear" else "knn",
         label_fraction=fraction,
         accuracy=sum(accuracies) / len(accuracies),
-        ci95=(float(interval[0]), float(interval[1])),
+        ci95=(max(0.0, float(interval[0])), min(1.0, float(interval[1]))),
         seeds=seeds,
         labels=len(chosen),
     )
@@ -210,6 +254,8 @@ def _check(*, heads: Sequence[str], fractions: Sequence[float], baselines: Seque
         for name in given:
             if name not in known[option]:
                 raise UsageError(f"{option} {name!r} is unknown; known are {', '.join(known[option])}")
+    if not heads:
+        raise UsageError(f"--head needs at least one of {', '.join(HEADS)}")
     if not fractions:
         raise UsageError("--label-fraction needs at least one number")
     if seeds < 1:

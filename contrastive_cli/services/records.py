@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from contrastive_cli.core.errors import RunError
 from contrastive_cli.core.files import write_json
 from contrastive_cli.core.runs import Run
 
@@ -13,14 +15,17 @@ from contrastive_cli.core.runs import Run
 def write_result(run: Run, name: str, value: Mapping[str, Any]) -> Path:
     """Write `eval/<name>.json` into the run it evaluates."""
     file = run.path / "eval" / f"{name}.json"
-    with run.locked():
-        sha256 = write_json(file, dict(value))
-        run.add_artifact(file, kind="evaluation", sha256=sha256)
+    write_json(file, dict(value))
+    enter_file(run, file, kind="evaluation")
     return file
 
 
 def enter_file(run: Run, file: Path, *, kind: str) -> None:
-    """Enter a file that was just written below the run's directory; files elsewhere are the user's own."""
-    if file.resolve().is_relative_to(run.path.resolve()):
-        with run.locked():
-            run.add_artifact(run.path / file.resolve().relative_to(run.path.resolve()), kind=kind)
+    """Enter a file below the run's directory in its manifest; files elsewhere are the user's own.
+
+    While the run is being trained its manifest belongs to the training, and the file stays without an entry.
+    """
+    if not file.resolve().is_relative_to(run.path.resolve()):
+        return
+    with contextlib.suppress(RunError), run.locked():
+        run.add_artifact(run.path / file.resolve().relative_to(run.path.resolve()), kind=kind)

@@ -28,6 +28,7 @@ from contrastive_cli.views.augment import make_views
 
 TIMED_STEPS = 6
 WARM_UP_STEPS = 3
+MIN_TRAINING_SHARE = 0.8  # of a budget; a slow evaluation may overrun a short one
 
 CountProgress = Callable[[int, int], None]
 
@@ -47,7 +48,7 @@ class Trainee:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in one pass over the images."""
-        return steps_per_epoch(num_samples=self.images.num_samples, batch_size=self.config.train.batch_size)
+        return steps_per_epoch(num_samples=self.images.num_samples, batch_size=self.config.batch_size)
 
 
 def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) -> Trainee:
@@ -67,7 +68,10 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
     spec = load_method(config.method_name)
     if spec.needs_labels and not images.has_labels:
         raise DataError(f"{config.method_name} learns from labels, and {dataset.name} has none")
-    steps_per_epoch(num_samples=images.num_samples, batch_size=config.train.batch_size)  # refuses too few images
+    if config.train.batch_size is None:
+        batch_size = min(config.batch_size, max(2, images.num_samples // 2))
+        config = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": batch_size})})
+    steps_per_epoch(num_samples=images.num_samples, batch_size=config.batch_size)  # refuses too few images
     torch.manual_seed(config.seed)
     encoder = build_encoder(config.encoder, channels=images.channels, size=dataset.size)
     method = spec.build(config.method, encoder=encoder, num_samples=images.num_samples)
@@ -90,7 +94,7 @@ def batch_maker(trainee: Trainee) -> Callable[[int], Batch]:
 
     def make_batch(step: int) -> Batch:
         epoch, indices = batch_indices(
-            step=step, num_samples=images.num_samples, batch_size=config.train.batch_size, seed=config.seed
+            step=step, num_samples=images.num_samples, batch_size=config.batch_size, seed=config.seed
         )
         pixels = trainee.source.gather(indices)  # [B, C, H, W] uint8
         indices = indices.to(trainee.device)
@@ -129,18 +133,27 @@ def train_steps(trainee: Trainee, *, first_step: int, total_steps: int) -> Itera
 
 
 def plan_steps(trainee: Trainee) -> tuple[int, float | None]:
-    """The number of optimiser steps, and the seconds of a step where they were timed."""
-    train_config = trainee.config.train
-    if train_config.epochs is not None:
-        return max(1, round(train_config.epochs * trainee.steps_per_epoch)), None
-    assert train_config.budget is not None, "the configuration was resolved"
+    """The number of optimiser steps, and the seconds of a step where they were timed for a budget.
+
+    Raises:
+        TrainingError: If memory runs out.
+    """
+    config = trainee.config
+    if config.train.epochs is not None:
+        return max(1, round(config.train.epochs * trainee.steps_per_epoch)), None
+    assert config.train.budget is not None, "the configuration was resolved"
     seconds = time_steps(trainee)
-    online = OnlineProbe.of(trainee.images, trainee.source, seed=trainee.config.seed)
-    started = time.perf_counter()
-    online.measure(trainee.method, precision=trainee.precision)
-    evaluation_seconds = (time.perf_counter() - started) * train_config.evaluations
-    trainee.method.train()
-    return max(1, int((train_config.budget - evaluation_seconds) / seconds)), seconds
+    evaluation = 0.0
+    if config.train.evaluations:
+        online = OnlineProbe.of(trainee.images, trainee.source, seed=config.seed)
+        for _ in range(2):  # the first one warms up
+            started = time.perf_counter()
+            online.measure(trainee.method, precision=trainee.precision)
+            evaluation = time.perf_counter() - started
+        trainee.method.train()
+    left = config.train.budget - evaluation * config.train.evaluations
+    torch.manual_seed(config.seed)  # timing must not move what is drawn later
+    return max(1, int(max(left, MIN_TRAINING_SHARE * config.train.budget) / seconds)), seconds
 
 
 def time_steps(trainee: Trainee) -> float:

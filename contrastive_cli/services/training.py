@@ -6,8 +6,10 @@ every step, so that whoever calls decides what to show.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,13 +20,23 @@ import torch
 from torch import Tensor, nn
 
 from contrastive_cli.core.errors import ClrError, DataError, Interrupted, RunError, TrainingError
-from contrastive_cli.core.files import write_atomically
-from contrastive_cli.core.runs import DatasetFacts, Manifest, Run, create_run, default_run_name, now, process_facts
+from contrastive_cli.core.files import cannot_write, write_atomically
+from contrastive_cli.core.runs import (
+    DatasetFacts,
+    Manifest,
+    Run,
+    create_run,
+    default_run_name,
+    free_run_path,
+    now,
+    process_facts,
+)
 from contrastive_cli.core.signals import StopSignals
 from contrastive_cli.data.cache import bad_files_csv
 from contrastive_cli.engine.checkpoint import load_checkpoint, remove_orphans, save_checkpoint
+from contrastive_cli.engine.device import memory_errors
 from contrastive_cli.engine.train import StepRecord
-from contrastive_cli.services.configuration import config_model
+from contrastive_cli.services.configuration import PretrainConfig, read_run_config
 from contrastive_cli.services.online import OnlineProbe
 from contrastive_cli.services.tensorboard import open_board
 from contrastive_cli.services.trainee import CountProgress, Trainee, plan_steps, prepare, train_steps
@@ -66,13 +78,30 @@ class Session:
     damaged: tuple[str, ...] = ()
 
 
-def start_session(trainee: Trainee, *, out: Path | None, overwrite: bool) -> Session:
-    """Make the run directory and write what is known before the first step."""
-    config, images = trainee.config, trainee.images
+def start_session(
+    config: PretrainConfig, *, out: Path | None, overwrite: bool, progress: CountProgress | None = None
+) -> Session:
+    """Ask whether the run directory can be made, open the images, and only then make it and write what is known.
+
+    Raises:
+        RunError: If the directory exists or cannot be written.
+        DataError: If the images cannot be had.
+    """
     name = default_run_name(method=config.method_name, dataset=config.dataset.name, seed=config.seed)
-    run = create_run(out, default_name=name, overwrite=overwrite)
-    total_steps, _ = plan_steps(trainee)
+    path = free_run_path(out, default_name=name, overwrite=overwrite)
+    trainee = prepare(config, progress=progress)
+    with memory_errors(trainee.device, batch_size=trainee.config.batch_size):
+        total_steps, _ = plan_steps(trainee)
+    run = create_run(path, overwrite=overwrite)
+    _write_start(run, trainee, total_steps=total_steps)
+    return Session(trainee=trainee, run=run, total_steps=total_steps, state=LoopState())
+
+
+def _write_start(run: Run, trainee: Trainee, *, total_steps: int) -> None:
+    config, images = trainee.config, trainee.images
     run.write_config(config)
+    if images.bad_files:
+        write_atomically(run.path / "bad_files.csv", bad_files_csv(images.bad_files))
     run.write_manifest(
         Manifest(
             status="running",
@@ -93,9 +122,6 @@ def start_session(trainee: Trainee, *, out: Path | None, overwrite: bool) -> Ses
             **process_facts(),
         )
     )
-    if images.bad_files:
-        write_atomically(run.path / "bad_files.csv", bad_files_csv(images.bad_files))
-    return Session(trainee=trainee, run=run, total_steps=total_steps, state=LoopState())
 
 
 def resume_session(run: Run, *, progress: CountProgress | None = None) -> Session:
@@ -107,9 +133,9 @@ def resume_session(run: Run, *, progress: CountProgress | None = None) -> Sessio
     """
     manifest = run.manifest()
     if manifest.status == "finished":
-        raise RunError(f"run {run.path} is finished", hint="start a new one with --config " + str(run.path))
+        raise RunError(f"run {run.path} is finished", hint=f"start a new one with --config {run.path / 'config.yaml'}")
     torch.set_num_threads(manifest.threads)
-    config = config_model(manifest.method).model_validate(run.config())
+    config = read_run_config(run)
     fixed = config.train.model_copy(update={"precision": manifest.precision})
     trainee = prepare(config.model_copy(update={"train": fixed, "device": manifest.device}), progress=progress)
     if trainee.images.fingerprint != manifest.dataset.fingerprint:
@@ -135,21 +161,20 @@ def train_session(session: Session) -> Iterator[Status]:
     """
     run = session.run
     with run.locked(), StopSignals() as signals:
+        artifacts = {key: value for key, value in run.manifest().artifacts.items() if key not in session.damaged}
+        run.update(status="running", ended=None, artifacts=artifacts)
         remove_orphans(run)
-        run.update(status="running", ended=None)
         try:
-            yield from _train(session, signals)
-        except torch.OutOfMemoryError as error:
-            run.update(status="failed", ended=now())
-            raise TrainingError(
-                f"out of memory on {session.trainee.device} at batch size {session.trainee.config.train.batch_size}",
-                hint="pass a smaller --micro-batch-size: contrastive methods keep all negatives",
-            ) from error
+            with memory_errors(session.trainee.device, batch_size=session.trainee.config.batch_size):
+                yield from _train(session, signals)
         except Interrupted:
             run.update(status="interrupted", ended=now())
             raise
-        except ClrError:
-            run.update(status="failed", ended=now())
+        except (ClrError, OSError) as error:
+            with contextlib.suppress(RunError):  # a full disk may refuse this too
+                run.update(status="failed", ended=now())
+            if isinstance(error, OSError):
+                raise cannot_write(run.path, error) from error
             raise
         run.update(status="finished", ended=now())
 
@@ -162,7 +187,7 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
         math.ceil(total_steps * k / config.train.evaluations) for k in range(1, config.train.evaluations + 1)
     }
     log_every = max(1, total_steps // LINES_PER_RUN)
-    views_per_step = config.train.batch_size * trainee.method.num_views
+    views_per_step = config.batch_size * trainee.method.num_views
     seconds_before, first_step = state.seconds, state.step
     started = last_saved = time.monotonic()
     metrics_path = run.path / "metrics.jsonl"
@@ -187,6 +212,7 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
             stop = signals.received is not None
             if stop or record.step == total_steps or time.monotonic() - last_saved >= config.train.save_every:
                 _finite(record.loss, record)
+                os.fsync(metrics.fileno())  # a checkpoint must not be newer than the lines it counts
                 save_checkpoint(run, _checkpoint_state(trainee, state), step=state.step, seconds=state.seconds)
                 last_saved = time.monotonic()
             if stop and record.step < total_steps:
@@ -258,4 +284,4 @@ def _restore(trainee: Trainee, saved: Mapping[str, Any]) -> LoopState:
 
 def _truncate(path: Path, size: int) -> None:
     with path.open("ab") as file:
-        file.truncate(size)
+        file.truncate(min(size, file.tell()))

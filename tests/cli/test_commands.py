@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, Clr, clr_command, clr_environment
+from clr_process import TINY, Clr, clr_command, clr_environment
 from PIL import Image
 
 HEAVY = ("torch", "torchvision", "sklearn", "umap", "matplotlib", "numpy", "scipy", "pydantic")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import TINY, Clr, clr_command, clr_environment
+from clr_process import TINY, Clr, clr_command, clr_environment
 
 TIMINGS = {"seconds", "views_per_second"}
 
@@ -200,3 +200,33 @@ def wait_for_step(run: Path, *, step: int) -> None:
             pass
         time.sleep(0.02)
     raise AssertionError(f"{run} did not reach step {step}")
+
+
+def test_pretrain__a_folder_smaller_than_the_batch_takes_half_of_it(clr: Clr, tmp_path: Path) -> None:
+    saved = clr("datasets", "digits", "--save-images", "photos", "--count", "100", cwd=tmp_path)
+    assert saved.code == 0, saved.err
+    small = ["--set", "encoder.width=4", "--set", "dataset.size=32", "--precision", "fp32"]
+    result = clr(
+        "pretrain", "--dataset", "folder", "--data-dir", "photos", *small, "--epochs", "1", "--out", "r", cwd=tmp_path
+    )
+    assert result.code == 0, result.err
+    assert yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())["train"]["batch_size"] == 40
+
+
+def test_pretrain__a_failed_overwrite_keeps_the_old_run(clr: Clr, tmp_path: Path) -> None:
+    assert clr("pretrain", *TINY, "--epochs", "1", "--out", "run", cwd=tmp_path).code == 0
+    before = (tmp_path / "run" / "manifest.json").read_bytes()
+    failed = clr("pretrain", *TINY, "--out", "run", "--overwrite", "--encoder", "resnet8", cwd=tmp_path)
+    assert failed.code == 2
+    assert (tmp_path / "run" / "manifest.json").read_bytes() == before
+
+
+def test_plot__a_run_in_training_can_be_looked_at(clr: Clr, clr_cache: Path, tmp_path: Path) -> None:
+    command = clr_command(["pretrain", *TINY, "--epochs", "200", "--out", "run", "--set", "train.save_every=0.2"])
+    process = subprocess.Popen(command, cwd=tmp_path, env=clr_environment(clr_cache), stderr=subprocess.DEVNULL)
+    wait_for_step(tmp_path / "run", step=20)
+    plotted = clr("plot", "curves", "--run", "run", cwd=tmp_path)
+    process.kill()
+    process.wait()
+    assert plotted.code == 0, plotted.err
+    assert (tmp_path / "run" / "plots" / "curves.png").is_file()

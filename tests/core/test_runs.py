@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from contrastive_cli.core import runs
 from contrastive_cli.core.config import Config
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import TEMPORARY_SUFFIX, sha256_of
@@ -18,9 +19,9 @@ from contrastive_cli.core.runs import (
     DatasetFacts,
     Manifest,
     Run,
-    create_run,
     default_run_name,
     find_run,
+    free_run_path,
     git_revision,
     list_runs,
     process_facts,
@@ -69,6 +70,17 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def create_run(out: Path | None, *, default_name: str, overwrite: bool) -> Run:
+    """As a training does: ask first, make it later."""
+    path = free_run_path(out, default_name=default_name, overwrite=overwrite)
+    return runs.create_run(path, overwrite=overwrite)
+
+
+def test_free_run_path__writes_nothing(in_folder: Path) -> None:
+    assert free_run_path(None, default_name="a-1", overwrite=False) == Path("runs/a-1")
+    assert list(in_folder.iterdir()) == []
+
+
 def test_create_run__new_default_and_empty(in_folder: Path) -> None:
     assert create_run(None, default_name="a-1", overwrite=False).path == Path("runs/a-1")
     assert create_run(None, default_name="a-1", overwrite=False).name == "a-1"  # still empty
@@ -102,7 +114,7 @@ def test_create_run__overwrite_renames_the_old_one(tmp_path: Path) -> None:
     "name", ["../x", "a b", "", ".hidden", "-option", "a/../b", "x" * 101, "a\nb", "\u00e9", "a;b"]
 )
 def test_create_run__refuses_bad_names(in_folder: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="run name"):
+    with pytest.raises(UsageError, match="run (name|directory)"):
         create_run(Path(name), default_name="-", overwrite=True)
     assert list(in_folder.iterdir()) == []
 

@@ -352,3 +352,11 @@ def test_open_dataset__real_cifar_images() -> None:
     assert test.classes == DATASETS["cifar10"].classes
     assert test.bad_files == ()
     np.testing.assert_allclose(test.mean, [0.49, 0.48, 0.45], atol=0.01)
+
+
+def test_open_dataset__train_and_test_never_overlap_without_a_test_folder(tmp_path: Path) -> None:
+    write_tree(tmp_path, *(f"train/{name}/{number}.png" for name in "ab" for number in range(10)), "unlabeled/x.png")
+    train, test = (open_small("folder", split, tmp_path, size=8) for split in ("train", "test"))
+    assert len(test.paths) > 0
+    assert not set(train.paths) & set(test.paths)
+    assert len(train.paths) + len(test.paths) == 20

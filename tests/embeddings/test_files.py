@@ -367,3 +367,14 @@ def test_read_embeddings__small_files_need_no_torch(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("first_byte", [0x80, 0x28])
+def test_read_embeddings__safetensors_whose_first_byte_looks_like_a_pickle(tmp_path: Path, first_byte: int) -> None:
+    from safetensors.numpy import save
+
+    vectors = np.arange(12, dtype=np.float32).reshape(4, 3)
+    contents = (save({"embeddings": vectors}, metadata={"note": "x" * length}) for length in range(600))
+    path = tmp_path / "file.safetensors"
+    path.write_bytes(next(content for content in contents if content[0] == first_byte))
+    np.testing.assert_array_equal(read_embeddings(path).vectors, vectors)
