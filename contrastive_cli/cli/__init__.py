@@ -35,6 +35,7 @@ app = typer.Typer(
     help="Learn visual representations from images, prove that they help, and use them.",
     epilog="Exit codes: 0 ok, 1 a bug, 2 usage or configuration, 3 bad input data, 4 unsafe file refused, "
     "5 run directory, 6 training failed, 130/143 after a signal with everything saved.",
+    rich_markup_mode=None,  # plain help costs no import of rich: half the time
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clr_process import TINY, Clr, clr_command, clr_environment
+from clr_process import Clr, clr_command, clr_environment
 from PIL import Image
 
-HEAVY = ("torch", "torchvision", "sklearn", "umap", "matplotlib", "numpy", "scipy", "pydantic")
+HEAVY = ("torch", "torchvision", "sklearn", "umap", "matplotlib", "numpy", "scipy", "PIL", "yaml")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["pretrain", "--help"], ["pretrain", "--metod", "x"]])
@@ -31,18 +31,18 @@ def test_start_up__imports_nothing_heavy(arguments: list[str], tmp_path: Path) -
 
 
 def test_linear_eval__table_has_the_documented_shape(clr: Clr, trained: Path) -> None:
-    result = clr("linear-eval", "--label-fraction", "0.05,1", "--seeds", "2", "--json", cwd=trained)
+    result = clr("linear-eval", "--label-fraction", "0.02,1", "--seeds", "1", "--json", cwd=trained)
     assert result.code == 0, result.err
     rows = result.json["rows"]
     assert {(row["features"], row["head"], row["label_fraction"]) for row in rows} == {
         (features, head, fraction)
         for features in ("pretrained", "random", "pixels")
         for head in ("linear", "knn")
-        for fraction in (0.05, 1.0)
+        for fraction in (0.02, 1.0)
     }
     for row in rows:
         low, high = row["ci95"]
-        assert 0 <= low <= row["accuracy"] <= high <= 1 or row["seeds"] > 1
+        assert 0 <= low <= row["accuracy"] <= high <= 1
     best = max(row["accuracy"] for row in rows if row["features"] == "pixels")
     assert best > 0.9
     assert json.loads((trained / "runs/small/eval/linear-digits.json").read_bytes())["rows"] == rows
@@ -157,7 +157,8 @@ def mixed_photos(folder: Path, *, count: int) -> None:
 def test_folder__mixed_photos_pretrain_embed_and_plot(clr: Clr, tmp_path: Path) -> None:
     mixed_photos(tmp_path / "photos", count=297)
     data = ["--dataset", "folder", "--data-dir", "photos", "--set", "dataset.size=32"]
-    trained = clr("pretrain", *TINY, *data, "--epochs", "2", "--out", "run", cwd=tmp_path)
+    small = ["--set", "encoder.width=4", "--precision", "fp32"]
+    trained = clr("pretrain", *small, *data, "--epochs", "2", "--out", "run", cwd=tmp_path)
     assert trained.code == 0, trained.err
     bad = (tmp_path / "run" / "bad_files.csv").read_text()
     assert "truncated.jpg" in bad or "text.jpg" in bad
@@ -220,9 +221,8 @@ def test_output__survives_a_closed_pipe(clr_cache: Path, tmp_path: Path) -> None
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.stderr is not None
-    err = process.stderr.read()
-    process.wait(timeout=60)
-    assert b"Traceback" not in err
+    with process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert b"Traceback" not in process.stderr.read()

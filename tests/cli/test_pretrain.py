@@ -80,11 +80,11 @@ def test_pretrain__a_run_can_be_repeated_from_its_config(clr: Clr, trained: Path
 def test_pretrain__resumed_after_kill_equals_uninterrupted(
     clr: Clr, clr_cache: Path, tmp_path: Path, micro: list[str]
 ) -> None:
-    options = [*TINY, *micro, "--epochs", "4", "--set", "train.save_every=0.01"]
+    options = [*TINY, *micro, "--epochs", "2", "--set", "train.save_every=0.01"]
     assert clr("pretrain", *options, "--out", "whole", cwd=tmp_path).code == 0
     command = clr_command(["pretrain", *options, "--out", "killed"])
     process = subprocess.Popen(command, cwd=tmp_path, env=clr_environment(clr_cache), stderr=subprocess.DEVNULL)
-    wait_for_step(tmp_path / "killed", step=15)
+    wait_for_step(tmp_path / "killed", step=8)
     process.kill()
     process.wait()
     assert json.loads((tmp_path / "killed" / "manifest.json").read_bytes())["status"] == "running"

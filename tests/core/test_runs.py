@@ -114,7 +114,7 @@ def test_create_run__overwrite_renames_the_old_one(tmp_path: Path) -> None:
     "name", ["../x", "a b", "", ".hidden", "-option", "a/../b", "x" * 101, "a\nb", "\u00e9", "a;b"]
 )
 def test_create_run__refuses_bad_names(in_folder: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="run (name|directory)"):
+    with pytest.raises(UsageError, match=r"run (name|directory)"):
         create_run(Path(name), default_name="-", overwrite=True)
     assert list(in_folder.iterdir()) == []
 
