@@ -73,14 +73,16 @@ class Output:
 def progress_bar() -> Progress:
     """A bar on stderr that disappears when done; tasks carry a free field `note`."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=16),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
         console=_stderr(),
+        expand=True,  # the note alone gives way on a narrow terminal
         transient=True,
     )
 

@@ -207,12 +207,20 @@ class _display:  # noqa: N801 - a context manager used like a function
             self.bar.__exit__(*error)
 
     def show(self, status: Status, last: Mapping[str, float]) -> None:
-        text = _describe(status, last)
         if self.bar is not None:
-            self.bar.update(self.task, completed=status.step, note=text)
+            self.bar.update(self.task, completed=status.step, note=_brief(status, last))
         elif status.line is not None and ("online/spread" in status.line or status.step == status.total_steps):
             left = (status.total_steps - status.step) * status.seconds / max(1, status.step)
-            self.output.note(f"step {status.step}/{status.total_steps}  {text}  {left:.0f} s left")
+            self.output.note(f"step {status.step}/{status.total_steps}  {_describe(status, last)}  {left:.0f} s left")
+
+
+def _brief(status: Status, last: Mapping[str, float]) -> str:
+    text = f"{status.views_per_second:.0f} views/s"
+    if "train/loss" in last:
+        text += f"  loss {last['train/loss']:.2f}"
+    if "online/knn" in last:
+        text += f"  kNN {100 * last['online/knn']:.1f} %"
+    return text + f"  epoch {status.epoch:.1f}"
 
 
 def _describe(status: Status, last: Mapping[str, float]) -> str:
