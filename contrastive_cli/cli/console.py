@@ -9,18 +9,18 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from contrastive_cli.core.errors import ClrError
+from contrastive_cli.core.types import CountProgress
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
 PLAIN_SECONDS = 10.0
-CountProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

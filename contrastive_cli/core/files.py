@@ -73,6 +73,11 @@ def sweep_temporaries(directory: Path) -> None:
             leftover.unlink()
 
 
+def harmless_cell(text: str) -> str:
+    """The text as a cell of a CSV file; a spreadsheet would run one that begins like a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def cannot_write(path: Path, error: OSError, *, size: int | None = None) -> RunError:
     """Say in one line why `path` could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

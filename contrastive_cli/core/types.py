@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from contrastive_cli.core.config import Config
 
+CountProgress = Callable[[int, int], None]
+"""How long work reports itself: called with (done, total)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:

@@ -12,7 +12,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ import numpy as np
 from filelock import FileLock
 
 from contrastive_cli.core.errors import DataError, RunError
-from contrastive_cli.core.files import TEMPORARY_SUFFIX, cannot_write, sync_directory
+from contrastive_cli.core.files import TEMPORARY_SUFFIX, cannot_write, harmless_cell, sync_directory
+from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.images import Images
 from contrastive_cli.data.packing import Packed, pack_samples
 from contrastive_cli.data.scan import Labels
@@ -33,7 +34,6 @@ LABELS_FILE = "labels.npy"
 META_FILE = "meta.json"
 BAD_FILES_FILE = "bad_files.csv"
 
-ReportProgress = Callable[[int, int], None]
 ALWAYS_FORGIVEN = 3  # bad files in a split: a part of a small one would be less than a file
 
 
@@ -94,7 +94,7 @@ def cache_directory() -> Path:
     return (Path(xdg) if Path(xdg).is_absolute() else Path("~/.cache").expanduser()) / "clr"
 
 
-def open_cached(source: Source, *, max_bad: float = 0.01, progress: ReportProgress | None = None) -> ImageSet:
+def open_cached(source: Source, *, max_bad: float = 0.01, progress: CountProgress | None = None) -> ImageSet:
     """Return the decoded split, from the cache or decoding it now.
 
     Args:
@@ -133,7 +133,7 @@ def source_key(source: Source) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _build_entry(entry: Path, *, source: Source, progress: ReportProgress | None) -> None:
+def _build_entry(entry: Path, *, source: Source, progress: CountProgress | None) -> None:
     for leftover in entry.parent.glob(f".{entry.name}.*{TEMPORARY_SUFFIX}"):
         shutil.rmtree(leftover, ignore_errors=True)
     samples = source.load()
@@ -246,6 +246,5 @@ def bad_files_csv(bad_files: Sequence[BadFile]) -> bytes:
     writer = csv.writer(text, quoting=csv.QUOTE_ALL)
     writer.writerow(("path", "reason"))
     for bad in bad_files:
-        # A spreadsheet would run a cell that starts like a formula.
-        writer.writerow([f"'{cell}" if cell[:1] in "=+-@\t\r" else cell for cell in (bad.path, bad.reason)])
+        writer.writerow([harmless_cell(bad.path), harmless_cell(bad.reason)])
     return text.getvalue().encode("utf-8", "backslashreplace")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from contrastive_cli.core.config import did_you_mean
 from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.archives import Archive, find_archive
-from contrastive_cli.data.cache import ImageSet, ReportProgress, open_cached
+from contrastive_cli.data.cache import ImageSet, open_cached
 from contrastive_cli.data.downloads import download_dataset
 from contrastive_cli.data.images import Channels
 from contrastive_cli.data.published import ARCHIVES, TEN_DIGITS, open_digits
@@ -68,7 +69,7 @@ def open_dataset(
     download: bool = False,
     max_bad: float = 0.01,
     seed: int = 0,
-    progress: ReportProgress | None = None,
+    progress: CountProgress | None = None,
 ) -> ImageSet:
     """Return a split of a dataset as one uint8 array of square images, decoded now or earlier.
 

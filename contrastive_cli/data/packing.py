@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.images import BadImage, Images, quiet_decoders
 from contrastive_cli.data.sources import BadFile, Samples
 
@@ -38,7 +39,7 @@ class Packed:
     std: tuple[float, ...]
 
 
-def pack_samples(samples: Samples, *, file: BinaryIO, progress: Callable[[int, int], None] | None) -> Packed:
+def pack_samples(samples: Samples, *, file: BinaryIO, progress: CountProgress | None) -> Packed:
     """Decode all samples in order into `file`; those that cannot be decoded are left out and noted."""
     total = len(samples.paths)
     kept: list[int] = []

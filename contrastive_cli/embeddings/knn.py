@@ -6,7 +6,6 @@ Letters: N vectors, Q queries, D dimensions, k neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.types import CountProgress
 from contrastive_cli.embeddings.exact_search import TILE_VALUES, ExactSearch, Floats, Metric, read_chunks
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def nearest_neighbors(
     k: int,
     metric: Metric = "cosine",
     queries: Floats | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: CountProgress | None = None,
 ) -> Neighbors:
     """Find the k exact nearest rows of `vectors` for each query.
 

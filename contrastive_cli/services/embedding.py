@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.runs import Manifest, Run
+from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.data.images import BadImage, decode, quiet_decoders
@@ -28,7 +29,6 @@ from contrastive_cli.views.augment import prepare
 
 CHUNK = 500  # images of up to 96 px in one pass, fewer of larger ones
 
-CountProgress = Callable[[int, int], None]
 Layer = Literal["h", "z"]
 
 

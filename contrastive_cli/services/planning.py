@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from contrastive_cli.core.types import Contrastive
+from contrastive_cli.core.types import Contrastive, CountProgress
 from contrastive_cli.engine.device import memory_errors
 from contrastive_cli.services.configuration import PretrainConfig
-from contrastive_cli.services.trainee import CountProgress, plan_steps, prepare, time_steps
+from contrastive_cli.services.trainee import plan_steps, prepare, time_steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, cast
 
@@ -13,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.core.files import write_atomically
+from contrastive_cli.core.files import harmless_cell, write_atomically
 from contrastive_cli.core.runs import Run
+from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.embeddings.files import Embeddings, read_embeddings
 from contrastive_cli.embeddings.knn import nearest_neighbors
@@ -28,7 +28,6 @@ from contrastive_cli.viz.grids import views_grid
 from contrastive_cli.viz.projection import neighbors_needed, project, select_classes, subsample
 from contrastive_cli.viz.scatter import scatter
 
-CountProgress = Callable[[int, int], None]
 ProjectionKind = Literal["tsne", "umap", "pca"]
 
 
@@ -156,11 +155,6 @@ def _coordinates_csv(embeddings: Embeddings, chosen: NDArray[np.int64], coordina
     writer.writerow(["index", "x", "y", "label", "path"])
     for index, (x, y) in zip(chosen, coordinates, strict=True):
         label = "" if embeddings.labels is None else int(embeddings.labels[index])
-        path = "" if embeddings.paths is None else _harmless(embeddings.paths[index])
+        path = "" if embeddings.paths is None else harmless_cell(embeddings.paths[index])
         writer.writerow([int(index), f"{x:.6g}", f"{y:.6g}", label, path])
     return buffer.getvalue().encode("utf-8", "backslashreplace")
-
-
-def _harmless(cell: str) -> str:
-    """A spreadsheet would run a cell that begins like a formula."""
-    return f"'{cell}" if cell[:1] in tuple("=+-@\t\r") else cell

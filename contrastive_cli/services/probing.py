@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError, TrainingError, UsageError
 from contrastive_cli.core.runs import Run
+from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.embeddings.knn import knn_vote
 from contrastive_cli.embeddings.label_split import confidence_interval, label_subset, mean_interval
@@ -32,8 +33,6 @@ BASELINES = ("random", "pixels")
 KNN_NEIGHBORS = 20
 PIXEL_SIZE = 32
 PIXEL_CHUNK = 1000
-
-CountProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

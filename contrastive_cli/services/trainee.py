@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.core.types import Batch
+from contrastive_cli.core.types import Batch, CountProgress
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.data.loader import DeviceImages, batch_indices, steps_per_epoch
@@ -29,8 +29,6 @@ from contrastive_cli.views.augment import make_views
 TIMED_STEPS = 6
 WARM_UP_STEPS = 3
 MIN_TRAINING_SHARE = 0.8  # of a budget; a slow evaluation may overrun a short one
-
-CountProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

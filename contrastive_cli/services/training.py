@@ -32,6 +32,7 @@ from contrastive_cli.core.runs import (
     process_facts,
 )
 from contrastive_cli.core.signals import StopSignals
+from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import bad_files_csv
 from contrastive_cli.engine.checkpoint import load_checkpoint, remove_orphans, save_checkpoint
 from contrastive_cli.engine.device import memory_errors
@@ -39,7 +40,7 @@ from contrastive_cli.engine.train import StepRecord
 from contrastive_cli.services.configuration import PretrainConfig, read_run_config
 from contrastive_cli.services.online import OnlineProbe
 from contrastive_cli.services.tensorboard import open_board
-from contrastive_cli.services.trainee import CountProgress, Trainee, plan_steps, prepare, train_steps
+from contrastive_cli.services.trainee import Trainee, plan_steps, prepare, train_steps
 
 LINES_PER_RUN = 200
 

@@ -64,31 +64,22 @@ class Recipe(Config):
         return min(wanted, (size - 1) // 2 * 2 + 1)
 
 
+# Chen et al. 2020, https://arxiv.org/abs/2002.05709, appendix A, at colour strength 0.5.
+_SIMCLR = Recipe(
+    crop_probability=1.0,
+    flip_probability=0.5,
+    jitter_probability=0.8,
+    brightness=0.4,
+    contrast=0.4,
+    saturation=0.4,
+    hue=0.1,
+    grayscale_probability=0.2,
+    blur_probability=0.5,
+)
 RECIPES: dict[str, Recipe] = {
-    # Chen et al. 2020, https://arxiv.org/abs/2002.05709, appendix A, at colour strength 0.5.
-    "simclr": Recipe(
-        crop_probability=1.0,
-        flip_probability=0.5,
-        jitter_probability=0.8,
-        brightness=0.4,
-        contrast=0.4,
-        saturation=0.4,
-        hue=0.1,
-        grayscale_probability=0.2,
-        blur_probability=0.5,
-    ),
+    "simclr": _SIMCLR,
     # For images of about 32 pixels: milder crops and no blur, as in the same paper's appendix B.9 for CIFAR-10.
-    "simclr-small": Recipe(
-        crop_probability=1.0,
-        crop_area=(0.2, 1.0),
-        flip_probability=0.5,
-        jitter_probability=0.8,
-        brightness=0.4,
-        contrast=0.4,
-        saturation=0.4,
-        hue=0.1,
-        grayscale_probability=0.2,
-    ),
+    "simclr-small": _SIMCLR.model_copy(update={"crop_area": (0.2, 1.0), "blur_probability": 0.0}),
     # A mirrored or cropped digit is another sign, or none: only small motions of the hand.
     "digits": Recipe(
         affine_probability=1.0,
