@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import torch
 
-from contrastive_cli.core.types import Batch, Progress
+from contrastive_cli.core.types import Batch, ImageFacts, Progress
 from contrastive_cli.engine.accumulate import backward
 from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig, build_optimizer
@@ -40,7 +40,8 @@ def main() -> None:
     precision = choose_precision("auto", device)
     torch.manual_seed(0)
     encoder = build_encoder(EncoderConfig(name=arguments.encoder), channels=3, size=arguments.size)
-    method = SimCLR(SimCLRConfig(), encoder=encoder, num_samples=50_000).to(device, memory_format=torch.channels_last)
+    facts = ImageFacts(count=50_000, channels=3, size=arguments.size)
+    method = SimCLR(SimCLRConfig(), encoder=encoder, images=facts).to(device, memory_format=torch.channels_last)
     optimizer = build_optimizer(method, OptimConfig(), lr=1e-3)
     num_images, size = arguments.batch_size, arguments.size
     pixels = torch.randint(0, 256, (num_images, 3, size, size), dtype=torch.uint8, device=device)

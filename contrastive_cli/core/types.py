@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from contrastive_cli.core.config import Config
 
@@ -28,6 +28,23 @@ class Batch:
     views: Tensor
     indices: Tensor
     labels: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageFacts:
+    """What a method may know of the images it is built for.
+
+    Attributes:
+        count: Training images N.
+        channels: C, 1 or 3.
+        size: Side H = W in pixels of what the method sees.
+        num_classes: Classes of the labels, 0 without labels.
+    """
+
+    count: int
+    channels: int
+    size: int
+    num_classes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,11 +71,12 @@ class LossOutput:
 class Method(Protocol):
     """What the engine needs of a method; the classes in `methods/` are torch modules too.
 
-    `encoder` is the module whose output h is used, `num_views` how many views of an image one step takes.
+    `num_views` is how many views of an image one step takes, `embedding_dim` the width D of what `embed` returns. A
+    method with an encoder holds it as `encoder`.
     """
 
-    encoder: nn.Module
     num_views: int
+    embedding_dim: int
 
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
         """The loss of one batch; never logs, never moves devices."""
@@ -81,6 +99,40 @@ class Contrastive(Protocol):
         """The loss of z [V, B, P] with labels [B]."""
 
 
+@runtime_checkable
+class FromNeighbors(Protocol):
+    """A `Method` some of whose views may show a mined neighbour of the image.
+
+    `neighbor_views` holds for each of the V views the probability that it shows a neighbour, in [0, 1].
+    """
+
+    neighbor_views: tuple[float, ...]
+
+
+@runtime_checkable
+class Uncertain(Protocol):
+    """A `Method` that knows how sure it is of an image."""
+
+    def embed_with_uncertainty(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, C, H, W] -> h [B, D], and [B] that is larger where the method is less sure."""
+
+
+@runtime_checkable
+class Reconstructing(Protocol):
+    """A `Method` that can draw an image again from its embedding."""
+
+    def decode(self, embeddings: Tensor) -> Tensor:
+        """[B, D] -> [B, C, H, W], normalised as the images that were embedded."""
+
+
+@runtime_checkable
+class Classifying(Protocol):
+    """A `Method` with a head for the classes of its training labels."""
+
+    def classify(self, images: Tensor) -> Tensor:
+        """[B, C, H, W] -> logits [B, K]."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MethodSpec:
     """The last line of a method's file.
@@ -88,11 +140,16 @@ class MethodSpec:
     Attributes:
         summary: One line for `clr methods`.
         config: Its frozen configuration; the field `name` is the name of the file.
-        build: Called as `build(config, encoder=encoder, num_samples=N)`; returns a torch module that is a `Method`.
+        build: Called as `build(config, encoder=encoder, images=ImageFacts(...))`; returns a torch module that is a
+            `Method`. The encoder is None where the method has none.
         needs_labels: Whether training is impossible without labels.
+        has_encoder: Whether the method trains an encoder.
+        recipe: Name of the views it wants where the user says nothing; None takes the dataset's.
     """
 
     summary: str
     config: type[Config]
     build: Callable[..., Any]
     needs_labels: bool = False
+    has_encoder: bool = True
+    recipe: str | None = None

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from contrastive_cli.core.config import Config
-from contrastive_cli.core.types import Batch, LossOutput, MethodSpec, Progress
+from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, MethodSpec, Progress
 from contrastive_cli.losses.contrastive import nt_xent_multiview, reference_lines
 from contrastive_cli.models.heads import build_projector
 
@@ -43,11 +43,12 @@ class SimCLRConfig(Config):
 class SimCLR(nn.Module):
     """Encoder, projector and NT-Xent."""
 
-    def __init__(self, config: SimCLRConfig, *, encoder: nn.Module, num_samples: int) -> None:
+    def __init__(self, config: SimCLRConfig, *, encoder: nn.Module, images: ImageFacts) -> None:
         super().__init__()
         self.encoder = encoder
+        self.embedding_dim = int(encoder.embedding_dim)  # type: ignore[arg-type]
         self.projector = build_projector(
-            inputs=int(encoder.embedding_dim),  # type: ignore[arg-type]
+            inputs=self.embedding_dim,
             hidden=config.projector_hidden,
             outputs=config.projector_dim,
             layers=config.projector_layers,

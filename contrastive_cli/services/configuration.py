@@ -19,11 +19,12 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model
 from contrastive_cli.core.config import Config, Tree, build, did_you_mean, list_presets, merge, read_preset
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.runs import Run
+from contrastive_cli.core.types import ImageFacts
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.methods import load_method
-from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder
+from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder, build_encoder
 from contrastive_cli.views.recipe import RECIPES, Recipe
 
 REFERENCE_BATCH = 256
@@ -144,7 +145,8 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree) -> Resolved:
     own_preset = find_own_preset(dataset=dataset, method=method, device=device)
     tree = _merge_lengths(read_preset(own_preset) if own_preset else {}, given)
     tree = merge({"method": {"name": method}, "dataset": {"name": dataset}}, tree)
-    tree["views"] = _recipe(tree.get("views", {}), default=spec.recipe_at(_size(tree) or spec.size))
+    recipe = load_method(method).recipe or spec.recipe_at(_size(tree) or spec.size)
+    tree["views"] = _recipe(tree.get("views", {}), default=recipe)
     return Resolved(config=_fill(build(config_model(method), tree), device), own_preset=own_preset)
 
 
@@ -153,6 +155,15 @@ def config_model(method: str) -> type[PretrainConfig]:
     """The configuration model with the method's own fields under `method`."""
     spec = load_method(method)
     return create_model("PretrainConfig", __base__=PretrainConfig, method=(spec.config, ...))
+
+
+def build_method(config: PretrainConfig, images: ImageFacts) -> Any:
+    """The method with fresh weights, drawn from torch's generator."""
+    spec = load_method(config.method_name)
+    encoder = None
+    if spec.has_encoder:
+        encoder = build_encoder(config.encoder, channels=images.channels, size=images.size)
+    return spec.build(config.method, encoder=encoder, images=images)
 
 
 def read_run_config(run: Run) -> PretrainConfig:

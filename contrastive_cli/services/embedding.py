@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.runs import Manifest, Run
-from contrastive_cli.core.types import CountProgress
+from contrastive_cli.core.types import CountProgress, ImageFacts
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.data.images import BadImage, decode, quiet_decoders
@@ -22,9 +22,7 @@ from contrastive_cli.embeddings.files import Embeddings
 from contrastive_cli.engine.checkpoint import load_checkpoint
 from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.precision import Precision, autocast, choose_precision
-from contrastive_cli.methods import load_method
-from contrastive_cli.models.encoders import build_encoder
-from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, read_run_config
+from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, build_method, read_run_config
 from contrastive_cli.views.augment import prepare
 
 CHUNK = 500  # images of up to 96 px in one pass, fewer of larger ones
@@ -220,9 +218,14 @@ def decode_all(model: Model, paths: Sequence[Path]) -> tuple[NDArray[np.uint8], 
 
 
 def _build(config: PretrainConfig, manifest: Manifest) -> Any:
-    encoder_config = config.encoder.model_copy(update={"weights": None})
-    encoder = build_encoder(encoder_config, channels=len(manifest.mean), size=manifest.size)
-    return load_method(manifest.method).build(config.method, encoder=encoder, num_samples=manifest.dataset.count)
+    facts = ImageFacts(
+        count=manifest.dataset.count,
+        channels=len(manifest.mean),
+        size=manifest.size,
+        num_classes=len(manifest.classes),
+    )
+    without_weights = config.encoder.model_copy(update={"weights": None})
+    return build_method(config.model_copy(update={"encoder": without_weights}), facts)
 
 
 def _ready(method: Any, device: torch.device) -> Any:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.core.types import Batch, CountProgress
+from contrastive_cli.core.types import Batch, CountProgress, ImageFacts
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.data.loader import DeviceImages, batch_indices, steps_per_epoch
@@ -21,8 +22,7 @@ from contrastive_cli.engine.precision import Precision, autocast, choose_precisi
 from contrastive_cli.engine.schedule import warmup_cosine
 from contrastive_cli.engine.train import StepRecord, train
 from contrastive_cli.methods import load_method
-from contrastive_cli.models.encoders import build_encoder
-from contrastive_cli.services.configuration import PretrainConfig
+from contrastive_cli.services.configuration import PretrainConfig, build_method
 from contrastive_cli.services.online import OnlineProbe
 from contrastive_cli.views.augment import make_views
 
@@ -33,7 +33,12 @@ MIN_TRAINING_SHARE = 0.8  # of a budget; a slow evaluation may overrun a short o
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trainee:
-    """What is trained, on which images, how: everything but the run directory."""
+    """What is trained, on which images, how: everything but the run directory.
+
+    Attributes:
+        subset: [M] int64, positions of the images that are trained on; None for all.
+        neighbors: [N, K] int64, positions of the mined neighbours of every image; None without them.
+    """
 
     config: PretrainConfig
     images: ImageSet
@@ -42,11 +47,25 @@ class Trainee:
     optimizer: torch.optim.Optimizer
     device: torch.device
     precision: Precision
+    subset: Tensor | None = None
+    neighbors: Tensor | None = None
+
+    @property
+    def num_samples(self) -> int:
+        """Images that are trained on."""
+        return self.images.num_samples if self.subset is None else len(self.subset)
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in one pass over the images."""
-        return steps_per_epoch(num_samples=self.images.num_samples, batch_size=self.config.batch_size)
+        return steps_per_epoch(num_samples=self.num_samples, batch_size=self.config.batch_size)
+
+    def sample(self, step: int) -> tuple[int, Tensor]:
+        """The epoch of a step, and the positions [B] of its images, on the CPU."""
+        epoch, order = batch_indices(
+            step=step, num_samples=self.num_samples, batch_size=self.config.batch_size, seed=self.config.seed
+        )
+        return epoch, order if self.subset is None else self.subset[order]
 
 
 def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) -> Trainee:
@@ -71,8 +90,7 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
         config = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": batch_size})})
     steps_per_epoch(num_samples=images.num_samples, batch_size=config.batch_size)  # refuses too few images
     torch.manual_seed(config.seed)
-    encoder = build_encoder(config.encoder, channels=images.channels, size=dataset.size)
-    method = spec.build(config.method, encoder=encoder, num_samples=images.num_samples)
+    method = build_method(config, image_facts(images, size=dataset.size))
     method.to(device=device, memory_format=torch.channels_last).train()
     return Trainee(
         config=config,
@@ -85,19 +103,23 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
     )
 
 
+def image_facts(images: ImageSet, *, size: int) -> ImageFacts:
+    """What a method is told of the images."""
+    return ImageFacts(count=images.num_samples, channels=images.channels, size=size, num_classes=len(images.classes))
+
+
 def batch_maker(trainee: Trainee) -> Callable[[int], Batch]:
     """A function from the number of a step to its batch of views; pure, so a resumed run sees the same views."""
     config, images, num_views = trainee.config, trainee.images, trainee.method.num_views
     labels = torch.from_numpy(images.labels).to(trainee.device) if images.has_labels else None
 
     def make_batch(step: int) -> Batch:
-        epoch, indices = batch_indices(
-            step=step, num_samples=images.num_samples, batch_size=config.batch_size, seed=config.seed
-        )
+        epoch, indices = trainee.sample(step)
         pixels = trainee.source.gather(indices)  # [B, C, H, W] uint8
+        pixels = pixels.expand(num_views, *pixels.shape)  # [V, B, C, H, W]
         indices = indices.to(trainee.device)
         views = make_views(
-            pixels.expand(num_views, *pixels.shape),
+            pixels,
             recipes=[config.views] * num_views,
             indices=indices,
             size=config.dataset.size or pixels.shape[-1],

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from contrastive_cli.core.config import build
-from contrastive_cli.core.types import Batch, LossOutput, Progress
+from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, Progress
 from contrastive_cli.engine.accumulate import backward
 from contrastive_cli.losses.contrastive import nt_xent_multiview
 from contrastive_cli.methods.simclr import SimCLR, SimCLRConfig
@@ -126,7 +126,9 @@ def simclr() -> SimCLR:
     torch.manual_seed(0)
     encoder = build_encoder(EncoderConfig(name="resnet9", width=4, embedding_dim=None), channels=1, size=8)
     settings = {"projector_hidden": 16, "projector_dim": 8}
-    return SimCLR(build(SimCLRConfig, settings), encoder=encoder, num_samples=12).train()
+    return SimCLR(
+        build(SimCLRConfig, settings), encoder=encoder, images=ImageFacts(count=12, channels=1, size=8)
+    ).train()
 
 
 def test_backward__running_statistics_move_once_per_piece() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from contrastive_cli.core.config import build
-from contrastive_cli.core.types import Batch, LossOutput, Progress
+from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, Progress
 from contrastive_cli.engine.optim import OptimConfig, build_optimizer
 from contrastive_cli.engine.schedule import warmup_cosine
 from contrastive_cli.engine.train import StepRecord, train
@@ -34,7 +34,9 @@ def setup(optimizer: str) -> tuple[SimCLR, torch.optim.Optimizer]:
     torch.manual_seed(0)
     encoder = build_encoder(EncoderConfig(name="resnet9", width=4, embedding_dim=None), channels=1, size=8)
     settings = {"projector_hidden": 16, "projector_dim": 8}
-    method = SimCLR(build(SimCLRConfig, settings), encoder=encoder, num_samples=6).train()
+    method = SimCLR(
+        build(SimCLRConfig, settings), encoder=encoder, images=ImageFacts(count=6, channels=1, size=8)
+    ).train()
     return method, build_optimizer(method, build(OptimConfig, {"name": optimizer}), lr=1.0)
 
 

@@ -15,11 +15,13 @@ from torch import nn
 from contrastive_cli import methods
 from contrastive_cli.core.config import build
 from contrastive_cli.core.errors import UsageError
-from contrastive_cli.core.types import Batch, Progress
+from contrastive_cli.core.types import Batch, ImageFacts, Progress
 from contrastive_cli.methods import list_methods, load_method
 from contrastive_cli.models.encoders import EncoderConfig, build_encoder
+from contrastive_cli.views.recipe import RECIPES
 
 NUM_IMAGES = 64
+FACTS = ImageFacts(count=NUM_IMAGES, channels=1, size=8, num_classes=10)
 START = Progress(step=0, total_steps=30)
 
 
@@ -46,8 +48,10 @@ def make(name: str, seed: int = 0) -> Any:
     spec = load_method(name)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        encoder = build_encoder(EncoderConfig(name="resnet9", width=8, embedding_dim=None), channels=1, size=8)
-        return spec.build(build(spec.config, {}), encoder=encoder, num_samples=NUM_IMAGES)
+        encoder = None
+        if spec.has_encoder:
+            encoder = build_encoder(EncoderConfig(name="resnet9", width=8, embedding_dim=None), channels=1, size=8)
+        return spec.build(build(spec.config, {}), encoder=encoder, images=FACTS)
 
 
 @pytest.mark.parametrize("name", list_methods())
@@ -59,8 +63,9 @@ def test_method__spec(name: str) -> None:
     assert spec.summary
     assert len(spec.summary) <= 80
     method = make(name)
-    assert isinstance(method.encoder, nn.Module)
+    assert hasattr(method, "encoder") == spec.has_encoder
     assert method.num_views >= 1
+    assert spec.recipe is None or spec.recipe in RECIPES
     assert isinstance(method, nn.Module)
 
 
@@ -88,7 +93,7 @@ def test_method__embed_is_deterministic(name: str, digits: Batch) -> None:
     with torch.no_grad():
         first, second = method.embed(digits.views[0]), method.embed(digits.views[0])
         alone = method.embed(digits.views[0][:1])
-    assert first.shape == (NUM_IMAGES, method.encoder.embedding_dim)
+    assert first.shape == (NUM_IMAGES, method.embedding_dim)
     assert torch.equal(first, second)
     torch.testing.assert_close(alone, first[:1], rtol=1e-4, atol=1e-5)
     assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
@@ -146,7 +151,7 @@ def test_list_methods__imports_none_and_finds_a_new_file(tmp_path: Path, monkeyp
     try:
         spec = load_method("brand-new")
         assert spec.summary == "new"
-        method = spec.build(spec.config(), encoder=make("simclr").encoder, num_samples=4)
+        method = spec.build(spec.config(), encoder=make("simclr").encoder, images=FACTS)
         assert method.num_views == 2
     finally:
         sys.modules.pop("contrastive_cli.methods.brand_new", None)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from contrastive_cli.core.config import build
 from contrastive_cli.core.errors import UsageError
-from contrastive_cli.core.types import Batch, Contrastive, Progress
+from contrastive_cli.core.types import Batch, Contrastive, ImageFacts, Progress
 from contrastive_cli.losses.contrastive import nt_xent
 from contrastive_cli.methods.simclr import METHOD, SimCLR, SimCLRConfig
 from contrastive_cli.models.encoders import EncoderConfig, build_encoder
@@ -22,7 +22,9 @@ def make(**settings: Any) -> SimCLR:
     torch.manual_seed(0)
     encoder = build_encoder(EncoderConfig(name="resnet9", width=4, embedding_dim=None), channels=1, size=8)
     return SimCLR(
-        build(SimCLRConfig, {"projector_hidden": 16, "projector_dim": 8, **settings}), encoder=encoder, num_samples=9
+        build(SimCLRConfig, {"projector_hidden": 16, "projector_dim": 8, **settings}),
+        encoder=encoder,
+        images=ImageFacts(count=9, channels=1, size=8),
     )
 
 
