@@ -1,0 +1,102 @@
+"""Every method on CIFAR-10 for the same computing time, with the project's own commands.
+
+    python -m benchmarks.methods plan  --data-dir DIR --out OUT --minutes 3     (alone on the machine: it times steps)
+    python -m benchmarks.methods run   --data-dir DIR --out OUT --seeds 0 1 2
+    python -m benchmarks.methods table --out OUT
+
+`plan` times the steps of each preset and fixes how many fit into the minutes; `run` then trains that many, so that the
+result does not depend on what else the machine does. Several `run` may work side by side: a job whose directory exists
+is another's. Frozen features of the 50,000 training images are judged on the test split by a linear head, whose penalty
+is chosen on a split of train, and by a kNN-20 vote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from contrastive_cli.methods import list_methods
+
+
+def clr(*arguments: str | Path) -> Any:
+    """Run `clr` with --json and return what it said."""
+    command = [sys.executable, "-m", "contrastive_cli", *map(str, arguments), "--json", "--quiet"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def plan(data_dir: Path, out: Path, *, minutes: float, methods: Iterable[str]) -> None:
+    """Write to OUT/plan.json how many steps of each method fit into the minutes."""
+    file = out / "plan.json"
+    plans = json.loads(file.read_text()) if file.exists() else {}
+    for method in methods:
+        options = ["--dataset", "cifar10", "--data-dir", data_dir, "--method", method, "--budget", f"{minutes}m"]
+        plans[method] = clr("pretrain", *options, "--set", "train.evaluations=0", "--plan")
+        print(f"{method}: {plans[method]['steps']} steps at {plans[method]['views_per_second']} views/s", flush=True)
+        out.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(plans))
+
+
+def run(data_dir: Path, out: Path, *, methods: Iterable[str], seeds: Iterable[int]) -> None:
+    """Train and judge every job that nobody has begun."""
+    plans = json.loads((out / "plan.json").read_text())
+    for seed in seeds:
+        for method in methods:
+            folder = out / f"{method}-{seed}"
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            epochs = repr(plans[method]["steps"] / plans[method]["steps_per_epoch"])
+            options = ["--dataset", "cifar10", "--data-dir", data_dir, "--method", method, "--seed", str(seed)]
+            options += ["--epochs", epochs, "--set", "train.evaluations=0", "--out", folder / "run"]
+            trained = clr("pretrain", *options)
+            first = method == "simclr" and seed == 0
+            judged = clr("linear-eval", "--run", folder / "run", "--baseline", "random,pixels" if first else "none")
+            (folder / "result.json").write_text(json.dumps({"trained": trained, "rows": judged["rows"]}))
+
+
+def table(out: Path) -> None:
+    """Print the Markdown table of all finished jobs, best linear accuracy first."""
+    scores: dict[str, dict[str, list[float]]] = {}
+    for file in sorted(out.glob("*/result.json")):
+        method = file.parent.name.rpartition("-")[0]
+        for row in json.loads(file.read_text())["rows"]:
+            name = method if row["features"] == "pretrained" else row["features"]
+            scores.setdefault(name, {}).setdefault(row["head"], []).append(100 * row["accuracy"])
+    print("| features | linear | kNN-20 | seeds |\n|---|---|---|---|")
+    for name, heads in sorted(scores.items(), key=lambda item: -statistics.mean(item[1]["linear"])):
+        cells = [_mean(heads["linear"]), _mean(heads["knn"])]
+        print(f"| {name} | {' | '.join(cells)} | {len(heads['linear'])} |")
+
+
+def _mean(values: list[float]) -> str:
+    spread = f" ({min(values):.1f}-{max(values):.1f})" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f} %{spread}"
+
+
+def main() -> None:
+    """Plan, run or print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["plan", "run", "table"])
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--methods", nargs="+", default=list_methods())
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    arguments = parser.parse_args()
+    if arguments.action == "plan":
+        plan(arguments.data_dir, arguments.out, minutes=arguments.minutes, methods=arguments.methods)
+    elif arguments.action == "run":
+        run(arguments.data_dir, arguments.out, methods=arguments.methods, seeds=arguments.seeds)
+    else:
+        table(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
