@@ -24,13 +24,11 @@ class StopSignals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        self._restore()
-
-    def _restore(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        for known, handler in self._previous.items():  # a shell starts background jobs with SIGINT ignored
+            signal.signal(known, signal.SIG_DFL if handler == signal.SIG_IGN else handler)

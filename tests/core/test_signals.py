@@ -23,9 +23,13 @@ print("left", flush=True)
 """
 
 
-def start(behaviour: str) -> subprocess.Popen[str]:
+IGNORE = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); exec(sys.argv.pop(1))"
+
+
+def start(behaviour: str, *, ignored: bool = False) -> subprocess.Popen[str]:
+    code = [IGNORE, LOOP] if ignored else [f"import signal; signal.signal(2, signal.default_int_handler)\n{LOOP}"]
     return subprocess.Popen(
-        [sys.executable, "-c", LOOP, behaviour], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", *code, behaviour], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -41,9 +45,10 @@ def test_stop_signals__the_first_only_sets_the_flag(number: signal.Signals) -> N
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("ignored", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stop_signals__the_second_ends_the_process(number: signal.Signals) -> None:
-    with start("stay") as process:
+def test_stop_signals__the_second_ends_the_process(number: signal.Signals, ignored: bool) -> None:
+    with start("stay", ignored=ignored) as process:  # ignored as in `clr pretrain &` of a script
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
@@ -55,6 +60,14 @@ def test_stop_signals__the_second_ends_the_process(number: signal.Signals) -> No
 
 
 def test_stop_signals__handlers_come_back() -> None:
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        check_handlers()
+    finally:
+        signal.signal(signal.SIGINT, inherited)
+
+
+def check_handlers() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with StopSignals() as signals:
         assert signal.getsignal(signal.SIGINT) not in before
