@@ -103,7 +103,7 @@ def neighbors_of(images: ImageSet, file: NeighborsFile, *, path: Path) -> MinedN
         source=file.source,
         purity=purity(indices, images.labels) if images.has_labels else None,
     )
-    return MinedNeighbors(indices=torch.from_numpy(indices), facts=facts)
+    return MinedNeighbors(indices=torch.from_numpy(indices.copy()), facts=facts)
 
 
 def without_self(indices: NDArray[np.int64]) -> NDArray[np.int64]:
