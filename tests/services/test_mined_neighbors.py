@@ -15,6 +15,7 @@ from contrastive_cli.embeddings.files import NeighborsFile, read_neighbors, writ
 from contrastive_cli.embeddings.knn import nearest_neighbors
 from contrastive_cli.services.configuration import resolve
 from contrastive_cli.services.neighbors import neighbors_of, purity, refuse_other_neighbors, without_self
+from contrastive_cli.services.plotting import plot_neighbors
 from contrastive_cli.services.trainee import Trainee, batch_maker, prepare
 from contrastive_cli.views.augment import make_views
 
@@ -156,3 +157,14 @@ def test_refuse_other_neighbors__after_the_file_has_changed(
     now = neighbors_of(digits, other, path=written(tmp_path, other))
     with pytest.raises(DataError, match=f"{now.facts.sha256[:12]}.*{started.facts.sha256[:12]}"):
         refuse_other_neighbors(now, started.facts)
+
+
+def test_plot_neighbors__draws_a_file_and_asks_for_what_is_missing(mined: NeighborsFile, tmp_path: Path) -> None:
+    target = plot_neighbors(None, file=written(tmp_path, mined), out=None, count=3, data_dir=None)
+    assert target == tmp_path / "neighbors.png"
+    assert target.read_bytes().startswith(b"\x89PNG")
+    nameless = written(tmp_path, changed(mined, dataset={}))
+    with pytest.raises(DataError, match="does not say of which dataset"):
+        plot_neighbors(None, file=nameless, out=None, count=3, data_dir=None)
+    with pytest.raises(UsageError, match="no neighbours to draw"):
+        plot_neighbors(None, file=None, out=None, count=3, data_dir=None)
