@@ -1,4 +1,4 @@
-"""`clr plot`: maps of embeddings, augmented views, training curves."""
+"""`clr plot`: maps of embeddings, augmented views, mined neighbours, training curves."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, Device, Json, Quiet, RunName, Seed
 from contrastive_cli.core.errors import UsageError
 
-KINDS = ("embeddings", "views", "curves")
+KINDS = ("embeddings", "views", "neighbors", "curves")
 PROJECTIONS = ("tsne", "umap", "pca")
 
 
 def plot(
-    kind: Annotated[str, typer.Argument(help="embeddings, views or curves.")],
+    kind: Annotated[str, typer.Argument(help="embeddings, views, neighbors or curves.")],
     file: Annotated[
-        Path | None, typer.Argument(help="Embeddings file to map; default: the run's test split, embedded now.")
+        Path | None,
+        typer.Argument(help="Embeddings to map (the run's test split if not given), or neighbours to draw."),
     ] = None,
     run: RunName = None,
     out: Annotated[Path | None, typer.Option(help="PNG or SVG to write; plots/ of the run if not given.")] = None,
@@ -26,20 +27,22 @@ def plot(
     classes: Annotated[int | None, typer.Option(min=1, help="Only the k classes with the most images.")] = None,
     limit: Annotated[int, typer.Option(min=3, help="Most points on a map.")] = 3000,
     split: Annotated[str, typer.Option(help="Split to map.")] = "test",
-    count: Annotated[int, typer.Option(min=1, max=32, help="Images on a grid of views.")] = 8,
+    count: Annotated[int, typer.Option(min=1, max=32, help="Images on a grid of views or neighbours.")] = 8,
     data_dir: DataDir = None,
     device: Device = "auto",
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw a map of the embeddings, the views the training sees, or its curves.
+    """Draw a map of the embeddings, the views the training sees, mined neighbours, or the curves.
 
     clr plot embeddings
 
     clr plot embeddings photos.npz --projection umap
 
     clr plot views
+
+    clr plot neighbors embeddings-neighbors.pkl
     """
     if kind not in KINDS:
         raise UsageError(f"no plot named {kind!r}; known are {', '.join(KINDS)}")
@@ -47,8 +50,8 @@ def plot(
         raise UsageError(f"--projection {projection!r} is unknown; known are {', '.join(PROJECTIONS)}")
     if out is not None and out.suffix.lower() not in (".png", ".svg"):
         raise UsageError(f"--out {str(out)!r} is neither .png nor .svg")
-    if file is not None and kind != "embeddings":
-        raise UsageError(f"a file is mapped by `clr plot embeddings FILE`, not by `clr plot {kind}`")
+    if file is not None and kind not in ("embeddings", "neighbors"):
+        raise UsageError(f"a file is drawn by `clr plot embeddings FILE` or `neighbors FILE`, not by `clr plot {kind}`")
     output = Output(json=json, quiet=quiet)
     from contrastive_cli.core.runs import find_run
 
@@ -61,6 +64,8 @@ def plot(
     elif kind == "views":
         assert found is not None, "only embeddings are mapped from a file"
         target = plotting.plot_views(found, out=out, count=count, data_dir=data_dir)
+    elif kind == "neighbors":
+        target = plotting.plot_neighbors(found, file=file, out=out, count=count, data_dir=data_dir)
     else:
         with output.counting("embedding") as progress:
             embeddings = plotting.embeddings_to_plot(

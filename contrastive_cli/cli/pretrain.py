@@ -38,6 +38,10 @@ def pretrain(
         bool, typer.Option("--download", help="Fetch the dataset when it is absent.", rich_help_panel=DATA)
     ] = False,
     max_bad: MaxBad = None,
+    neighbors: Annotated[
+        Path | None,
+        typer.Option(help="Neighbours of every image, a file that `clr knn` wrote (byol).", rich_help_panel=DATA),
+    ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the images.", rich_help_panel=OPTIMISATION)] = None,
     budget: Annotated[
         str | None,
@@ -100,6 +104,7 @@ def pretrain(
         "dataset.data_dir": None if data_dir is None else str(data_dir),
         "dataset.download": download or None,
         "dataset.max_bad": max_bad,
+        "neighbors": None if neighbors is None else str(neighbors),
         "train.epochs": epochs,
         "train.budget": budget,
         "train.batch_size": batch_size,
@@ -168,6 +173,8 @@ def _run(session: Session, output: Output) -> None:
         f"{trainee.config.encoder.name}, {session.total_steps} steps of {trainee.config.batch_size}, "
         f"{trainee.device}, {trainee.precision} -> {session.run.path}"
     )
+    if trainee.neighbors is not None:
+        output.note(trainee.neighbors.describe())
     last: Mapping[str, float] = {}
     final = None
     with _display(session, output) as show:

@@ -56,6 +56,19 @@ class DatasetFacts(Config):
     fingerprint: str
 
 
+class NeighborFacts(Config):
+    """The mined neighbours a run was trained with; purity is the part of them that is of the same class."""
+
+    path: str
+    sha256: str
+    count: int
+    per_image: int
+    metric: str
+    fingerprint: str | None = None
+    source: str = ""
+    purity: float | None = None
+
+
 class Manifest(Config):
     """What `manifest.json` holds."""
 
@@ -77,6 +90,7 @@ class Manifest(Config):
     step: int = 0
     seconds: float = 0.0
     parent: str | None = None
+    neighbors: NeighborFacts | None = None
     started: str
     ended: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)

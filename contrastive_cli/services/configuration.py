@@ -102,6 +102,7 @@ class PretrainConfig(Config):
     views: Recipe
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
+    neighbors: Path | None = Field(None, description="mined by `clr knn`, for methods whose views may show them")
     seed: int = Field(0, ge=0, le=2**31 - 1)
     device: str = "auto"
 
@@ -195,7 +196,8 @@ def _fill(config: PretrainConfig, device: torch.device) -> PretrainConfig:
         train = train.model_copy(update=length)
     data_dir = None if config.dataset.data_dir is None else config.dataset.data_dir.absolute()
     dataset = config.dataset.model_copy(update={"size": size, "data_dir": data_dir})
-    return config.model_copy(update={"encoder": encoder, "train": train, "dataset": dataset})
+    neighbors = None if config.neighbors is None else config.neighbors.absolute()
+    return config.model_copy(update={"encoder": encoder, "train": train, "dataset": dataset, "neighbors": neighbors})
 
 
 def _size(tree: Mapping[str, Any]) -> int | None:

@@ -1,4 +1,4 @@
-"""Pictures of a run: maps of its embeddings, the views it sees, its curves. `clr plot` reaches this module."""
+"""Pictures of a run: its embeddings, the views it sees, its neighbours, its curves. `clr plot` reaches this module."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.files import harmless_cell, write_atomically
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.datasets import find_dataset, open_dataset
-from contrastive_cli.embeddings.files import Embeddings, read_embeddings
+from contrastive_cli.embeddings.files import Embeddings, read_embeddings, read_neighbors
 from contrastive_cli.embeddings.knn import nearest_neighbors
 from contrastive_cli.services.configuration import read_run_config
 from contrastive_cli.services.embedding import embed_images, load_model, open_split
+from contrastive_cli.services.neighbors import neighbors_of
 from contrastive_cli.services.records import enter_file
 from contrastive_cli.services.reporting import read_metrics
 from contrastive_cli.views.augment import make_views
 from contrastive_cli.viz.curves import curves
-from contrastive_cli.viz.grids import views_grid
+from contrastive_cli.viz.grids import neighbors_grid, views_grid
 from contrastive_cli.viz.projection import neighbors_needed, project, select_classes, subsample
 from contrastive_cli.viz.scatter import scatter
 
 ProjectionKind = Literal["tsne", "umap", "pca"]
+SHOWN_NEIGHBORS = 8
 
 
 def plot_curves(run: Run, *, out: Path | None) -> Path:
@@ -72,6 +74,53 @@ def plot_views(run: Run, *, out: Path | None, count: int, data_dir: Path | None)
     title = f"views of {config.dataset.name}"
     views_grid(pixels, views.numpy(), path=target, title=title, caption=f"{run.name}, seed {config.seed}")
     enter_file(run, target, kind="plot")
+    return target
+
+
+def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, count: int, data_dir: Path | None) -> Path:
+    """Some images beside their mined neighbours: those of a file, or those that a run was trained with.
+
+    Raises:
+        UsageError: If there is neither.
+        DataError: If the file does not say of which dataset it is, or is not of the images found.
+    """
+    known = None if run is None else run.manifest().neighbors
+    if file is None and known is None:
+        raise UsageError("no neighbours to draw", hint="give a file of `clr knn`, or a --run that was trained with one")
+    path = file or Path(known.path if known else "")
+    mined = read_neighbors(path)
+    own = None if run is None else read_run_config(run).dataset
+    name = str(mined.dataset.get("name") or (own.name if own else ""))
+    if not name:
+        raise DataError(f"{path} does not say of which dataset it is", hint="give a --run on its images", path=path)
+    size = None if own is None or own.name != name else own.size
+    images = open_dataset(
+        name,
+        split=str(mined.dataset.get("split") or find_dataset(name).pretrain_split),
+        data_dir=data_dir or (own.data_dir if own is not None and own.name == name else None),
+        size=size or find_dataset(name).size,
+    )
+    neighbors = neighbors_of(images, mined, path=path)
+    chosen = np.sort(np.random.default_rng(0).permutation(images.num_samples)[:count])
+    shown = neighbors.indices.numpy()[chosen, :SHOWN_NEIGHBORS]
+    pixels = np.asarray(images.images[np.unique(shown)])[np.searchsorted(np.unique(shown), shown)]
+    target = out or (run.path / "plots" / "neighbors.png" if run is not None else path.with_suffix(".png"))
+    facts = neighbors.facts
+    share = ""
+    if facts.purity is not None:
+        share = f", {100 * facts.purity:.1f} % of {facts.per_image} neighbours of its class"
+    neighbors_grid(
+        np.asarray(images.images[chosen]),
+        pixels,
+        path=target,
+        title=f"neighbours in {name} {images.split}",
+        caption=f"{path.name}, {facts.metric}{share}",
+        query_labels=images.labels[chosen] if images.has_labels else None,
+        neighbor_labels=images.labels[shown] if images.has_labels else None,
+        classes=images.classes,
+    )
+    if run is not None:
+        enter_file(run, target, kind="plot")
     return target
 
 

@@ -16,6 +16,7 @@ from contrastive_cli.core.types import Batch, CountProgress, ImageFacts
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.data.loader import DeviceImages, batch_indices, steps_per_epoch
+from contrastive_cli.embeddings.files import read_neighbors
 from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import build_optimizer
 from contrastive_cli.engine.precision import Precision, autocast, choose_precision
@@ -23,8 +24,10 @@ from contrastive_cli.engine.schedule import warmup_cosine
 from contrastive_cli.engine.train import StepRecord, train
 from contrastive_cli.methods import load_method
 from contrastive_cli.services.configuration import PretrainConfig, build_method
+from contrastive_cli.services.neighbors import MinedNeighbors, check_wanted, neighbors_of
 from contrastive_cli.services.online import OnlineProbe
 from contrastive_cli.views.augment import make_views
+from contrastive_cli.views.sources import view_sources
 
 TIMED_STEPS = 6
 WARM_UP_STEPS = 3
@@ -37,7 +40,7 @@ class Trainee:
 
     Attributes:
         subset: [M] int64, positions of the images that are trained on; None for all.
-        neighbors: [N, K] int64, positions of the mined neighbours of every image; None without them.
+        neighbors: The mined neighbours of every image; None without them.
     """
 
     config: PretrainConfig
@@ -48,7 +51,7 @@ class Trainee:
     device: torch.device
     precision: Precision
     subset: Tensor | None = None
-    neighbors: Tensor | None = None
+    neighbors: MinedNeighbors | None = None
 
     @property
     def num_samples(self) -> int:
@@ -72,6 +75,7 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
     """Open the images and build the method and its optimiser, seeded."""
     device = choose_device(config.device)
     dataset = config.dataset
+    neighbors_file = None if config.neighbors is None else read_neighbors(config.neighbors)  # before the images: quick
     assert dataset.size is not None, "the configuration was resolved"
     images = open_dataset(
         dataset.name,
@@ -91,6 +95,10 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
     steps_per_epoch(num_samples=images.num_samples, batch_size=config.batch_size)  # refuses too few images
     torch.manual_seed(config.seed)
     method = build_method(config, image_facts(images, size=dataset.size))
+    check_wanted(method, config)
+    neighbors = None
+    if config.neighbors is not None and neighbors_file is not None:
+        neighbors = neighbors_of(images, neighbors_file, path=config.neighbors)
     method.to(device=device, memory_format=torch.channels_last).train()
     return Trainee(
         config=config,
@@ -100,6 +108,7 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
         optimizer=build_optimizer(method, config.optim, lr=config.peak_learning_rate),
         device=device,
         precision=choose_precision(config.train.precision, device),
+        neighbors=neighbors,
     )
 
 
@@ -115,8 +124,18 @@ def batch_maker(trainee: Trainee) -> Callable[[int], Batch]:
 
     def make_batch(step: int) -> Batch:
         epoch, indices = trainee.sample(step)
-        pixels = trainee.source.gather(indices)  # [B, C, H, W] uint8
-        pixels = pixels.expand(num_views, *pixels.shape)  # [V, B, C, H, W]
+        if trainee.neighbors is None:
+            pixels = trainee.source.gather(indices)  # [B, C, H, W] uint8
+            pixels = pixels.expand(num_views, *pixels.shape)  # [V, B, C, H, W]
+        else:
+            sources = view_sources(
+                indices,
+                neighbors=trainee.neighbors.indices,
+                probabilities=trainee.method.neighbor_views,
+                seed=config.seed,
+                epoch=epoch,
+            )
+            pixels = trainee.source.gather(sources)
         indices = indices.to(trainee.device)
         views = make_views(
             pixels,

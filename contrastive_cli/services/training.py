@@ -38,6 +38,7 @@ from contrastive_cli.engine.checkpoint import load_checkpoint, remove_orphans, s
 from contrastive_cli.engine.device import memory_errors
 from contrastive_cli.engine.train import StepRecord
 from contrastive_cli.services.configuration import PretrainConfig, read_run_config
+from contrastive_cli.services.neighbors import refuse_other_neighbors
 from contrastive_cli.services.online import OnlineProbe
 from contrastive_cli.services.tensorboard import open_board
 from contrastive_cli.services.trainee import Trainee, plan_steps, prepare, train_steps
@@ -120,6 +121,7 @@ def _write_start(run: Run, trainee: Trainee, *, total_steps: int) -> None:
             std=images.std,
             classes=images.classes,
             size=config.dataset.size or 0,
+            neighbors=None if trainee.neighbors is None else trainee.neighbors.facts,
             **process_facts(),
         )
     )
@@ -144,6 +146,7 @@ def resume_session(run: Run, *, progress: CountProgress | None = None) -> Sessio
             f"the images of {config.dataset.name} are not those that {run.path} was started with",
             hint="bring the old images back, or start a new run",
         )
+    refuse_other_neighbors(trainee.neighbors, manifest.neighbors)
     state = LoopState()
     damaged: tuple[str, ...] = ()
     if any(artifact.kind == "checkpoint" for artifact in manifest.artifacts.values()):
