@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def build_projector(*, inputs: int, hidden: int, outputs: int, layers: int = 2) -> nn.Sequential:
@@ -19,3 +19,9 @@ def build_projector(*, inputs: int, hidden: int, outputs: int, layers: int = 2) 
         modules += [nn.Linear(inputs, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True)]
         inputs = hidden
     return nn.Sequential(*modules, nn.Linear(inputs, outputs))
+
+
+def project_views(views: Tensor, *, encoder: nn.Module, projector: nn.Module) -> Tensor:
+    """[V, B, C, H, W] -> z [V, B, P]; all views go through in one pass, so batch norm sees them together."""
+    projections: Tensor = projector(encoder(views.flatten(0, 1)))  # [VB, P]
+    return projections.view(*views.shape[:2], -1)
