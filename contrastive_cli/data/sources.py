@@ -151,11 +151,10 @@ _Note = Callable[[Path, OSError], None]
 def _laid_out_split(
     request: Request, *, root: Path, splits: dict[str, Path], note: _Note, whole_classes: bool
 ) -> tuple[list[Path], FolderLabels]:
-    if request.split in ("train", "test") and not {"test", "val"} & splits.keys():
-        root = splits["train"]
-        return _drawn_split(
-            request, root=root, note=note, whole_classes=whole_classes
-        )  # both parts, so that they never overlap
+    drawn = ("train", "test", "val") if whole_classes else ("train", "test")
+    if request.split in drawn and not {"test", "val"} & splits.keys():
+        # All parts are drawn from it, so that they never overlap.
+        return _drawn_split(request, root=splits["train"], note=note, whole_classes=whole_classes)
     asked = list(splits) if request.split == "all" else request.split.split("+")
     files: list[Path] = []
     owners: list[Path] = []

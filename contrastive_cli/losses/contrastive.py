@@ -135,7 +135,7 @@ def _groups(labels: Tensor) -> tuple[Tensor, Tensor]:
     """A number below M for the class of each row [M], every row of -1 in one of its own, and its positives [M]."""
     rows = torch.arange(len(labels), device=labels.device)
     distinct = torch.where(labels < 0, -1 - rows, labels)
-    _, groups, sizes = distinct.unique(return_inverse=True, return_counts=True)
+    _, groups, sizes = torch.unique(distinct, return_inverse=True, return_counts=True)
     return groups, sizes[groups] - 1
 
 

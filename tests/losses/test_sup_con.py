@@ -26,14 +26,15 @@ def random_labels(count: int, classes: int, seed: int = 0) -> Tensor:
 def equations_2_and_3(z: Tensor, labels: Tensor, temperature: float, positives: Positives) -> Tensor:
     """The paper's sums in loops; anchors without positives left out."""
     z = F.normalize(z, dim=1)
+    similar = (z @ z.T / temperature).exp()
     terms = []
     for i in range(len(z)):
         others = [a for a in range(len(z)) if a != i]
         same = [p for p in others if labels[p] == labels[i] and labels[i] >= 0]
         if not same:
             continue
-        partition = sum((z[i] @ z[a] / temperature).exp() for a in others)
-        ratios = torch.stack([(z[i] @ z[p] / temperature).exp() / partition for p in same])
+        partition = similar[i, others].sum()
+        ratios = similar[i, same] / partition
         terms.append(-ratios.log().mean() if positives == "out" else -ratios.mean().log())
     return torch.stack(terms).mean()
 
