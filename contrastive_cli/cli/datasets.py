@@ -8,32 +8,52 @@ from typing import Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, Download, Json, Quiet
+from contrastive_cli.cli.options import DataDir, Download, Json, Quiet, Seed
 from contrastive_cli.core.errors import UsageError
 
 
 def datasets(
-    name: Annotated[str | None, typer.Argument(help="Dataset whose first images are saved with --save-images.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Dataset for --save-images or --save-pairs.")] = None,
     save_images: Annotated[
         Path | None, typer.Option(help="Folder for PNG files of test images, named by class.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many images to save.")] = 20,
+    save_pairs: Annotated[
+        Path | None, typer.Option(help="CSV file of same and different pairs for `clr similarity --pairs`.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split that --save-pairs draws from.")] = "test",
+    count: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="How many; 20 images or 3,000 pairs if not given.")
+    ] = None,
+    seed: Seed = 0,
     data_dir: DataDir = None,
     download: Download = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """List the datasets, or save some test images of one as PNG files.
+    """List the datasets, save some test images of one as PNG files, or draw pairs of a split.
 
     clr datasets digits --save-images digits-png
+
+    clr datasets lfw --data-dir data --save-pairs pairs.csv
     """
     output = Output(json=json, quiet=quiet)
-    if (name is None) != (save_images is None):
+    if (name is None) != (save_images is None and save_pairs is None):
         raise UsageError("a dataset's name and --save-images go together: clr datasets digits --save-images digits-png")
+    if save_images is not None and save_pairs is not None:
+        raise UsageError("--save-images and --save-pairs exclude each other")
+    if name is not None and save_pairs is not None:
+        from contrastive_cli.services.configuration import DatasetConfig
+        from contrastive_cli.services.verification import save_pairs as draw_and_save
+
+        dataset = DatasetConfig(name=name, data_dir=data_dir, download=download)
+        pairs = draw_and_save(save_pairs, dataset=dataset, split=split, count=count or 3000, seed=seed)
+        output.note(f"evaluate with: clr similarity --pairs {save_pairs} --root {data_dir or 'data'}")
+        output.result({"file": str(save_pairs), "pairs": pairs, "split": split}, str(save_pairs))
+        return
     if name is not None and save_images is not None:
         from contrastive_cli.services.samples import save_samples
 
-        files = save_samples(name, save_images, count=count, data_dir=data_dir, download=download)
+        files = save_samples(name, save_images, count=count or 20, data_dir=data_dir, download=download)
         output.result({"files": [str(file) for file in files]}, "\n".join(str(file) for file in files))
         return
     from contrastive_cli.data.datasets import DATASETS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,10 +13,18 @@ from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from contrastive_cli.services.retrieval import Similarities
+    from contrastive_cli.services.verification import PairResult
 
 
 def similarity(
-    images: Annotated[list[Path], typer.Argument(help="Two image files or more.")],
+    images: Annotated[list[Path] | None, typer.Argument(help="Two image files or more.")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="CSV file path_a,path_b,same: how well the cosine tells the two kinds apart.")
+    ] = None,
+    root: Annotated[Path, typer.Option(help="Folder that the paths of --pairs are relative to.")] = Path(),
+    layer: Annotated[
+        str | None, typer.Option(help="h (encoder) or z (projector); default: what the run's validation chose.")
+    ] = None,
     run: RunName = None,
     device: Device = "auto",
     json: Json = False,
@@ -25,9 +33,15 @@ def similarity(
     """Compare images by the cosine of their embeddings.
 
     clr similarity first.jpg second.jpg
+
+    clr similarity --pairs pairs.csv --root photos
     """
-    if len(images) < 2:
-        raise UsageError(f"similarity compares two images or more (given: {len(images)})")
+    if layer not in (None, "h", "z"):
+        raise UsageError(f"--layer {layer!r} is unknown; known are h, z")
+    if pairs is not None and images:
+        raise UsageError("images and --pairs exclude each other")
+    if pairs is None and len(images or []) < 2:
+        raise UsageError(f"similarity compares two images or more (given: {len(images or [])})")
     from contrastive_cli.core.runs import find_run
 
     found = find_run(run)
@@ -35,7 +49,17 @@ def similarity(
     from contrastive_cli.services.retrieval import similarity as compare
 
     output = Output(json=json, quiet=quiet)
-    result = compare(load_model(found, device=device), images)
+    model = load_model(found, device=device)
+    chosen: Literal["h", "z"] | None = None if layer is None else "z" if layer == "z" else "h"
+    if pairs is not None:
+        from contrastive_cli.services.verification import verify_pairs
+
+        with output.counting("decoding images") as progress:
+            verdict = verify_pairs(model, pairs, root=root, layer=chosen, progress=progress)
+        output.result({**verdict.as_json(), "run": found.name}, _verdict(verdict))
+        return
+    assert images is not None, "without --pairs there are images"
+    result = compare(model, images, layer=chosen)
     value = {
         "images": list(result.paths),
         "similarity": result.cosines.tolist() if len(images) > 2 else float(result.cosines[0, 1]),
@@ -43,13 +67,15 @@ def similarity(
             kind: values.tolist() if len(images) > 2 else float(values[0, 1])
             for kind, values in result.percentiles.items()
         },
+        "reference": result.reference,
+        "layer": result.layer,
         "run": found.name,
     }
     if len(images) == 2:
         output.result(value, _sentence(result))
     else:
         output.table(
-            title="cosine similarity",
+            title=f"cosine similarity, layer {result.layer}",
             columns=["", *(str(number + 1) for number in range(len(images)))],
             rows=[
                 [f"{row + 1} {path}", *(f"{cosine:.3f}" for cosine in result.cosines[row])]
@@ -61,8 +87,22 @@ def similarity(
 
 
 def _sentence(result: Similarities) -> str:
-    text = f"cosine similarity {result.cosines[0, 1]:.4f}"
+    text = f"cosine similarity {result.cosines[0, 1]:.4f} (layer {result.layer})"
     wording = {"all": "random pairs", "same": "pairs of the same class", "different": "pairs of different classes"}
+    images = "validation images" if result.reference == "val" else "training images"
     for kind, values in result.percentiles.items():
-        text += f"\n  higher than {values[0, 1]:.1f} % of {wording[kind]} of training images"
+        text += f"\n  higher than {values[0, 1]:.1f} % of {wording[kind]} of {images}"
     return text
+
+
+def _verdict(result: PairResult) -> str:
+    found = result.verification
+    return (
+        f"{found.pairs:,} pairs of {result.images:,} images ({found.same:,} same), layer {result.layer}\n"
+        f"  ROC AUC   {found.auc:.4f}\n"
+        f"  EER       {100 * found.eer:.2f} %\n"
+        f"  accuracy  {100 * found.accuracy:.2f} +- {100 * found.accuracy_error:.2f} % "
+        f"(mean and standard error of {found.folds} folds)\n"
+        f"  threshold {found.threshold:.4f}\n"
+        f"{result.figure}"
+    )

@@ -87,6 +87,7 @@ class Manifest(Config):
     std: tuple[float, ...]
     classes: tuple[str, ...] = ()
     size: int
+    similarity_layer: Literal["h", "z"] = "h"
     step: int = 0
     seconds: float = 0.0
     parent: str | None = None

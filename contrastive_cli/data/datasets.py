@@ -20,6 +20,7 @@ from contrastive_cli.data.scan import SUFFIXES, find_splits
 from contrastive_cli.data.sources import Request, Source, tree_source
 
 DEFAULT_DATA_DIR = Path("data")
+LFW_FOLDERS = ("lfw_home/lfw_funneled", "lfw_funneled", "lfw", "lfw-deepfunneled", ".")
 SMALL_IMAGE = 64  # up to this side, the recipe of CIFAR-sized images
 
 
@@ -135,10 +136,10 @@ def _open_folder(request: Request) -> Source:
 
 
 def _open_lfw(request: Request) -> Source | None:
-    for folder in ("lfw_home/lfw_funneled", "lfw_funneled", "lfw", "lfw-deepfunneled", "."):
+    for folder in LFW_FOLDERS:
         root = request.data_dir / folder
         if find_splits(root) or _has_image_folders(root):
-            return tree_source(request, root=root)
+            return tree_source(request, root=root, whole_classes=True)
     return None
 
 
@@ -233,12 +234,12 @@ _SPECS = (
     ),
     DatasetSpec(
         name="lfw",
-        help="13,233 photographs of 5,749 people, Labeled Faces in the Wild, 250 px",
+        help="13,233 photographs of 5,749 people, Labeled Faces in the Wild, 250 px; nobody is in two splits",
         channels=3,
         native_size=250,
         size=96,
         classes=None,
-        splits=("train", "test", "all"),
+        splits=("train", "val", "test", "all"),
         open=_open_lfw,
     ),
 )

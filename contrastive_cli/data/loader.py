@@ -53,6 +53,70 @@ def batch_indices(*, step: int, num_samples: int, batch_size: int, seed: int) ->
     return epoch, order[position * batch_size : (position + 1) * batch_size].clone()
 
 
+def balanced_batch_indices(
+    *, step: int, labels: NDArray[np.int64], batch_size: int, images_per_class: int, seed: int
+) -> tuple[int, Tensor]:
+    """The samples of one step with K images of each of B / K classes, whatever the sizes of the classes (P x K).
+
+    A round visits every class once in a fresh order and takes K of its images, the next K in the next round; all of
+    them where it has fewer, so a class of one image gives one. The images of a round are cut into whole batches: a
+    batch always has B images, none twice, and its last class may go on in the next batch. Unlabelled samples (-1)
+    are classes of one.
+
+    Args:
+        step: Counted from zero over the whole training.
+        labels: [N].
+        batch_size: B.
+        images_per_class: K, at least 1.
+        seed: Same seed, same order.
+
+    Returns:
+        The round, and int64 [B] indices on the CPU.
+
+    Raises:
+        DataError: If a round has fewer than B images.
+    """
+    classes = np.where(labels < 0, -1 - np.arange(len(labels)), labels)
+    _, counts = np.unique(classes, return_counts=True)
+    num_images = int(np.minimum(counts, images_per_class).sum())
+    if num_images < batch_size:
+        raise DataError(
+            f"{len(counts)} classes with up to {images_per_class} images each do not fill a batch of {batch_size}",
+            hint=f"use --batch-size {max(2, num_images)}, or more train.images_per_class",
+        )
+    round_, position = divmod(step, num_images // batch_size)
+    order = _round_order(round_, classes=classes.tobytes(), images_per_class=images_per_class, seed=seed)
+    return round_, order[position * batch_size : (position + 1) * batch_size].clone()
+
+
+@functools.lru_cache(maxsize=2)
+def _round_order(round_: int, *, classes: bytes, images_per_class: int, seed: int) -> Tensor:
+    """All images of a round: the classes in the round's order, and of each its next K images."""
+    _, members, counts = np.unique(np.frombuffer(classes, np.int64), return_inverse=True, return_counts=True)
+    visits = np.maximum(1, counts // images_per_class)  # rounds until a class is shuffled anew
+    cycles, visit = np.divmod(round_, visits)
+    # A hash of (seed, image, cycle), so that a class keeps its order until all its visits are done.
+    keys = _hash(seed, np.arange(len(members)), cycles[members])
+    by_class = np.lexsort((keys, members))
+    rank = np.empty(len(members), np.int64)
+    rank[by_class] = np.arange(len(members)) - np.repeat(np.cumsum(counts) - counts, counts)
+    first = (visit * images_per_class)[members]
+    taken = np.flatnonzero((rank >= first) & (rank < first + images_per_class))
+    place = _hash(~seed, np.arange(len(counts)), round_)[members[taken]]
+    return torch.from_numpy(taken[np.lexsort((keys[taken], place))])
+
+
+def _hash(*parts: int | NDArray[np.int64]) -> NDArray[np.uint64]:
+    """SplitMix64 over integers, element by element."""
+    state = np.zeros(1, np.uint64)
+    for part in parts:
+        state = state + np.asarray(part).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        state = state ^ (state >> np.uint64(31))
+    return state
+
+
 @functools.lru_cache(maxsize=2)
 def _epoch_order(epoch: int, *, num_samples: int, seed: int) -> Tensor:
     digest = hashlib.sha256(f"order {seed} {epoch}".encode()).digest()

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.data.images import Channels, Images, decode, resize_array
 from contrastive_cli.data.scan import (
@@ -18,6 +20,7 @@ from contrastive_cli.data.scan import (
     label_folders,
     relative_name,
     scan_images,
+    split_by_name,
     stratified_split,
 )
 
@@ -88,11 +91,12 @@ def array_samples(
     )
 
 
-def tree_source(request: Request, *, root: Path) -> Source:
+def tree_source(request: Request, *, root: Path, whole_classes: bool = False) -> Source:
     """A split of a folder of images.
 
-    Splits are the folders of that name if the tree has them, else "train" and "test" are drawn by class with the
-    seed of the request; "all" is everything.
+    Splits are the folders of that name if the tree has them, else "train" and "test" are drawn within each class
+    with the seed of the request, or with `whole_classes` "train", "val" and "test" by the names of the classes, so
+    that no class is in two; "all" is everything.
 
     Raises:
         DataError: If there are no images, or no such split.
@@ -104,9 +108,9 @@ def tree_source(request: Request, *, root: Path) -> Source:
 
     splits = find_splits(root)
     if splits:
-        files, labelled = _laid_out_split(request, root=root, splits=splits, note=note)
+        files, labelled = _laid_out_split(request, root=root, splits=splits, note=note, whole_classes=whole_classes)
     else:
-        files, labelled = _drawn_split(request, root=root, note=note)
+        files, labelled = _drawn_split(request, root=root, note=note, whole_classes=whole_classes)
     if not files:
         raise DataError(_nothing_found(root, request.split), hint=f"known suffixes: {' '.join(SUFFIXES)}", path=root)
     paths = tuple(relative_name(file, root) for file in files)
@@ -145,10 +149,12 @@ _Note = Callable[[Path, OSError], None]
 
 
 def _laid_out_split(
-    request: Request, *, root: Path, splits: dict[str, Path], note: _Note
+    request: Request, *, root: Path, splits: dict[str, Path], note: _Note, whole_classes: bool
 ) -> tuple[list[Path], FolderLabels]:
-    if request.split in ("train", "test") and not {"test", "val"} & splits.keys():
-        return _drawn_split(request, root=splits["train"], note=note)  # both parts, so that they never overlap
+    drawn = ("train", "test", "val") if whole_classes else ("train", "test")
+    if request.split in drawn and not {"test", "val"} & splits.keys():
+        # All parts are drawn from it, so that they never overlap.
+        return _drawn_split(request, root=splits["train"], note=note, whole_classes=whole_classes)
     asked = list(splits) if request.split == "all" else request.split.split("+")
     files: list[Path] = []
     owners: list[Path] = []
@@ -184,17 +190,24 @@ def _class_folders(folder: Path) -> list[str]:
         return []
 
 
-def _drawn_split(request: Request, *, root: Path, note: _Note) -> tuple[list[Path], FolderLabels]:
+def _drawn_split(request: Request, *, root: Path, note: _Note, whole_classes: bool) -> tuple[list[Path], FolderLabels]:
     files = scan_images(root, on_unreadable=note)
     labelled = find_labels(root, files)
     if request.split == "all":
         return files, labelled
-    if request.split not in ("train", "test"):
+    drawn = ("train", "val", "test") if whole_classes else ("train", "test")
+    if request.split not in drawn:
+        known = ", ".join(drawn)
         raise DataError(
-            f"{root} has no folder {request.split}", hint="without split folders there are train, test, all", path=root
+            f"{root} has no folder {request.split}", hint=f"without split folders there are {known}, all", path=root
         )
-    train, test = stratified_split(labelled.labels, seed=request.seed)
-    kept = train if request.split == "train" else test
+    if whole_classes:
+        part_of = [split_by_name(name, seed=request.seed) for name in labelled.classes]
+        parts = np.array([*part_of, "train"])  # the last is for files of no class, label -1
+        kept = np.flatnonzero(parts[labelled.labels] == request.split)
+    else:
+        train, test = stratified_split(labelled.labels, seed=request.seed)
+        kept = train if request.split == "train" else test
     return [files[index] for index in kept], FolderLabels(labels=labelled.labels[kept], classes=labelled.classes)
 
 

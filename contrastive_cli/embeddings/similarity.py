@@ -50,6 +50,20 @@ def cosine_matrix(vectors: ArrayLike) -> NDArray[np.float64]:
     return np.clip(units @ units.T, -1, 1)
 
 
+def paired_cosines(vectors: Floats, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The cosine of each pair of rows of [N, D]: positions [P, 2] -> [P], in [-1, 1].
+
+    Raises:
+        DataError: If a row that is used holds a value that is not finite.
+    """
+    cosines = np.empty(len(positions))
+    for start in range(0, len(positions), 8192):
+        part = slice(start, start + 8192)
+        first, second = (_unit(_table(vectors[positions[part, side]])) for side in (0, 1))
+        cosines[part] = np.clip(np.einsum("nd,nd->n", first, second), -1, 1)
+    return cosines
+
+
 def percentile_of(value: float, reference: ArrayLike) -> float:
     """The percentile of `value` in a sorted sample, in [0, 100]; equal values count half (the mid-rank).
 
@@ -85,11 +99,7 @@ def random_pair_similarities(
     generator = np.random.default_rng(seed)
     first = generator.integers(len(vectors), size=num_pairs)
     second = (first + generator.integers(1, len(vectors), size=num_pairs)) % len(vectors)  # never equal to the first
-    similarities = np.empty(num_pairs)
-    for start in range(0, num_pairs, 8192):
-        part = slice(start, start + 8192)
-        units = _unit(_table(vectors[first[part]])), _unit(_table(vectors[second[part]]))
-        similarities[part] = np.clip(np.einsum("nd,nd->n", *units), -1, 1)
+    similarities = paired_cosines(vectors, np.stack([first, second], axis=1))
     if labels is None:
         return PairSimilarities(all_pairs=np.sort(similarities))
     classes = np.asarray(labels)

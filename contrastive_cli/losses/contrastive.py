@@ -1,14 +1,15 @@
-"""NT-Xent (SimCLR, Chen et al. 2020, https://arxiv.org/abs/2002.05709) in linear memory, for two or more views.
+"""NT-Xent (SimCLR, Chen et al. 2020) and SupCon (Khosla et al. 2020) in linear memory.
 
-The loss splits into a positive term, which is linear in the batch, and the log-partition over all other rows, which is
+Both split into a positive term, which is linear in the batch, and the log-partition over all other rows, which is
 not. The latter works on row chunks and makes its gradient in the forward pass: three matrix products in all, and never
-a [VN, VN] matrix. Left out: queues, and gathering rows from other processes.
+an [M, M] matrix. Left out: queues, and gathering rows from other processes.
+https://arxiv.org/abs/2002.05709, https://arxiv.org/abs/2004.11362
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -75,8 +76,73 @@ def nt_xent_multiview(z: Tensor, *, temperature: float, decoupled: bool = False)
         return mean_log_partition(z.flatten(0, 1), excluded, temperature=temperature) - positive.mean()
 
 
-def mean_log_partition(z: Tensor, excluded: Tensor, *, temperature: float) -> Tensor:
-    """Mean over rows i of log sum_k exp(z_i . z_k / temperature), k over all rows but the excluded ones of i.
+def sup_con(z: Tensor, labels: Tensor, *, temperature: float, positives: Literal["out", "in"] = "out") -> Tensor:
+    """Supervised contrastive loss: all other rows of an anchor's class are its positives.
+
+    With s the cosine similarities over the temperature, P(i) the other rows of i's class and A(i) all other rows,
+    "out" is mean_i -1/|P(i)| sum_p (s_ip - log sum_A(i) exp s_ia), and "in" has the mean over P(i) inside the
+    logarithm, so that in <= out. Neither has the factor temperature / base_temperature of the authors' code.
+    Inside autocast it computes in float32.
+
+    Args:
+        z: Projections, [M, D] floating, any scale (normalised here), all views stacked.
+        labels: [M] integers; a row of -1 matches nobody, not even another row of its own image, and only repels.
+        temperature: Divides the cosine similarities; > 0.
+        positives: Where the mean over the positives stands.
+
+    Returns:
+        Scalar mean over the anchors with at least one positive, float32 (float64 for float64 input); a zero with a
+        graph if there is none. `count_positives` says which anchors are left out.
+
+    Raises:
+        ValueError: If temperature <= 0, M < 2, z is not [M, D] or labels not [M].
+
+    Source: Eq. 2 and 3 of the SupCon paper.
+    """
+    _check_temperature(temperature)
+    if z.ndim != 2 or len(z) < 2 or labels.shape != z.shape[:1]:
+        raise ValueError(f"z must be [M, D] with M >= 2 and labels [M], not {list(z.shape)} and {list(labels.shape)}")
+    groups, counts = _groups(labels)
+    with torch.autocast(z.device.type, enabled=False):
+        z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=-1)
+        is_anchor = counts > 0
+        weights = is_anchor.to(z.dtype)  # [M]
+        itself = torch.arange(len(z), device=z.device)[:, None]
+        partition = mean_log_partition(z, itself, temperature=temperature, weights=weights)
+        num_anchors, num_positives = weights.sum().clamp(min=1), counts.clamp(min=1)
+        if positives == "out":
+            sums = torch.zeros_like(z).index_add(0, groups, z)  # [M, D], row g: the sum of group g
+            positive = (z * (sums[groups] - z)).sum(dim=1) / (temperature * num_positives)
+            return partition - (positive * weights).sum() / num_anchors
+        kept = is_anchor.nonzero()[:, 0]  # a row without positives is nobody's positive either
+        if not len(kept):
+            return partition
+        inner = mean_log_partition(
+            z[kept],
+            torch.arange(len(kept), device=z.device)[:, None],
+            temperature=temperature,
+            groups=groups[kept],
+        )
+        return partition - inner + (weights * num_positives.log()).sum() / num_anchors
+
+
+def count_positives(labels: Tensor) -> Tensor:
+    """How many other rows have the label of each row: [M] int64, zero for rows of -1. labels: [M] integers."""
+    return _groups(labels)[1]
+
+
+def _groups(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """A number below M for the class of each row [M], every row of -1 in one of its own, and its positives [M]."""
+    rows = torch.arange(len(labels), device=labels.device)
+    distinct = torch.where(labels < 0, -1 - rows, labels)
+    _, groups, sizes = torch.unique(distinct, return_inverse=True, return_counts=True)
+    return groups, sizes[groups] - 1
+
+
+def mean_log_partition(
+    z: Tensor, excluded: Tensor, *, temperature: float, weights: Tensor | None = None, groups: Tensor | None = None
+) -> Tensor:
+    """Weighted mean over rows i of log sum_k exp(z_i . z_k / temperature), k over all rows but the excluded ones of i.
 
     The part that every softmax-contrastive loss shares; the gradient costs no second pass and no [M, M] matrix.
 
@@ -84,11 +150,15 @@ def mean_log_partition(z: Tensor, excluded: Tensor, *, temperature: float) -> Te
         z: Unit rows, [M, D] float32 or float64.
         excluded: Row indices that do not take part, [M, E] int64; row i itself belongs to them.
         temperature: Divides the similarities; > 0.
+        weights: Of each row in the mean, [M] >= 0 of z's type, without gradient; equal if None. All zero gives 0.
+        groups: [M] int64; only the rows of i's own group take part. All do if None.
 
     Returns:
         Scalar. It can be differentiated once; create_graph=True raises RuntimeError.
     """
-    mean: Tensor = _MeanLogPartition.apply(z, excluded, temperature)
+    if weights is None:
+        weights = z.new_ones(len(z))
+    mean: Tensor = _MeanLogPartition.apply(z, excluded, temperature, weights, groups)
     return mean
 
 
@@ -117,34 +187,40 @@ def reference_lines(num_images: int, *, temperature: float, num_views: int = 2) 
 
 class _MeanLogPartition(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z: Tensor, excluded: Tensor, temperature: float) -> Tensor:
+    def forward(
+        ctx: Any, z: Tensor, excluded: Tensor, temperature: float, row_weights: Tensor, groups: Tensor | None
+    ) -> Tensor:
         num_rows = z.shape[0]
         chunk_rows = _chunk_rows(num_rows, device_type=z.device.type)
         log_partition = z.new_empty(num_rows)
+        total_weight = row_weights.sum().clamp(min=torch.finfo(z.dtype).tiny)
         gradient = torch.zeros_like(z) if ctx.needs_input_grad[0] else None
         scratch = z.new_empty(chunk_rows, num_rows)
         for start in range(0, num_rows, chunk_rows):
             anchors = z[start : start + chunk_rows]  # [C, D]
             weights = torch.mm(anchors / temperature, z.T, out=scratch[: len(anchors)])  # [C, M]
             weights.scatter_(1, excluded[start : start + chunk_rows], -math.inf)
+            if groups is not None:
+                weights.masked_fill_(groups[start : start + chunk_rows, None] != groups, -math.inf)
             largest = weights.amax(dim=1, keepdim=True)
             total = weights.sub_(largest).exp_().sum(dim=1, keepdim=True)
             log_partition[start : start + chunk_rows] = (largest + total.log()).squeeze(1)
             if gradient is not None:
-                # softmax = weights / total; dividing the [C, D] factors instead saves a pass over [C, M].
-                gradient[start : start + chunk_rows].add_((weights @ z).div_(total))
-                gradient.addmm_(weights.T, anchors / total)
+                # softmax = weights / total; scaling the [C, D] factors instead saves a pass over [C, M].
+                scale = row_weights[start : start + chunk_rows, None] / total
+                gradient[start : start + chunk_rows].add_((weights @ z).mul_(scale))
+                gradient.addmm_(weights.T, anchors * scale)
         if gradient is not None:
-            ctx.save_for_backward(gradient.div_(temperature * num_rows))
-        return log_partition.mean()
+            ctx.save_for_backward(gradient.div_(temperature * total_weight))
+        return (log_partition * row_weights).sum() / total_weight
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None, None]:
         # once_differentiable lets a second derivative pass, silently without this term, for a constant grad_output.
         if torch.is_grad_enabled():
             raise RuntimeError("this loss can be differentiated once only; call autograd without create_graph=True")
         (gradient,) = ctx.saved_tensors
-        return gradient * grad_output, None, None
+        return gradient * grad_output, None, None, None, None
 
 
 def _chunk_rows(num_rows: int, *, device_type: str) -> int:

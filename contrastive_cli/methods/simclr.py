@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from contrastive_cli.core.config import Config
 from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, MethodSpec, Progress
 from contrastive_cli.losses.contrastive import nt_xent_multiview, reference_lines
-from contrastive_cli.models.heads import build_projector
+from contrastive_cli.models.heads import build_projector, project_views
 
 
 class SimCLRConfig(Config):
@@ -63,8 +63,7 @@ class SimCLR(nn.Module):
 
     def project(self, views: Tensor) -> Tensor:
         """[V, B, C, H, W] -> z [V, B, P]."""
-        projections: Tensor = self.projector(self.encoder(views.flatten(0, 1)))  # [VB, P]
-        return projections.view(*views.shape[:2], -1)
+        return project_views(views, encoder=self.encoder, projector=self.projector)
 
     def contrast(self, projections: Tensor, labels: Tensor | None) -> LossOutput:
         """Mean NT-Xent of z [V, B, P], beside the losses of chance and of perfect alignment."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def build_projector(
@@ -22,3 +22,9 @@ def build_projector(
         modules += [nn.Linear(inputs, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True)]
         inputs = hidden
     return nn.Sequential(*modules, nn.Linear(inputs, outputs, bias=last_bias))
+
+
+def project_views(views: Tensor, *, encoder: nn.Module, projector: nn.Module) -> Tensor:
+    """[V, B, C, H, W] -> z [V, B, P]; all views go through in one pass, so batch norm sees them together."""
+    projections: Tensor = projector(encoder(views.flatten(0, 1)))  # [VB, P]
+    return projections.view(*views.shape[:2], -1)

@@ -70,6 +70,7 @@ class TrainConfig(Config):
     Attributes:
         epochs: Passes over the images; or `budget`, seconds of training whose steps are fixed by timing a few.
         batch_size: Images whose views meet in one loss; None takes 256, or half of the images where that is less.
+        images_per_class: K images of each of B / K classes in a batch (P x K); None shuffles all images.
         micro_batch_size: Images per pass through the encoder; contrastive methods keep all negatives all the same.
         precision: auto takes bf16 where the machine computes it faster.
         evaluations: How often the online kNN looks at the embedding.
@@ -80,6 +81,7 @@ class TrainConfig(Config):
     epochs: float | None = Field(None, gt=0)
     budget: Seconds | None = None
     batch_size: int | None = Field(None, ge=2)
+    images_per_class: int | None = Field(None, ge=1)
     micro_batch_size: int | None = Field(None, ge=2)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     evaluations: int = Field(10, ge=0)

@@ -201,14 +201,18 @@ def embed_paths(
     return embeddings, tuple(bad)
 
 
-def decode_all(model: Model, paths: Sequence[Path]) -> tuple[NDArray[np.uint8], list[Path], list[BadImage]]:
+def decode_all(
+    model: Model, paths: Sequence[Path], *, progress: CountProgress | None = None
+) -> tuple[NDArray[np.uint8], list[Path], list[BadImage]]:
     """Decode files as the training did: uint8 [N, C, S, S], the readable paths, and the reasons for the others."""
     channels: Literal[1, 3] = 1 if model.channels == 1 else 3
     pixels: list[NDArray[np.uint8]] = []
     kept: list[Path] = []
     bad: list[BadImage] = []
     with quiet_decoders():
-        for path in paths:
+        for number, path in enumerate(paths, 1):
+            if progress is not None:
+                progress(number, len(paths))
             try:
                 pixels.append(decode(path, size=model.manifest.size, channels=channels))
                 kept.append(path)

@@ -102,6 +102,11 @@ def linear_eval(
                 f"split {images.split} of {images.name} has no labels, so nothing can be evaluated",
                 hint="put the images of each class in a folder of their own",
             )
+    if not np.isin(test.labels[test.labels >= 0], train.labels).any():
+        raise DataError(
+            f"no class of the test split of {test.name} occurs in train, so no head can name it",
+            hint="`clr similarity --pairs` evaluates by pairs; `clr datasets NAME --save-pairs FILE` makes them",
+        )
     _refuse_moved_split(model, train, dataset)
     before = weights_sha256(model)
     rows = []

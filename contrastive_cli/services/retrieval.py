@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import ClrError, DataError
 from contrastive_cli.core.files import write_json
+from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.embeddings.similarity import cosine_matrix, percentile_of, random_pair_similarities
-from contrastive_cli.services.embedding import Model, decode_all, embed_pixels, open_split
+from contrastive_cli.services.embedding import Layer, Model, decode_all, embed_pixels, open_split
+from contrastive_cli.services.verification import similarity_layer
 
 REFERENCE_IMAGES = 1000
 REFERENCE_PAIRS = 20_000
@@ -23,18 +26,21 @@ QUANTILES = 1001
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Similarities:
-    """Cosines [N, N] of N images, and their percentiles among pairs of training images, by kind of pair.
+    """Cosines [N, N] of N images, and their percentiles among pairs of other images, by kind of pair.
 
-    The kinds are `all`, and with labels `same` and `different` class; empty where the training images are absent.
+    The kinds are `all`, and with labels `same` and `different` class; empty where the dataset's images are absent.
+    `reference` is the split that the pairs are of: val where the dataset has it, so that they were not trained on.
     """
 
     paths: tuple[str, ...]
     cosines: NDArray[np.float64]
     percentiles: Mapping[str, NDArray[np.float64]]
+    reference: str
+    layer: Layer
 
 
-def similarity(model: Model, paths: Sequence[Path]) -> Similarities:
-    """Cosine similarities of the embeddings of image files.
+def similarity(model: Model, paths: Sequence[Path], *, layer: Layer | None = None) -> Similarities:
+    """Cosine similarities of the embeddings of image files, at a layer or the one that the run chose.
 
     Raises:
         DataError: If one cannot be read; each is needed.
@@ -44,27 +50,31 @@ def similarity(model: Model, paths: Sequence[Path]) -> Similarities:
         raise bad[0]
     if len(paths) < 2:
         raise DataError(f"similarity compares two images or more (given: {len(paths)})")
-    cosines = cosine_matrix(embed_pixels(model, pixels))
-    percentiles = {kind: _percentiles(cosines, reference) for kind, reference in reference_pairs(model).items()}
-    return Similarities(paths=tuple(map(str, paths)), cosines=cosines, percentiles=percentiles)
+    chosen = similarity_layer(model, layer)
+    cosines = cosine_matrix(embed_pixels(model, pixels, layer=chosen))
+    split, quantiles = reference_pairs(model, layer=chosen)
+    percentiles = {kind: _percentiles(cosines, sample) for kind, sample in quantiles.items()}
+    return Similarities(
+        paths=tuple(map(str, paths)), cosines=cosines, percentiles=percentiles, reference=split, layer=chosen
+    )
 
 
-def reference_pairs(model: Model) -> dict[str, NDArray[np.float64]]:
-    """Quantiles of the cosine of random pairs of training images, made once for a checkpoint and kept in the run.
+def reference_pairs(model: Model, *, layer: Layer) -> tuple[str, dict[str, NDArray[np.float64]]]:
+    """Quantiles of the cosine of random pairs of a split, made once for a checkpoint and layer and kept in the run.
 
-    Empty when the training images cannot be had any more.
+    The split is val where the dataset has one with labels, else the one that was trained on. No quantiles when its
+    images cannot be had any more.
     """
-    file = model.run.path / "eval" / "pair-similarities.json"
+    file = model.run.path / "eval" / f"pair-similarities-{layer}.json"
     if file.is_file():
         kept = json.loads(file.read_bytes())
         if kept["checkpoint"] == model.checkpoint:
-            return {kind: np.array(values) for kind, values in kept["quantiles"].items()}
-    try:
-        images = open_split(model, find_dataset(model.config.dataset.name).pretrain_split)
-    except DataError:
-        return {}
+            return kept["split"], {kind: np.array(values) for kind, values in kept["quantiles"].items()}
+    images = _reference_images(model)
+    if images is None:
+        return "", {}
     chosen = np.sort(np.random.default_rng(0).permutation(images.num_samples)[:REFERENCE_IMAGES])
-    vectors = embed_pixels(model, images.images[chosen])
+    vectors = embed_pixels(model, images.images[chosen], layer=layer)
     labels = images.labels[chosen] if images.has_labels else None
     pairs = random_pair_similarities(vectors, num_pairs=REFERENCE_PAIRS, seed=0, labels=labels)
     samples = {"all": pairs.all_pairs, "same": pairs.same_class, "different": pairs.different_class}
@@ -73,10 +83,21 @@ def reference_pairs(model: Model) -> dict[str, NDArray[np.float64]]:
         kind: np.quantile(sample, steps) for kind, sample in samples.items() if sample is not None and len(sample)
     }
     try:
-        write_json(file, {"checkpoint": model.checkpoint, "quantiles": {k: v.tolist() for k, v in quantiles.items()}})
+        listed = {kind: values.tolist() for kind, values in quantiles.items()}
+        write_json(file, {"checkpoint": model.checkpoint, "split": images.split, "quantiles": listed})
     except ClrError:
-        return quantiles  # a read-only run can still be used
-    return quantiles
+        pass  # a read-only run can still be used
+    return images.split, quantiles
+
+
+def _reference_images(model: Model) -> ImageSet | None:
+    spec = find_dataset(model.config.dataset.name)
+    for split in ("val", spec.pretrain_split):
+        with contextlib.suppress(DataError):
+            images = open_split(model, split) if split in spec.splits else None
+            if images is not None and images.num_samples > 1 and (images.has_labels or split != "val"):
+                return images
+    return None
 
 
 def _percentiles(cosines: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.types import Batch, CountProgress, ImageFacts
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset
-from contrastive_cli.data.loader import DeviceImages, batch_indices, steps_per_epoch
+from contrastive_cli.data.loader import DeviceImages, balanced_batch_indices, batch_indices, steps_per_epoch
 from contrastive_cli.embeddings.files import read_neighbors
 from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import build_optimizer
@@ -64,10 +64,15 @@ class Trainee:
         return steps_per_epoch(num_samples=self.num_samples, batch_size=self.config.batch_size)
 
     def sample(self, step: int) -> tuple[int, Tensor]:
-        """The epoch of a step, and the positions [B] of its images, on the CPU."""
-        epoch, order = batch_indices(
-            step=step, num_samples=self.num_samples, batch_size=self.config.batch_size, seed=self.config.seed
-        )
+        """The epoch of a step, or its round over the classes, and the positions [B] of its images, on the CPU."""
+        size, seed, per_class = self.config.batch_size, self.config.seed, self.config.train.images_per_class
+        if per_class is None:
+            epoch, order = batch_indices(step=step, num_samples=self.num_samples, batch_size=size, seed=seed)
+        else:
+            labels = self.images.labels if self.subset is None else self.images.labels[self.subset.numpy()]
+            epoch, order = balanced_batch_indices(
+                step=step, labels=labels, batch_size=size, images_per_class=per_class, seed=seed
+            )
         return epoch, order if self.subset is None else self.subset[order]
 
 
@@ -89,6 +94,8 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
     spec = load_method(config.method_name)
     if spec.needs_labels and not images.has_labels:
         raise DataError(f"{config.method_name} learns from labels, and {dataset.name} has none")
+    if config.train.images_per_class is not None and not images.has_labels:
+        raise DataError(f"train.images_per_class draws by class, and {dataset.name} has no labels")
     if config.train.batch_size is None:
         batch_size = min(config.batch_size, max(2, images.num_samples // 2))
         config = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": batch_size})})

@@ -42,6 +42,7 @@ from contrastive_cli.services.neighbors import refuse_other_neighbors
 from contrastive_cli.services.online import OnlineProbe
 from contrastive_cli.services.tensorboard import open_board
 from contrastive_cli.services.trainee import Trainee, plan_steps, prepare, train_steps
+from contrastive_cli.services.verification import record_similarity_layer
 
 LINES_PER_RUN = 200
 
@@ -171,6 +172,7 @@ def train_session(session: Session) -> Iterator[Status]:
         try:
             with memory_errors(session.trainee.device, batch_size=session.trainee.config.batch_size):
                 yield from _train(session, signals)
+                layer = record_similarity_layer(run, device=str(session.trainee.device))
         except Interrupted:
             run.update(status="interrupted", ended=now())
             raise
@@ -180,7 +182,7 @@ def train_session(session: Session) -> Iterator[Status]:
             if isinstance(error, OSError):
                 raise cannot_write(run.path, error) from error
             raise
-        run.update(status="finished", ended=now())
+        run.update(status="finished", ended=now(), similarity_layer=layer)
 
 
 def _train(session: Session, signals: StopSignals) -> Iterator[Status]:

@@ -247,15 +247,20 @@ def test_open_dataset__stl10_tree_with_unlabelled_images(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("layout", ["", "lfw", "lfw_home/lfw_funneled"])
 def test_open_dataset__lfw_folder_per_person(tmp_path: Path, layout: str) -> None:
-    people = [f"Person_{number}" for number in range(6)]
+    people = [f"Person_{number}" for number in range(24)]
     write_tree(tmp_path / layout, *(f"{name}/{name}_{n:04d}.png" for name in people for n in range(5)))
     write_tree(tmp_path / layout, "Alone/Alone_0001.png")
     (tmp_path / layout / "pairs.txt").write_text("x")
-    train, test = (open_small("lfw", split, tmp_path, size=8) for split in ("train", "test"))
-    assert train.num_samples + test.num_samples == 31
-    assert not set(train.paths) & set(test.paths)
-    assert train.classes == test.classes == ("Alone", *people)
-    np.testing.assert_array_equal(np.bincount(test.labels), [0, 1, 1, 1, 1, 1, 1])
+    parts = {split: open_small("lfw", split, tmp_path, size=8) for split in ("train", "val", "test")}
+    assert sum(part.num_samples for part in parts.values()) == 121
+    assert all(part.classes == ("Alone", *sorted(people)) for part in parts.values())
+    labels = {split: set(part.labels.tolist()) for split, part in parts.items()}
+    assert set.union(*labels.values()) == set(range(25))
+    assert sum(map(len, labels.values())) == 25  # nobody is in two parts
+    before = {split: set(part.paths) for split, part in parts.items()}
+    write_tree(tmp_path / layout, "Newcomer/Newcomer_0001.png", "Aaron/Aaron_0001.png")
+    for split, paths in before.items():
+        assert paths <= set(open_small("lfw", split, tmp_path, size=8).paths)
 
 
 def test_open_dataset__folder_splits_and_classes(tmp_path: Path) -> None:

@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.data.loader import DeviceImages, batch_indices, fits_on_device, steps_per_epoch
+from contrastive_cli.data.loader import (
+    DeviceImages,
+    balanced_batch_indices,
+    batch_indices,
+    fits_on_device,
+    steps_per_epoch,
+)
 
 
 def indices_at(step: int, *, num_samples: int = 23, batch_size: int = 5, seed: int = 1) -> tuple[int, list[int]]:
@@ -106,3 +112,59 @@ def test_gather__on_the_accelerator_equals_indexing(tmp_path: Path, memory_fract
     indices = torch.tensor([[3, 1], [19, 0]])
     for given_indices in (indices, indices.cuda()):
         np.testing.assert_array_equal(held.gather(given_indices).cpu().numpy(), images[indices.numpy()])
+
+
+LONG_TAIL = np.random.default_rng(0).permutation(np.repeat(np.arange(14), [1] * 6 + [2, 3, 4, 5, 8, 9, 20, 30]))
+
+
+def balanced_at(step: int, labels: np.ndarray = LONG_TAIL, *, batch_size: int = 16, seed: int = 0) -> tuple[int, list]:  # type: ignore[type-arg]
+    round_, indices = balanced_batch_indices(
+        step=step, labels=labels, batch_size=batch_size, images_per_class=4, seed=seed
+    )
+    assert indices.dtype == torch.int64
+    return round_, indices.tolist()
+
+
+def test_balanced_batch_indices__p_classes_with_k_images() -> None:
+    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(10), 7))
+    for step in range(40):
+        _, counts = np.unique(labels[balanced_at(step, labels)[1]], return_counts=True)
+        assert counts.tolist() == [4, 4, 4, 4]
+
+
+def test_balanced_batch_indices__singletons_leave_the_batch_whole() -> None:
+    rounds: dict[int, list[int]] = {}
+    for step in range(60):
+        round_, indices = balanced_at(step)
+        assert len(set(indices)) == 16
+        rounds.setdefault(round_, []).extend(indices)
+    assert {len(indices) for indices in rounds.values()} == {32}  # of 6 + 2 + 3 + 6 x 4 = 35
+    for indices in rounds.values():
+        assert len(set(indices)) == 32
+        assert np.bincount(LONG_TAIL[indices]).max() <= 4
+
+
+def test_balanced_batch_indices__every_image_is_seen_and_classes_equally_often() -> None:
+    seen = np.zeros(len(LONG_TAIL))
+    for step in range(400):
+        seen[balanced_at(step)[1]] += 1
+    per_class = np.bincount(LONG_TAIL, seen)
+    assert seen.min() > 10
+    assert per_class[8:].min() > 0.9 * per_class[8:].max()  # 4 images or 30: as often
+    first = [index for step in range(4) for index in balanced_at(step)[1] if LONG_TAIL[index] == 12]
+    assert len(set(first)) == len(first)  # a class is gone through before an image comes again
+
+
+def test_balanced_batch_indices__pure_function_of_step_and_seed() -> None:
+    forward = [balanced_at(step) for step in range(20)]
+    assert forward == [balanced_at(step) for step in reversed(range(20))][::-1]
+    assert len({tuple(balanced_at(step, seed=seed)[1]) for step in range(4) for seed in range(4)}) == 16
+
+
+def test_balanced_batch_indices__unlabelled_are_classes_of_one_and_too_few_refused() -> None:
+    labels = np.array([-1] * 12 + [0] * 20)
+    assert (labels[balanced_at(0, labels)[1]] == -1).sum() == 12
+    with pytest.raises(DataError, match="10 classes with up to 4 images each do not fill a batch of 64") as caught:
+        balanced_at(0, np.repeat(np.arange(10), 50), batch_size=64)
+    assert caught.value.hint is not None
+    assert "--batch-size 40" in caught.value.hint

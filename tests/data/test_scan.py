@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.data.scan import find_labels, find_splits, relative_name, scan_images, stratified_split
+from contrastive_cli.data.scan import (
+    find_labels,
+    find_splits,
+    relative_name,
+    scan_images,
+    split_by_name,
+    stratified_split,
+)
 
 
 def touch(root: Path, *names: str) -> None:
@@ -207,3 +214,12 @@ def test_scan_images__relative_root(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     touch(tmp_path, "cat/1.png")
     monkeypatch.chdir(tmp_path)
     assert scan_images(Path()) == [Path("cat/1.png")]
+
+
+def test_split_by_name__shares_and_what_it_depends_on() -> None:
+    parts = [split_by_name(f"person {number}", seed=0) for number in range(5000)]
+    shares = [parts.count(part) / len(parts) for part in ("train", "val", "test")]
+    np.testing.assert_allclose(shares, [0.6, 0.1, 0.3], atol=0.025)
+    assert parts != [split_by_name(f"person {number}", seed=1) for number in range(5000)]
+    assert split_by_name("Aaron_Peirsol", seed=0) == "train"  # must stay: runs are judged on who was not in train
+    split_by_name("\udcff", seed=0)  # a name that is no UTF-8

@@ -1,0 +1,200 @@
+"""Verification of a run on pairs of images, and the layer that similarity uses. `clr similarity --pairs` reaches it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.files import harmless_cell, write_atomically, write_json
+from contrastive_cli.core.runs import Run
+from contrastive_cli.core.types import CountProgress
+from contrastive_cli.data.datasets import DEFAULT_DATA_DIR, LFW_FOLDERS, find_dataset, open_dataset
+from contrastive_cli.data.pairs import Pair, draw_pairs, pairs_csv, read_pairs
+from contrastive_cli.embeddings.similarity import paired_cosines
+from contrastive_cli.embeddings.verification import Curve, Verification, verify
+from contrastive_cli.services.configuration import DatasetConfig
+from contrastive_cli.services.embedding import Layer, Model, decode_all, embed_pixels, load_model, open_split
+from contrastive_cli.services.records import enter_file, write_result
+
+VALIDATION_IMAGES = 1000
+VALIDATION_PAIRS = 6000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairResult:
+    """The verdict on a list of pairs, and the files that were written."""
+
+    verification: Verification
+    layer: Layer
+    images: int
+    figure: Path
+    curve: Path
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `--json` and the result file."""
+        return {
+            **asdict(self.verification),
+            "layer": self.layer,
+            "images": self.images,
+            "figure": str(self.figure),
+            "curve": str(self.curve),
+        }
+
+
+def similarity_layer(model: Model, layer: Layer | None) -> Layer:
+    """The layer that was asked for, else the one that the run's validation pairs chose."""
+    return layer or model.manifest.similarity_layer
+
+
+def verify_pairs(
+    model: Model, file: Path, *, root: Path, layer: Layer | None, progress: CountProgress | None = None
+) -> PairResult:
+    """Judge the cosines of a list of pairs; the curve goes into the run as a figure and as CSV.
+
+    Raises:
+        DataError: If the list or an image cannot be read.
+    """
+    pairs = read_pairs(file, root=root)
+    chosen = similarity_layer(model, layer)
+    paths = list(dict.fromkeys(path for pair in pairs for path in (pair.first, pair.second)))
+    pixels, _, bad = decode_all(model, paths, progress=progress)
+    if bad:
+        line = next(pair.line for pair in pairs if bad[0].path in (os.fspath(pair.first), os.fspath(pair.second)))
+        raise DataError(f"{file}:{line}: {bad[0].message}", path=file)
+    vectors = embed_pixels(model, pixels, layer=chosen)
+    number = {path: index for index, path in enumerate(paths)}
+    positions = np.array([(number[pair.first], number[pair.second]) for pair in pairs])
+    scores = paired_cosines(vectors, positions)
+    same = np.array([pair.same for pair in pairs])
+    verification, curve = verify(scores, same)
+    return _save(
+        model, verification, curve, pairs, scores=scores, same=same, layer=chosen, name=file.stem, images=len(paths)
+    )
+
+
+def _save(
+    model: Model,
+    verification: Verification,
+    curve: Curve,
+    pairs: list[Pair],
+    *,
+    scores: NDArray[np.float64],
+    same: NDArray[np.bool_],
+    layer: Layer,
+    name: str,
+    images: int,
+) -> PairResult:
+    from contrastive_cli.viz.verification import verification_figure
+
+    stem = f"verification-{_plain(name)}-{layer}"
+    run = model.run
+    result = PairResult(
+        verification=verification,
+        layer=layer,
+        images=images,
+        figure=run.path / "plots" / f"{stem}.png",
+        curve=run.path / "eval" / f"{stem}-roc.csv",
+    )
+    verification_figure(
+        rates=(curve.false_positive_rate, curve.true_positive_rate),
+        scores=scores,
+        same=same,
+        eer=verification.eer,
+        threshold=verification.threshold,
+        path=result.figure,
+        title=f"{name}: area under the curve {verification.auc:.3f}",
+        caption=f"{len(pairs):,} pairs of {images:,} images, layer {layer} of {run.name}",
+    )
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["threshold", "false_positive_rate", "true_positive_rate"])
+    columns = (curve.thresholds, curve.false_positive_rate, curve.true_positive_rate)
+    writer.writerows([f"{value:.6g}" for value in row] for row in zip(*columns, strict=True))
+    write_atomically(result.curve, text.getvalue().encode())
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path_a", "path_b", "same", "cosine"])
+    for pair, score in zip(pairs, scores, strict=True):
+        writer.writerow(
+            [harmless_cell(str(pair.first)), harmless_cell(str(pair.second)), int(pair.same), f"{score:.6f}"]
+        )
+    listed = result.curve.with_name(f"{stem}-pairs.csv")
+    write_atomically(listed, text.getvalue().encode("utf-8", "backslashreplace"))
+    write_result(run, stem, {**result.as_json(), "checkpoint": model.checkpoint})
+    enter_file(run, result.figure, kind="plot")
+    for file in (result.curve, listed):
+        enter_file(run, file, kind="evaluation")
+    return result
+
+
+def _plain(name: str) -> str:
+    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "_" for letter in name)
+
+
+def choose_similarity_layer(model: Model) -> tuple[Layer, dict[str, float]]:
+    """The layer whose cosine tells the classes of the validation split apart better, and the AUC of each.
+
+    h, and no figures, where the method has no projector or the dataset no labelled validation split.
+    """
+    if not hasattr(model.method, "projector"):
+        return "h", {}
+    try:
+        images = open_split(model, "val") if "val" in find_dataset(model.config.dataset.name).splits else None
+        if images is None or not images.has_labels:
+            return "h", {}
+        chosen = np.sort(np.random.default_rng(0).permutation(images.num_samples)[:VALIDATION_IMAGES])
+        labels = images.labels[chosen]
+        sizes = np.bincount(labels[labels >= 0])
+        possible = int((sizes * (sizes - 1) // 2).sum())
+        positions, same = draw_pairs(labels, count=min(VALIDATION_PAIRS, 2 * possible), seed=0)
+        areas = {}
+        for layer in ("h", "z"):
+            vectors = embed_pixels(model, images.images[chosen], layer="z" if layer == "z" else "h")
+            areas[layer] = verify(paired_cosines(vectors, positions), same)[0].auc
+    except DataError:  # the images are absent, or there are too few pairs to tell
+        return "h", {}
+    return ("z" if areas["z"] > areas["h"] else "h"), areas
+
+
+def record_similarity_layer(run: Run, *, device: str) -> Layer:
+    """Choose the layer at the end of a training, which holds the run, and leave the figures in it."""
+    layer, areas = choose_similarity_layer(load_model(run, device=device))
+    if areas:
+        file = run.path / "eval" / "similarity-layer.json"
+        write_json(file, {"layer": layer, "validation_auc": areas})
+        run.add_artifact(file, kind="evaluation")
+    return layer
+
+
+def save_pairs(file: Path, *, dataset: DatasetConfig, split: str, count: int, seed: int) -> int:
+    """Write pairs of a split, half of them of one class; paths are relative to --data-dir. Returns how many.
+
+    Raises:
+        DataError: If the split has no labels, no files, or too few pairs.
+    """
+    images = open_dataset(
+        dataset.name,
+        split=split,
+        data_dir=dataset.data_dir,
+        size=find_dataset(dataset.name).size,
+        download=dataset.download,
+        max_bad=dataset.max_bad,
+    )
+    if not images.has_labels:
+        raise DataError(f"split {split} of {images.name} has no labels, so no pair is known to be the same")
+    root = dataset.data_dir or DEFAULT_DATA_DIR
+    folder = next((name for name in (".", *LFW_FOLDERS) if (root / name / images.paths[0]).is_file()), None)
+    if folder is None:
+        raise DataError(f"the images of {images.name} are no files below {root}, so pairs cannot name them")
+    paths = [(PurePosixPath(folder) / path).as_posix() for path in images.paths]
+    positions, same = draw_pairs(images.labels, count=count, seed=seed)
+    write_atomically(file, pairs_csv(paths, positions, same))
+    return len(same)
