@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,12 +11,12 @@ from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, Device, Json, Quiet, RunName, Seed
 from contrastive_cli.core.errors import UsageError
 
-KINDS = ("embeddings", "views", "curves")
+KINDS = ("embeddings", "views", "curves", "reconstructions")
 PROJECTIONS = ("tsne", "umap", "pca")
 
 
 def plot(
-    kind: Annotated[str, typer.Argument(help="embeddings, views or curves.")],
+    kind: Annotated[str, typer.Argument(help="embeddings, views, curves or reconstructions.")],
     file: Annotated[
         Path | None, typer.Argument(help="Embeddings file to map; default: the run's test split, embedded now.")
     ] = None,
@@ -26,20 +26,22 @@ def plot(
     classes: Annotated[int | None, typer.Option(min=1, help="Only the k classes with the most images.")] = None,
     limit: Annotated[int, typer.Option(min=3, help="Most points on a map.")] = 3000,
     split: Annotated[str, typer.Option(help="Split to map.")] = "test",
-    count: Annotated[int, typer.Option(min=1, max=32, help="Images on a grid of views.")] = 8,
+    count: Annotated[int, typer.Option(min=1, max=32, help="Images on a grid of views or reconstructions.")] = 8,
     data_dir: DataDir = None,
     device: Device = "auto",
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw a map of the embeddings, the views the training sees, or its curves.
+    """Draw a map of the embeddings, the views the training sees, its curves, or images drawn from their embeddings.
 
     clr plot embeddings
 
     clr plot embeddings photos.npz --projection umap
 
     clr plot views
+
+    clr plot reconstructions
     """
     if kind not in KINDS:
         raise UsageError(f"no plot named {kind!r}; known are {', '.join(KINDS)}")
@@ -55,12 +57,22 @@ def plot(
     found = None if file is not None and run is None else find_run(run)
     from contrastive_cli.services import plotting
 
+    facts: dict[str, Any] = {}
     if kind == "curves":
         assert found is not None, "only embeddings are mapped from a file"
         target = plotting.plot_curves(found, out=out)
     elif kind == "views":
         assert found is not None, "only embeddings are mapped from a file"
         target = plotting.plot_views(found, out=out, count=count, data_dir=data_dir)
+    elif kind == "reconstructions":
+        assert found is not None, "only embeddings are mapped from a file"
+        from contrastive_cli.services.reconstructions import plot_reconstructions
+
+        with output.counting("embedding") as progress:
+            target, facts = plot_reconstructions(
+                found, out=out, split=split, count=count, data_dir=data_dir, device=device, seed=seed, progress=progress
+            )
+        output.note(f"mean squared error {facts['error']:.3f} of {facts['images']} images, in normalised units")
     else:
         with output.counting("embedding") as progress:
             embeddings = plotting.embeddings_to_plot(
@@ -70,4 +82,4 @@ def plot(
         target = plotting.plot_embeddings(
             embeddings, run=found, file=file, out=out, projection=projection, classes=classes, limit=limit, seed=seed
         )
-    output.result({"file": str(target), "kind": kind}, str(target))
+    output.result({"file": str(target), "kind": kind, **facts}, str(target))

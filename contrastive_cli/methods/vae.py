@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from contrastive_cli.core.config import Config
 from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, MethodSpec, Progress
@@ -61,9 +61,7 @@ class VAE(nn.Module):
         error = (decoded.float() - images).square()
         divergence = divergence_from_normal(mean, log_variance).mean()
         loss = 0.5 * error.flatten(1).sum(dim=1).mean() + self.beta * divergence
-        return LossOutput(
-            loss=loss, metrics={"reconstruction_error": error.detach().mean(), "kl": divergence.detach()}
-        )
+        return LossOutput(loss=loss, metrics={"reconstruction_error": error.detach().mean(), "kl": divergence.detach()})
 
     def after_step(self, progress: Progress) -> None:
         """Nothing moves beside the optimiser."""
@@ -81,6 +79,10 @@ class VAE(nn.Module):
         """Latent vectors [B, D] -> images [B, C, H, W], normalised."""
         images: Tensor = self.decoder(embeddings)
         return images
+
+    def sample(self, count: int, *, generator: Generator) -> Tensor:
+        """[count, D] from the prior, the standard normal."""
+        return torch.randn(count, self.embedding_dim, generator=generator).to(self.posterior.weight)
 
     def _posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_variance = self.posterior(self.encoder(images)).float().chunk(2, dim=1)  # [B, D] each

@@ -2,10 +2,13 @@
 
 After DCGAN's generator (Radford et al. 2016, https://arxiv.org/abs/1511.06434): transposed convolutions of kernel 4
 and stride 2, whose kernel is a multiple of the stride, so that no checkerboard is built in. Measured on one core at
-32 px they cost a third less than upsampling followed by convolution.
+32 px they take a third less time than upsampling followed by convolution. With batch norm an autodecoder comes lower
+than without, too, though its codes are optimised against the running statistics.
 """
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +25,12 @@ class Decoder(nn.Module):
         channels: Channels C of the image.
         size: Side S of the image, at least 8.
         width: Channels of the last hidden map; earlier ones have 2, 4 and 8 times as many.
-        norm: Batch norm after every hidden layer.
 
     Raises:
         ValueError: If size < 8.
     """
 
-    def __init__(self, *, inputs: int, channels: int, size: int, width: int, norm: bool = True) -> None:
+    def __init__(self, *, inputs: int, channels: int, size: int, width: int) -> None:
         super().__init__()
         if size < 2 * SMALLEST_MAP:
             raise ValueError(f"images must have at least {2 * SMALLEST_MAP} pixels a side, not {size}")
@@ -37,10 +39,10 @@ class Decoder(nn.Module):
         self.size = size
         widths = [width << min(NARROWING, k) for k in range(doublings)][::-1]
         self.start = nn.Linear(inputs, widths[0] * self.side**2)
-        layers: list[nn.Module] = [*_activation(widths[0], norm)]
-        for before, after in zip(widths, widths[1:], strict=False):
-            layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=not norm)]
-            layers += _activation(after, norm)
+        layers: list[nn.Module] = [*_activation(widths[0])]
+        for before, after in itertools.pairwise(widths):
+            layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)]
+            layers += _activation(after)
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1))
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -51,5 +53,5 @@ class Decoder(nn.Module):
         return images[..., margin : margin + self.size, margin : margin + self.size]
 
 
-def _activation(width: int, norm: bool) -> list[nn.Module]:
-    return [nn.BatchNorm2d(width), nn.ReLU(inplace=True)] if norm else [nn.ReLU(inplace=True)]
+def _activation(width: int) -> list[nn.Module]:
+    return [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
