@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,12 +11,12 @@ from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, Device, Json, Quiet, RunName, Seed
 from contrastive_cli.core.errors import UsageError
 
-KINDS = ("embeddings", "views", "neighbors", "curves")
+KINDS = ("embeddings", "views", "curves", "reconstructions")
 PROJECTIONS = ("tsne", "umap", "pca")
 
 
 def plot(
-    kind: Annotated[str, typer.Argument(help="embeddings, views, neighbors or curves.")],
+    kind: Annotated[str, typer.Argument(help="embeddings, views, curves or reconstructions.")],
     file: Annotated[
         Path | None,
         typer.Argument(help="Embeddings to map (the run's test split if not given), or neighbours to draw."),
@@ -27,14 +27,14 @@ def plot(
     classes: Annotated[int | None, typer.Option(min=1, help="Only the k classes with the most images.")] = None,
     limit: Annotated[int, typer.Option(min=3, help="Most points on a map.")] = 3000,
     split: Annotated[str, typer.Option(help="Split to map.")] = "test",
-    count: Annotated[int, typer.Option(min=1, max=32, help="Images on a grid of views or neighbours.")] = 8,
+    count: Annotated[int, typer.Option(min=1, max=32, help="Images on a grid of views or reconstructions.")] = 8,
     data_dir: DataDir = None,
     device: Device = "auto",
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw a map of the embeddings, the views the training sees, mined neighbours, or the curves.
+    """Draw a map of the embeddings, the views the training sees, its curves, or images drawn from their embeddings.
 
     clr plot embeddings
 
@@ -42,7 +42,7 @@ def plot(
 
     clr plot views
 
-    clr plot neighbors embeddings-neighbors.pkl
+    clr plot reconstructions
     """
     if kind not in KINDS:
         raise UsageError(f"no plot named {kind!r}; known are {', '.join(KINDS)}")
@@ -58,6 +58,7 @@ def plot(
     found = None if file is not None and run is None else find_run(run)
     from contrastive_cli.services import plotting
 
+    facts: dict[str, Any] = {}
     if kind == "curves":
         assert found is not None, "only embeddings are mapped from a file"
         target = plotting.plot_curves(found, out=out)
@@ -66,6 +67,15 @@ def plot(
         target = plotting.plot_views(found, out=out, count=count, data_dir=data_dir)
     elif kind == "neighbors":
         target = plotting.plot_neighbors(found, file=file, out=out, count=count, data_dir=data_dir)
+    elif kind == "reconstructions":
+        assert found is not None, "only embeddings are mapped from a file"
+        from contrastive_cli.services.reconstructions import plot_reconstructions
+
+        with output.counting("embedding") as progress:
+            target, facts = plot_reconstructions(
+                found, out=out, split=split, count=count, data_dir=data_dir, device=device, seed=seed, progress=progress
+            )
+        output.note(f"mean squared error {facts['error']:.3f} of {facts['images']} images, in normalised units")
     else:
         with output.counting("embedding") as progress:
             embeddings = plotting.embeddings_to_plot(
@@ -75,4 +85,4 @@ def plot(
         target = plotting.plot_embeddings(
             embeddings, run=found, file=file, out=out, projection=projection, classes=classes, limit=limit, seed=seed
         )
-    output.result({"file": str(target), "kind": kind}, str(target))
+    output.result({"file": str(target), "kind": kind, **facts}, str(target))

@@ -168,9 +168,10 @@ def _run(session: Session, output: Output) -> None:
     from contrastive_cli.services.training import train_session
 
     trainee = session.trainee
+    encoder = trainee.config.encoder.name.replace("none", "no encoder")
     output.note(
         f"{trainee.config.method_name} on {trainee.images.num_samples} images of {trainee.images.name}: "
-        f"{trainee.config.encoder.name}, {session.total_steps} steps of {trainee.config.batch_size}, "
+        f"{encoder}, {session.total_steps} steps of {trainee.config.batch_size}, "
         f"{trainee.device}, {trainee.precision} -> {session.run.path}"
     )
     if trainee.neighbors is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
     from contrastive_cli.core.config import Config
 
@@ -123,6 +123,14 @@ class Reconstructing(Protocol):
 
     def decode(self, embeddings: Tensor) -> Tensor:
         """[B, D] -> [B, C, H, W], normalised as the images that were embedded."""
+
+
+@runtime_checkable
+class Generative(Protocol):
+    """A `Reconstructing` method that knows where embeddings lie, so that it can draw images that never were."""
+
+    def sample(self, count: int, *, generator: Generator) -> Tensor:
+        """Embeddings [count, D] from the prior; the generator lies on the CPU."""
 
 
 @runtime_checkable

@@ -24,7 +24,8 @@ class EncoderConfig(Config):
     """Which encoder, and its shape.
 
     Attributes:
-        name: resnet9, resnet18, resnet34, resnet50 or timm/NAME; auto takes resnet9 on a CPU, else resnet18.
+        name: resnet9, resnet18, resnet34, resnet50 or timm/NAME; auto takes resnet9 on a CPU, else resnet18. It reads
+            none in the configuration of a method without an encoder.
         width: Channels of the first layer of resnet9.
         embedding_dim: Width of the embedding of resnet9, made by a last 1x1 convolution; None leaves it at 8 x width.
         stem: small (3x3, stride 1), imagenet (7x7, stride 2, max-pool), or auto by image size; not for resnet9.

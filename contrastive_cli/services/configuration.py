@@ -191,7 +191,9 @@ def find_own_preset(*, dataset: str, method: str, device: torch.device) -> str |
 def _fill(config: PretrainConfig, device: torch.device) -> PretrainConfig:
     size = config.dataset.size or find_dataset(config.dataset.name).size
     encoder, train = config.encoder, config.train
-    if encoder.name == "auto":
+    if not load_method(config.method_name).has_encoder:
+        encoder = _no_encoder(config)
+    elif encoder.name == "auto":
         encoder = encoder.model_copy(update={"name": automatic_encoder(device.type, size)})
     if train.epochs is None and train.budget is None:
         length = {"budget": DEFAULT_CPU_BUDGET} if device.type == "cpu" else {"epochs": float(DEFAULT_EPOCHS)}
@@ -200,6 +202,14 @@ def _fill(config: PretrainConfig, device: torch.device) -> PretrainConfig:
     dataset = config.dataset.model_copy(update={"size": size, "data_dir": data_dir})
     neighbors = None if config.neighbors is None else config.neighbors.absolute()
     return config.model_copy(update={"encoder": encoder, "train": train, "dataset": dataset, "neighbors": neighbors})
+
+
+def _no_encoder(config: PretrainConfig) -> EncoderConfig:
+    if config.encoder.name not in ("auto", "none"):
+        raise UsageError(
+            f"{config.method_name} has no encoder (given: {config.encoder.name!r})", hint="leave out --encoder"
+        )
+    return config.encoder.model_copy(update={"name": "none"})
 
 
 def _size(tree: Mapping[str, Any]) -> int | None:

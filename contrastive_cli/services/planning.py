@@ -46,6 +46,7 @@ def plan_training(config: PretrainConfig, *, progress: CountProgress | None = No
     with memory_errors(trainee.device, batch_size=trainee.config.batch_size):
         steps, timed = plan_steps(trainee)
         seconds = timed or time_steps(trainee)
+    state_bytes = sum(tensor.nbytes for tensor in trainee.method.state_dict().values())
     parameters = sum(parameter.numel() for parameter in trainee.method.parameters())
     num_views = trainee.method.num_views
     views = trainee.config.batch_size * num_views
@@ -69,5 +70,5 @@ def plan_training(config: PretrainConfig, *, progress: CountProgress | None = No
         views_per_second=round(views / seconds, 1),
         training_seconds=round(steps * seconds, 1),
         dataset_mb=round(trainee.images.images.nbytes / 1e6, 1),
-        checkpoint_mb=round(parameters * 4 * 3 / 1e6, 1),
+        checkpoint_mb=round((state_bytes + parameters * 4 * 2) / 1e6, 1),
     )

@@ -1,8 +1,8 @@
-"""Grids of images: the views a recipe makes of some images, and the nearest neighbours of some queries."""
+"""Grids of images: views that a recipe makes, what a decoder draws, and the nearest neighbours of some queries."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,6 +53,50 @@ def views_grid(originals: NDArray[np.uint8], views: NDArray[Any], *, path: Path,
             axes.text(left - 0.12, top + 0.5, name, ha="right", va="center", color=FAINT, fontsize=9)
             for column, image in enumerate(images):
                 _tile(axes, image, x=left + column, y=top)
+
+
+def reconstructions_grid(
+    inputs: NDArray[np.uint8],
+    outputs: NDArray[Any],
+    errors: Sequence[float],
+    others: Mapping[str, NDArray[Any]],
+    *,
+    path: Path,
+    title: str,
+    caption: str = "",
+) -> None:
+    """Draw images above what was made of them, one column an image, with its error; other rows of images below.
+
+    Args:
+        inputs: [B, C, H, W] uint8.
+        outputs: [B, C, H, W] floats in [0, 1], denormalised; values outside are clipped.
+        errors: B numbers, written below the outputs.
+        others: Name of a row -> its images, [B, C, H, W] floats like the outputs.
+        path: A .png or .svg file.
+        title: The heading.
+        caption: What was done: run, split, seed.
+
+    Raises:
+        DataError: If there are no images, or they do not fit.
+        UsageError: If the suffix of `path` is unknown.
+    """
+    drawn = {"input": inputs / 255.0, "output": outputs, **others}
+    if not inputs.size or len(errors) != len(inputs) or any(row.shape != inputs.shape for row in drawn.values()):
+        shapes = [list(row.shape) for row in drawn.values()]
+        raise DataError(f"rows of images {shapes} with {len(errors)} errors do not fit together")
+    left, under, gap = 1.05, 0.28, 0.12  # in tiles: the names of the rows, the errors, and between the parts
+    tops = [0.0, 1.0, *(2.0 + under + row * (1 + gap) for row in range(len(others)))]
+    columns, rows = len(inputs) + left, tops[-1] + 1 + under
+    width, height = _size(columns, rows)
+    with drawing(path, width=width, height=height) as figure:
+        heading(figure, title=title, caption=caption)
+        axes = _tile_axes(figure, columns=columns, rows=rows)
+        for top, (name, images) in zip(tops, drawn.items(), strict=True):
+            axes.text(left - 0.12, top + 0.5, name, ha="right", va="center", color=FAINT, fontsize=9)
+            for column, image in enumerate((np.nan_to_num(images).clip(0.0, 1.0) * 255.0).round().astype(np.uint8)):
+                _tile(axes, image, x=left + column, y=top)
+        for column, error in enumerate(errors):
+            axes.text(left + column + 0.5, 2.0, f"{error:.3f}", ha="center", va="top", fontsize=7.5, color=FAINT)
 
 
 def neighbors_grid(
