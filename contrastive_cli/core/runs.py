@@ -56,6 +56,14 @@ class DatasetFacts(Config):
     fingerprint: str
 
 
+class ParentFacts(Config):
+    """The run whose encoder a finetuned run began with: its name, directory, and the checkpoint's sha256."""
+
+    run: str
+    path: str
+    checkpoint: str
+
+
 class Manifest(Config):
     """What `manifest.json` holds."""
 
@@ -76,7 +84,8 @@ class Manifest(Config):
     size: int
     step: int = 0
     seconds: float = 0.0
-    parent: str | None = None
+    labels: int | None = None
+    parent: ParentFacts | None = None
     started: str
     ended: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)
