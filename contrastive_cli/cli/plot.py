@@ -11,12 +11,12 @@ from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, Device, Json, Quiet, RunName, Seed
 from contrastive_cli.core.errors import UsageError
 
-KINDS = ("embeddings", "views", "curves")
+KINDS = ("embeddings", "views", "curves", "labels")
 PROJECTIONS = ("tsne", "umap", "pca")
 
 
 def plot(
-    kind: Annotated[str, typer.Argument(help="embeddings, views or curves.")],
+    kind: Annotated[str, typer.Argument(help="embeddings, views, curves or labels.")],
     file: Annotated[
         Path | None, typer.Argument(help="Embeddings file to map; default: the run's test split, embedded now.")
     ] = None,
@@ -33,7 +33,7 @@ def plot(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw a map of the embeddings, the views the training sees, or its curves.
+    """Draw a map of the embeddings, the views the training sees, its curves, or its accuracy over labels.
 
     clr plot embeddings
 
@@ -55,6 +55,11 @@ def plot(
     found = None if file is not None and run is None else find_run(run)
     from contrastive_cli.services import plotting
 
+    if kind == "labels":
+        assert found is not None, "only embeddings are mapped from a file"
+        drawn = [str(path) for path in plotting.plot_labels(found, out=out)]
+        output.result({"file": drawn[0], "files": drawn, "kind": kind}, "\n".join(drawn))
+        return
     if kind == "curves":
         assert found is not None, "only embeddings are mapped from a file"
         target = plotting.plot_curves(found, out=out)
