@@ -19,6 +19,7 @@ from contrastive_cli.cli import (
     datasets,
     doctor,
     embed,
+    finetune,
     linear_eval,
     methods,
     nearest_neighbors,
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 app.command("pretrain")(pretrain.pretrain)
 app.command("linear-eval")(linear_eval.linear_eval)
+app.command("finetune")(finetune.finetune)
 app.command("embed")(embed.embed)
 app.command("nearest-neighbors")(nearest_neighbors.nearest_neighbors)
 app.command("knn", help="The same as nearest-neighbors.")(nearest_neighbors.nearest_neighbors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,16 +11,23 @@ from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, DatasetName, Device, Download, Json, MaxBad, Quiet, RunName
 
 if TYPE_CHECKING:
-    from contrastive_cli.services.probing import Row
+    from contrastive_cli.services.baselines import Training
+    from contrastive_cli.services.embedding import Model
+    from contrastive_cli.services.splits import Row, Splits
 
 
 def linear_eval(
     run: RunName = None,
-    head: Annotated[str, typer.Option(help="linear, knn, or both with a comma.")] = "linear,knn",
+    head: Annotated[str, typer.Option(help="linear, mlp, knn, or several with commas.")] = "linear,knn",
     label_fraction: Annotated[
         str, typer.Option(help="Parts of the training labels, such as 0.01,0.1,1; class-stratified and nested.")
     ] = "1",
-    baseline: Annotated[str, typer.Option(help="random, pixels, both with a comma, or none.")] = "random,pixels",
+    baseline: Annotated[
+        str,
+        typer.Option(
+            help="random, pixels, supervised (the encoder trained from scratch, slow), several with commas, or none."
+        ),
+    ] = "random,pixels",
     seeds: Annotated[int, typer.Option(help="Label subsets to average over, for fractions below 1.")] = 3,
     dataset: DatasetName = None,
     data_dir: DataDir = None,
@@ -32,34 +40,34 @@ def linear_eval(
     """Measure frozen features on the test split: linear head (L-BFGS, penalty chosen on a split of train) and kNN-20.
 
     clr linear-eval --label-fraction 0.01,0.1,1
+
+    clr linear-eval --head linear,mlp --baseline random,supervised,pixels --label-fraction 0.01,0.1
     """
     from contrastive_cli.core.runs import find_run
 
     found = find_run(run)
+    from contrastive_cli.services import probing
     from contrastive_cli.services.embedding import load_model, other_dataset
-    from contrastive_cli.services.probing import Evaluation, linear_eval, parse_fractions, save_evaluation
+    from contrastive_cli.services.splits import open_splits
 
-    fractions = parse_fractions(label_fraction)
+    fractions, heads = probing.parse_fractions(label_fraction), _words(head)
+    baselines = [] if baseline == "none" else _words(baseline)
+    probing.check_choice(heads=heads, fractions=fractions, baselines=baselines, seeds=seeds)
     output = Output(json=json, quiet=quiet)
     model = load_model(found, device=device)
+    changed = other_dataset(model, name=dataset, data_dir=data_dir, download=download, max_bad=max_bad)
+    splits = open_splits(model, dataset=changed)
+    trainings = _plan_supervised(model, splits, fractions, seeds, output) if "supervised" in baselines else []
     rows: list[Row] = []
-    evaluation: Evaluation | None = None
-    with output.counting("embedding") as progress:
-        for item in linear_eval(
-            model,
-            heads=_words(head),
-            fractions=fractions,
-            baselines=[] if baseline == "none" else _words(baseline),
-            seeds=seeds,
-            dataset=other_dataset(model, name=dataset, data_dir=data_dir, download=download, max_bad=max_bad),
-            progress=progress,
+    with output.counting("embedding and fitting") as progress:
+        for row in probing.frozen_rows(
+            model, splits, heads=heads, fractions=fractions, baselines=baselines, seeds=seeds, progress=progress
         ):
-            if isinstance(item, Evaluation):
-                evaluation = item
-            else:
-                rows.append(item)
-                output.note(_describe(item))
-    assert evaluation is not None, "linear_eval ends with the evaluation"
+            rows.append(row)
+            output.note(_describe(row))
+    if trainings:
+        rows += _supervised(model, splits, trainings, output)
+    evaluation = probing.conclude(model, splits, rows=rows, fractions=fractions, seeds=seeds)
     output.table(
         title=f"{found.name}: accuracy on {evaluation.test_images} test images of {evaluation.dataset}",
         columns=["features", "head", "labels", "accuracy", "95 % interval", "seeds"],
@@ -67,8 +75,38 @@ def linear_eval(
     )
     if json:
         output.result(evaluation.as_json(), "")
-    file = save_evaluation(found, evaluation)
+    file = probing.save_evaluation(found, evaluation, splits)
     output.note(f"encoder unchanged (sha256 {evaluation.encoder_sha256[:12]}); written to {file}")
+    if len(set(fractions)) > 1:
+        from contrastive_cli.services.plotting import plot_labels
+
+        for drawn in plot_labels(found, out=None, dataset=evaluation.dataset):
+            output.note(f"drawn to {drawn}")
+
+
+def _plan_supervised(
+    model: Model, splits: Splits, fractions: Sequence[float], seeds: int, output: Output
+) -> list[Training]:
+    from contrastive_cli.services import baselines
+
+    trainings = baselines.plan_supervised(model, splits, fractions=fractions, seeds=seeds)
+    chosen = len(baselines.RECIPES) * len(set(fractions))
+    output.note(
+        f"the supervised baseline takes {len(trainings)} trainings and {chosen} to choose its recipe, "
+        f"{baselines.total_steps(trainings)} steps of at most {baselines.BATCH} images"
+    )
+    return trainings
+
+
+def _supervised(model: Model, splits: Splits, trainings: Sequence[Training], output: Output) -> list[Row]:
+    from contrastive_cli.services.baselines import supervised_rows
+
+    rows = []
+    with output.counting("training the supervised baseline, steps") as progress:
+        for row in supervised_rows(model, splits, trainings=trainings, progress=progress):
+            rows.append(row)
+            output.note(_describe(row))
+    return rows
 
 
 def _words(text: str) -> list[str]:
@@ -76,7 +114,8 @@ def _words(text: str) -> list[str]:
 
 
 def _describe(row: Row) -> str:
-    return f"{row.features} {row.head} at {100 * row.label_fraction:g} % of labels: {100 * row.accuracy:.1f} %"
+    name = row.features if row.features == row.head else f"{row.features} {row.head}"
+    return f"{name} at {100 * row.label_fraction:g} % of labels: {100 * row.accuracy:.1f} %"
 
 
 def _cells(row: Row) -> list[str]:

@@ -11,12 +11,12 @@ from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, Device, Json, Quiet, RunName, Seed
 from contrastive_cli.core.errors import UsageError
 
-KINDS = ("embeddings", "views", "curves", "reconstructions")
+KINDS = ("embeddings", "views", "curves", "labels")
 PROJECTIONS = ("tsne", "umap", "pca")
 
 
 def plot(
-    kind: Annotated[str, typer.Argument(help="embeddings, views, curves or reconstructions.")],
+    kind: Annotated[str, typer.Argument(help="embeddings, views, curves or labels.")],
     file: Annotated[
         Path | None,
         typer.Argument(help="Embeddings to map (the run's test split if not given), or neighbours to draw."),
@@ -34,7 +34,7 @@ def plot(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw a map of the embeddings, the views the training sees, its curves, or images drawn from their embeddings.
+    """Draw a map of the embeddings, the views the training sees, its curves, or its accuracy over labels.
 
     clr plot embeddings
 
@@ -59,6 +59,11 @@ def plot(
     from contrastive_cli.services import plotting
 
     facts: dict[str, Any] = {}
+    if kind == "labels":
+        assert found is not None, "only embeddings are mapped from a file"
+        drawn = [str(path) for path in plotting.plot_labels(found, out=out)]
+        output.result({"file": drawn[0], "files": drawn, "kind": kind}, "\n".join(drawn))
+        return
     if kind == "curves":
         assert found is not None, "only embeddings are mapped from a file"
         target = plotting.plot_curves(found, out=out)

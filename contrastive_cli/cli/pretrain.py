@@ -124,7 +124,13 @@ def pretrain(
             _show_plan(resolved, output)
             return
         session = _start(resolved, out=out, overwrite=overwrite, output=output)
-    _run(session, output)
+    summary = run_session(session, output)
+    if resume is not None and session.run.manifest().parent is not None:
+        from contrastive_cli.cli.finetune import measure
+
+        measure(session.run, summary, device=str(session.trainee.device), output=output)
+        return
+    output.result(summary, f"{session.run.path}")
 
 
 def _resolve(given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output) -> Any:
@@ -164,13 +170,14 @@ def _resume(path: Path, output: Output) -> Session:
     return session
 
 
-def _run(session: Session, output: Output) -> None:
+def run_session(session: Session, output: Output) -> dict[str, Any]:
+    """Train to the end, showing how it goes; returns what `--json` prints."""
     from contrastive_cli.services.training import train_session
 
     trainee = session.trainee
     encoder = trainee.config.encoder.name.replace("none", "no encoder")
     output.note(
-        f"{trainee.config.method_name} on {trainee.images.num_samples} images of {trainee.images.name}: "
+        f"{trainee.config.method_name} on {trainee.num_samples} images of {trainee.images.name}: "
         f"{encoder}, {session.total_steps} steps of {trainee.config.batch_size}, "
         f"{trainee.device}, {trainee.precision} -> {session.run.path}"
     )
@@ -193,7 +200,7 @@ def _run(session: Session, output: Output) -> None:
         "knn": last.get("online/knn"),
     }
     output.note(_collapse_warning(last))
-    output.result(summary, f"{session.run.path}")
+    return summary
 
 
 class _display:  # noqa: N801 - a context manager used like a function

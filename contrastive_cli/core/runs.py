@@ -69,6 +69,14 @@ class NeighborFacts(Config):
     purity: float | None = None
 
 
+class ParentFacts(Config):
+    """The run whose encoder a finetuned run began with: its name, directory, and the checkpoint's sha256."""
+
+    run: str
+    path: str
+    checkpoint: str
+
+
 class Manifest(Config):
     """What `manifest.json` holds."""
 
@@ -90,8 +98,9 @@ class Manifest(Config):
     similarity_layer: Literal["h", "z"] = "h"
     step: int = 0
     seconds: float = 0.0
-    parent: str | None = None
     neighbors: NeighborFacts | None = None
+    labels: int | None = None
+    parent: ParentFacts | None = None
     started: str
     ended: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)

@@ -71,6 +71,7 @@ class TrainConfig(Config):
         epochs: Passes over the images; or `budget`, seconds of training whose steps are fixed by timing a few.
         batch_size: Images whose views meet in one loss; None takes 256, or half of the images where that is less.
         images_per_class: K images of each of B / K classes in a batch (P x K); None shuffles all images.
+        label_fraction: Part of every class's labels that methods which learn from labels may use, drawn by the seed.
         micro_batch_size: Images per pass through the encoder; contrastive methods keep all negatives all the same.
         precision: auto takes bf16 where the machine computes it faster.
         evaluations: How often the online kNN looks at the embedding.
@@ -82,6 +83,7 @@ class TrainConfig(Config):
     budget: Seconds | None = None
     batch_size: int | None = Field(None, ge=2)
     images_per_class: int | None = Field(None, ge=1)
+    label_fraction: float = Field(1.0, gt=0, le=1)
     micro_batch_size: int | None = Field(None, ge=2)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     evaluations: int = Field(10, ge=0)
@@ -133,19 +135,21 @@ class Resolved:
     own_preset: str | None
 
 
-def resolve(*, config: str | None, sets: Tree, flags: Tree) -> Resolved:
+def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | None = None) -> Resolved:
     """Compose the configuration; `sets` and `flags` are nested trees of what was given.
+
+    `defaults`, where there are any, stand in the place of the dataset's own preset.
 
     Raises:
         UsageError: On unknown names and keys, values out of range, a key given by flag and by --set.
     """
     _refuse_double(sets, flags)
-    given = _merge_lengths(read_preset(config) if config else {}, sets, flags)
+    given = _merge_lengths(defaults or {}, read_preset(config) if config else {}, sets, flags)
     dataset = _name(given, "dataset", "digits")
     method = _name(given, "method", "simclr")
     spec = find_dataset(dataset)
     device = choose_device(str(given.get("device", "auto")))
-    own_preset = find_own_preset(dataset=dataset, method=method, device=device)
+    own_preset = None if defaults else find_own_preset(dataset=dataset, method=method, device=device)
     tree = _merge_lengths(read_preset(own_preset) if own_preset else {}, given)
     tree = merge({"method": {"name": method}, "dataset": {"name": dataset}}, tree)
     recipe = load_method(method).recipe or spec.recipe_at(_size(tree) or spec.size)
@@ -186,6 +190,12 @@ def find_own_preset(*, dataset: str, method: str, device: torch.device) -> str |
     known = {preset.stem for preset in list_presets()}
     names = (f"{dataset}-{method}-{device.type}", f"{dataset}-{method}")
     return next((name for name in names if name in known), None)
+
+
+def light_recipe(dataset: str, *, size: int) -> str:
+    """The views for learning from labels: light crops and flips, or the dataset's own where a flip is another class."""
+    own = find_dataset(dataset).recipe_at(size)
+    return "light" if RECIPES[own].flip_probability > 0 else own
 
 
 def _fill(config: PretrainConfig, device: torch.device) -> PretrainConfig:

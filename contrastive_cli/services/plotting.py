@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from contrastive_cli.services.neighbors import neighbors_of
 from contrastive_cli.services.records import enter_file
 from contrastive_cli.services.reporting import read_metrics
 from contrastive_cli.views.augment import make_views
-from contrastive_cli.viz.curves import curves
+from contrastive_cli.viz.curves import accuracy_over_labels, curves
 from contrastive_cli.viz.grids import neighbors_grid, views_grid
 from contrastive_cli.viz.projection import neighbors_needed, project, select_classes, subsample
 from contrastive_cli.viz.scatter import scatter
@@ -44,6 +45,44 @@ def plot_curves(run: Run, *, out: Path | None) -> Path:
     curves(records, path=target, title=run.name, caption=caption)
     enter_file(run, target, kind="plot")
     return target
+
+
+def plot_labels(run: Run, *, out: Path | None, dataset: str | None = None) -> list[Path]:
+    """Accuracy over the part of the labels, from what `clr linear-eval` wrote: a figure a dataset.
+
+    Raises:
+        DataError: If nothing was evaluated yet, or `out` is one file for several datasets.
+    """
+    files = sorted((run.path / "eval").glob(f"linear-{dataset or '*'}.json"))
+    if not files:
+        raise DataError(
+            f"{run.path} has no evaluation to draw",
+            hint=f"run `clr linear-eval --run {run.path} --label-fraction 0.01,0.1,1`",
+            path=run.path,
+        )
+    if out is not None and len(files) > 1:
+        names = ", ".join(file.stem.removeprefix("linear-") for file in files)
+        raise DataError(f"{run.path} was evaluated on {names}, which do not go into one file", hint="leave out --out")
+    targets = []
+    for file in files:
+        found = _read_evaluation(file)
+        target = out or run.path / "plots" / f"labels-{found['dataset']}.png"
+        caption = f"{run.name}; {found['test_images']} test images, 95 % intervals"
+        title = f"accuracy over labels, {found['dataset']}"
+        accuracy_over_labels(found["rows"], path=target, title=title, caption=caption)
+        enter_file(run, target, kind="plot")
+        targets.append(target)
+    return targets
+
+
+def _read_evaluation(file: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(file.read_bytes())
+        names = ("features", "head", "label_fraction", "accuracy", "ci95")
+        rows = [{name: row[name] for name in names} for row in found["rows"]]
+        return {"dataset": str(found["dataset"]), "test_images": int(found["test_images"]), "rows": rows}
+    except (OSError, ValueError, LookupError, TypeError):
+        raise DataError(f"{file} is not a result of `clr linear-eval`", hint="run it again", path=file) from None
 
 
 def plot_views(run: Run, *, out: Path | None, count: int, data_dir: Path | None) -> Path:

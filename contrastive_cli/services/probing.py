@@ -1,4 +1,4 @@
-"""Linear evaluation: what a linear head or a kNN vote reads off frozen features, beside the baselines.
+"""Linear evaluation: what a linear head, an MLP or a kNN vote reads off frozen features, beside the baselines.
 
 `clr linear-eval` reaches this module. Penalties are chosen on a split of train; the test split is used once.
 The encoder's weights are hashed before and after, so a frozen encoder is proved, not promised.
@@ -11,44 +11,29 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from contrastive_cli.core.errors import DataError, TrainingError, UsageError
+from contrastive_cli.core.errors import TrainingError, UsageError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.embeddings.knn import knn_vote
-from contrastive_cli.embeddings.label_split import confidence_interval, label_subset, mean_interval
+from contrastive_cli.embeddings.mlp_head import fit_mlp
 from contrastive_cli.embeddings.probe import fit_probe
-from contrastive_cli.services.configuration import DatasetConfig
-from contrastive_cli.services.embedding import Model, embed_pixels, open_split, random_model
+from contrastive_cli.services.embedding import Model, embed_pixels, random_model
+from contrastive_cli.services.label_records import indices_sha256, write_subsets
 from contrastive_cli.services.records import write_result
+from contrastive_cli.services.splits import Row, Splits, make_row
 
-HEADS = ("linear", "knn")
-BASELINES = ("random", "pixels")
+HEADS = ("linear", "mlp", "knn")
+BASELINES = ("random", "supervised", "pixels")
 KNN_NEIGHBORS = 20
 PIXEL_SIZE = 32
 PIXEL_CHUNK = 1000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """One line of the table: accuracy in [0, 1] on the test split, with a 95 % interval.
-
-    The interval is over the seeds where there are several, else Wilson's for the test images.
-    """
-
-    features: str
-    head: Literal["linear", "knn"]
-    label_fraction: float
-    accuracy: float
-    ci95: tuple[float, float]
-    seeds: int
-    labels: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +46,7 @@ class Evaluation:
     test_images: int
     encoder_sha256: str
     fingerprints: list[str]
+    subsets: tuple[dict[str, Any], ...]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `--json` and the result file."""
@@ -76,82 +62,74 @@ class Features:
     test: torch.Tensor
 
 
-def linear_eval(
+def frozen_rows(
     model: Model,
+    splits: Splits,
     *,
     heads: Sequence[str],
     fractions: Sequence[float],
     baselines: Sequence[str],
     seeds: int,
-    dataset: DatasetConfig | None = None,
     progress: CountProgress | None = None,
-) -> Iterator[Row | Evaluation]:
-    """Yield each row as it is measured, and the whole evaluation at the end.
+) -> Iterator[Row]:
+    """Measure every head on the frozen features of the run and of its baselines, and yield each row as it is there.
 
     Raises:
-        UsageError: On unknown heads or baselines, fractions outside (0, 1].
-        DataError: If a split has no labels.
         TrainingError: If the encoder's weights changed.
     """
-    _check(heads=heads, fractions=fractions, baselines=baselines, seeds=seeds)
-    train = open_split(model, "train", dataset=dataset)
-    test = open_split(model, "test", dataset=dataset)
-    for images in (train, test):
-        if not images.has_labels:
-            raise DataError(
-                f"split {images.split} of {images.name} has no labels, so nothing can be evaluated",
-                hint="put the images of each class in a folder of their own",
-            )
-    if not np.isin(test.labels[test.labels >= 0], train.labels).any():
-        raise DataError(
-            f"no class of the test split of {test.name} occurs in train, so no head can name it",
-            hint="`clr similarity --pairs` evaluates by pairs; `clr datasets NAME --save-pairs FILE` makes them",
-        )
-    _refuse_moved_split(model, train, dataset)
     before = weights_sha256(model)
-    rows = []
-    train_labels, test_labels = torch.from_numpy(train.labels), torch.from_numpy(test.labels)
-    for features in _features(model, train, test, baselines=baselines, progress=progress):
+    for features in _features(model, splits.train, splits.test, baselines=baselines, progress=progress):
         for fraction in fractions:
             for head in heads:
-                row = _measure(
-                    features,
-                    train_labels,
-                    test_labels,
-                    head=head,
-                    fraction=fraction,
-                    seeds=1 if fraction == 1 else seeds,
-                )
-                rows.append(row)
-                yield row
+                yield _measure(features, splits, head=head, fraction=fraction, seeds=seeds, progress=progress)
     if weights_sha256(model) != before:
         raise TrainingError("the encoder changed while it was evaluated; the result is worthless")
-    yield Evaluation(
+
+
+def conclude(
+    model: Model, splits: Splits, *, rows: Sequence[Row], fractions: Sequence[float], seeds: int
+) -> Evaluation:
+    """The rows with what they were measured on, and the sha256 of every list of labelled images that was used."""
+    return Evaluation(
         rows=tuple(rows),
-        dataset=train.name,
-        train_images=train.num_samples,
-        test_images=test.num_samples,
-        encoder_sha256=before,
-        fingerprints=[train.fingerprint, test.fingerprint],
+        dataset=splits.train.name,
+        train_images=splits.train.num_samples,
+        test_images=splits.test.num_samples,
+        encoder_sha256=weights_sha256(model),
+        fingerprints=[splits.train.fingerprint, splits.test.fingerprint],
+        subsets=tuple(
+            {"label_fraction": fraction, "seed": seed, "labels": len(chosen), "sha256": indices_sha256(chosen.numpy())}
+            for fraction in fractions
+            for seed, chosen in enumerate(splits.subsets(fraction, seeds=seeds))
+        ),
     )
 
 
-def save_evaluation(run: Run, evaluation: Evaluation) -> Path:
-    """Write the table into the run; rows of earlier calls on the same weights and images stay, unless measured anew."""
+def save_evaluation(run: Run, evaluation: Evaluation, splits: Splits) -> Path:
+    """Write the table into the run; what earlier calls measured on the same weights and images stays, unless anew.
+
+    The positions of the labelled images go beside it, to `eval/linear-<dataset>-images.npz`.
+    """
     name = f"linear-{evaluation.dataset}"
-    rows = {(row["features"], row["head"], row["label_fraction"]): row for row in _earlier_rows(run, name, evaluation)}
-    fresh = evaluation.as_json()
-    rows |= {(row["features"], row["head"], row["label_fraction"]): row for row in fresh["rows"]}
-    return write_result(run, name, {**fresh, "rows": list(rows.values())})
+    earlier, fresh = _earlier(run, name, evaluation), evaluation.as_json()
+    rows = {(row["features"], row["head"], row["label_fraction"]): row for row in [*earlier["rows"], *fresh["rows"]]}
+    subsets = {(one["label_fraction"], one["seed"]): one for one in [*earlier["subsets"], *fresh["subsets"]]}
+    arrays = {
+        (fraction, seed): splits.subsets(fraction, seeds=seed + 1)[seed].numpy()
+        for fraction, seed in ((one["label_fraction"], one["seed"]) for one in fresh["subsets"])
+    }
+    write_subsets(run, f"{name}-images", arrays)
+    return write_result(run, name, {**fresh, "rows": list(rows.values()), "subsets": list(subsets.values())})
 
 
-def _earlier_rows(run: Run, name: str, evaluation: Evaluation) -> list[dict[str, Any]]:
+def _earlier(run: Run, name: str, evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
     try:
         earlier = json.loads((run.path / "eval" / f"{name}.json").read_bytes())
-        same = all(earlier[key] == getattr(evaluation, key) for key in ("encoder_sha256", "fingerprints"))
-        return list(earlier["rows"]) if same else []
+        if all(earlier[key] == getattr(evaluation, key) for key in ("encoder_sha256", "fingerprints")):
+            return {"rows": list(earlier["rows"]), "subsets": list(earlier.get("subsets", []))}
     except (OSError, ValueError, LookupError, TypeError):
-        return []
+        pass
+    return {"rows": [], "subsets": []}
 
 
 def weights_sha256(model: Model) -> str:
@@ -176,16 +154,6 @@ def parse_fractions(text: str) -> tuple[float, ...]:
     if not all(0 < fraction <= 1 for fraction in fractions):
         raise UsageError(f"--label-fraction {text!r} has a number outside (0, 1]")
     return fractions
-
-
-def _refuse_moved_split(model: Model, train: ImageSet, dataset: DatasetConfig | None) -> None:
-    """Images added since would move the drawn split, and images of the training would be tested on."""
-    known = model.manifest.dataset
-    if dataset in (None, model.config.dataset) and known.split == "train" and known.fingerprint != train.fingerprint:
-        raise DataError(
-            f"the images of {train.name} are not those that {model.run.name} was trained on, so its test split moved",
-            hint="bring the old images back, or evaluate on others with --data-dir",
-        )
 
 
 def _features(
@@ -219,40 +187,36 @@ def _flat(images: NDArray[np.uint8]) -> torch.Tensor:
 
 
 def _measure(
-    features: Features,
-    train_labels: torch.Tensor,
-    test_labels: torch.Tensor,
-    *,
-    head: str,
-    fraction: float,
-    seeds: int,
+    features: Features, splits: Splits, *, head: str, fraction: float, seeds: int, progress: CountProgress | None
 ) -> Row:
-    accuracies = []
-    known = test_labels >= 0
-    test, targets = features.test[known], test_labels[known]
-    chosen = torch.zeros(0)
-    for seed in range(seeds):
-        chosen = label_subset(train_labels, fraction=fraction, seed=seed)
+    train_labels = torch.from_numpy(splits.train.labels)
+    test = features.test[splits.tested]
+    predictions = []
+    subsets = splits.subsets(fraction, seeds=seeds)
+    for seed, chosen in enumerate(subsets):
         train, labels = features.train[chosen], train_labels[chosen]
         if head == "linear":
-            predicted = fit_probe(train, labels, seed=seed).predict(test)
+            predictions.append(fit_probe(train, labels, seed=seed).predict(test))
+        elif head == "mlp":
+            predictions.append(fit_mlp(train, labels, seed=seed, progress=progress).predict(test))
         else:
-            predicted = knn_vote(train, labels, queries=test, k=KNN_NEIGHBORS)
-        accuracies.append((predicted == targets).float().mean().item())
-    correct = round(accuracies[0] * len(targets))
-    interval = mean_interval(accuracies) if seeds > 1 else confidence_interval(correct, len(targets))
-    return Row(
+            predictions.append(knn_vote(train, labels, queries=test, k=KNN_NEIGHBORS))
+    return make_row(
         features=features.name,
-        head="linear" if head == "linear" else "knn",
-        label_fraction=fraction,
-        accuracy=sum(accuracies) / len(accuracies),
-        ci95=(max(0.0, float(interval[0])), min(1.0, float(interval[1]))),
-        seeds=seeds,
-        labels=len(chosen),
+        head=head,
+        fraction=fraction,
+        predictions=predictions,
+        targets=splits.test_labels,
+        labels=len(subsets[0]),
     )
 
 
-def _check(*, heads: Sequence[str], fractions: Sequence[float], baselines: Sequence[str], seeds: int) -> None:
+def check_choice(*, heads: Sequence[str], fractions: Sequence[float], baselines: Sequence[str], seeds: int) -> None:
+    """Refuse unknown names before anything is opened.
+
+    Raises:
+        UsageError: On unknown or missing heads, fractions, baselines, and less than one seed.
+    """
     known: Mapping[str, Sequence[str]] = {"--head": HEADS, "--baseline": BASELINES}
     for option, given in (("--head", heads), ("--baseline", baselines)):
         for name in given:

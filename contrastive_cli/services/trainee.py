@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.types import Batch, CountProgress, ImageFacts
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.data.loader import DeviceImages, balanced_batch_indices, batch_indices, steps_per_epoch
 from contrastive_cli.embeddings.files import read_neighbors
+from contrastive_cli.embeddings.label_split import label_subset
 from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import build_optimizer
 from contrastive_cli.engine.precision import Precision, autocast, choose_precision
@@ -82,6 +83,9 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
     dataset = config.dataset
     neighbors_file = None if config.neighbors is None else read_neighbors(config.neighbors)  # before the images: quick
     assert dataset.size is not None, "the configuration was resolved"
+    spec = load_method(config.method_name)
+    if config.train.label_fraction < 1 and not spec.needs_labels:
+        raise UsageError(f"train.label_fraction is for methods that learn from labels; {config.method_name} does not")
     images = open_dataset(
         dataset.name,
         split=find_dataset(dataset.name).pretrain_split,
@@ -91,15 +95,12 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
         max_bad=dataset.max_bad,
         progress=progress,
     )
-    spec = load_method(config.method_name)
     if spec.needs_labels and not images.has_labels:
         raise DataError(f"{config.method_name} learns from labels, and {dataset.name} has none")
     if config.train.images_per_class is not None and not images.has_labels:
         raise DataError(f"train.images_per_class draws by class, and {dataset.name} has no labels")
-    if config.train.batch_size is None:
-        batch_size = min(config.batch_size, max(2, images.num_samples // 2))
-        config = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": batch_size})})
-    steps_per_epoch(num_samples=images.num_samples, batch_size=config.batch_size)  # refuses too few images
+    subset = labelled_subset(config, images) if spec.needs_labels else None
+    config = _fit_batch(config, num_samples=images.num_samples if subset is None else len(subset))
     torch.manual_seed(config.seed)
     method = build_method(config, image_facts(images, size=dataset.size))
     check_wanted(method, config)
@@ -116,7 +117,34 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
         device=device,
         precision=choose_precision(config.train.precision, device),
         neighbors=neighbors,
+        subset=subset,
     )
+
+
+def labelled_subset(config: PretrainConfig, images: ImageSet) -> Tensor | None:
+    """Positions of the images that `train.label_fraction` leaves a method that learns from labels; None for all.
+
+    Images without a label (-1) are left out. The subset is `label_subset`'s: the same as that of `clr linear-eval`.
+    """
+    fraction = config.train.label_fraction
+    if fraction == 1 and (images.labels >= 0).all():
+        return None
+    return label_subset(torch.from_numpy(images.labels), fraction=fraction, seed=config.seed)
+
+
+def _fit_batch(config: PretrainConfig, *, num_samples: int) -> PretrainConfig:
+    """The configuration with a batch size; at most half of the images unless it was given, never more than few labels.
+
+    Raises:
+        DataError: If a given batch is larger than the images, and not for the label fraction alone.
+    """
+    size = config.train.batch_size
+    if size is None:
+        size = min(config.batch_size, max(2, num_samples // 2))
+    elif config.train.label_fraction < 1:
+        size = min(size, max(2, num_samples))
+    steps_per_epoch(num_samples=num_samples, batch_size=size)  # refuses too few images
+    return config.model_copy(update={"train": config.train.model_copy(update={"batch_size": size})})
 
 
 def image_facts(images: ImageSet, *, size: int) -> ImageFacts:

@@ -12,18 +12,18 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from contrastive_cli.core.errors import ClrError, DataError, Interrupted, RunError, TrainingError
 from contrastive_cli.core.files import cannot_write, write_atomically
 from contrastive_cli.core.runs import (
     DatasetFacts,
     Manifest,
+    ParentFacts,
     Run,
     create_run,
     default_run_name,
@@ -37,7 +37,9 @@ from contrastive_cli.data.cache import bad_files_csv
 from contrastive_cli.engine.checkpoint import load_checkpoint, remove_orphans, save_checkpoint
 from contrastive_cli.engine.device import memory_errors
 from contrastive_cli.engine.train import StepRecord
+from contrastive_cli.methods import load_method
 from contrastive_cli.services.configuration import PretrainConfig, read_run_config
+from contrastive_cli.services.loop_state import LoopState, checkpoint_state, restore
 from contrastive_cli.services.neighbors import refuse_other_neighbors
 from contrastive_cli.services.online import OnlineProbe
 from contrastive_cli.services.tensorboard import open_board
@@ -59,17 +61,6 @@ class Status:
     line: Mapping[str, float] | None = None
 
 
-@dataclass(slots=True)
-class LoopState:
-    """The loop's own state, all of it saved in every checkpoint."""
-
-    step: int = 0
-    seconds: float = 0.0
-    metrics_bytes: int = 0
-    loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))
-    loss_count: int = 0
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
     """A training that can start: the trainee, its run directory, and where it stands."""
@@ -81,26 +72,47 @@ class Session:
     damaged: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inherited:
+    """The encoder's weights that a finetuned run begins with, and where they come from."""
+
+    facts: ParentFacts
+    encoder: Mapping[str, Tensor]
+
+
 def start_session(
-    config: PretrainConfig, *, out: Path | None, overwrite: bool, progress: CountProgress | None = None
+    config: PretrainConfig,
+    *,
+    out: Path | None,
+    overwrite: bool,
+    progress: CountProgress | None = None,
+    inherited: Inherited | None = None,
 ) -> Session:
     """Ask whether the run directory can be made, open the images, and only then make it and write what is known.
+
+    A run that inherits weights begins with a checkpoint of them, so that it can be resumed from the first step on.
 
     Raises:
         RunError: If the directory exists or cannot be written.
         DataError: If the images cannot be had.
     """
-    name = default_run_name(method=config.method_name, dataset=config.dataset.name, seed=config.seed)
+    kind = config.method_name if inherited is None else "finetune"
+    name = default_run_name(method=kind, dataset=config.dataset.name, seed=config.seed)
     path = free_run_path(out, default_name=name, overwrite=overwrite)
     trainee = prepare(config, progress=progress)
+    if inherited is not None:
+        trainee.method.encoder.load_state_dict(inherited.encoder)
     with memory_errors(trainee.device, batch_size=trainee.config.batch_size):
         total_steps, _ = plan_steps(trainee)
     run = create_run(path, overwrite=overwrite)
-    _write_start(run, trainee, total_steps=total_steps)
-    return Session(trainee=trainee, run=run, total_steps=total_steps, state=LoopState())
+    _write_start(run, trainee, total_steps=total_steps, parent=None if inherited is None else inherited.facts)
+    state = LoopState()
+    if inherited is not None:
+        save_checkpoint(run, checkpoint_state(trainee, state), step=0, seconds=0.0)
+    return Session(trainee=trainee, run=run, total_steps=total_steps, state=state)
 
 
-def _write_start(run: Run, trainee: Trainee, *, total_steps: int) -> None:
+def _write_start(run: Run, trainee: Trainee, *, total_steps: int, parent: ParentFacts | None) -> None:
     config, images = trainee.config, trainee.images
     run.write_config(config)
     if images.bad_files:
@@ -123,9 +135,15 @@ def _write_start(run: Run, trainee: Trainee, *, total_steps: int) -> None:
             classes=images.classes,
             size=config.dataset.size or 0,
             neighbors=None if trainee.neighbors is None else trainee.neighbors.facts,
+            labels=_num_labels(trainee),
+            parent=parent,
             **process_facts(),
         )
     )
+
+
+def _num_labels(trainee: Trainee) -> int | None:
+    return trainee.num_samples if load_method(trainee.config.method_name).needs_labels else None
 
 
 def resume_session(run: Run, *, progress: CountProgress | None = None) -> Session:
@@ -152,7 +170,9 @@ def resume_session(run: Run, *, progress: CountProgress | None = None) -> Sessio
     damaged: tuple[str, ...] = ()
     if any(artifact.kind == "checkpoint" for artifact in manifest.artifacts.values()):
         checkpoint = load_checkpoint(run)
-        state, damaged = _restore(trainee, checkpoint.state), checkpoint.damaged
+        state, damaged = restore(trainee, checkpoint.state), checkpoint.damaged
+    elif manifest.parent is not None:
+        raise RunError(f"{run.path} was stopped before it had its first checkpoint", hint="run `clr finetune` again")
     return Session(trainee=trainee, run=run, total_steps=manifest.total_steps, state=state, damaged=damaged)
 
 
@@ -219,7 +239,7 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
             if stop or record.step == total_steps or time.monotonic() - last_saved >= config.train.save_every:
                 _finite(record.loss, record)
                 os.fsync(metrics.fileno())  # a checkpoint must not be newer than the lines it counts
-                save_checkpoint(run, _checkpoint_state(trainee, state), step=state.step, seconds=state.seconds)
+                save_checkpoint(run, checkpoint_state(trainee, state), step=state.step, seconds=state.seconds)
                 last_saved = time.monotonic()
             if stop and record.step < total_steps:
                 raise Interrupted(
@@ -258,34 +278,6 @@ def _finite(loss: Tensor, record: StepRecord) -> None:
             f"the loss is {loss.item()} at step {record.step} (learning rate {record.learning_rate:.3g})",
             hint="lower --lr, or pass --precision fp32; the last good checkpoint is kept",
         )
-
-
-def _checkpoint_state(trainee: Trainee, state: LoopState) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "step": state.step,
-        "seconds": state.seconds,
-        "metrics_bytes": state.metrics_bytes,
-        "loss_sum": state.loss_sum.cpu(),
-        "loss_count": state.loss_count,
-        "method": trainee.method.state_dict(),
-        "optimizer": trainee.optimizer.state_dict(),
-        "torch_rng": torch.get_rng_state(),
-    }
-
-
-def _restore(trainee: Trainee, saved: Mapping[str, Any]) -> LoopState:
-    module: nn.Module = trainee.method
-    module.load_state_dict(saved["method"])
-    trainee.optimizer.load_state_dict(saved["optimizer"])
-    torch.set_rng_state(saved["torch_rng"])
-    return LoopState(
-        step=saved["step"],
-        seconds=saved["seconds"],
-        metrics_bytes=saved["metrics_bytes"],
-        loss_sum=saved["loss_sum"].to(trainee.device),
-        loss_count=saved["loss_count"],
-    )
 
 
 def _truncate(path: Path, size: int) -> None:

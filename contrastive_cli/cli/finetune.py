@@ -1,0 +1,108 @@
+"""`clr finetune`: train a run's encoder on from labels, with a classifier on top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from contrastive_cli.cli.console import Output
+from contrastive_cli.cli.options import DataDir, DatasetName, Download, Json, MaxBad, Quiet, RunName
+from contrastive_cli.cli.pretrain import run_session
+
+if TYPE_CHECKING:
+    from contrastive_cli.core.runs import Run
+
+
+def finetune(
+    run: RunName = None,
+    label_fraction: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Part of the training labels, class-stratified; 1 if not given."),
+    ] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Passes over these labels; 20 and at least 300 steps if not given.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Training time such as 5m instead of --epochs.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate for a batch of 256; 0.05 if not given.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in a step; 128 or all labels if not given.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16; auto if not given.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Decides the labels, the order and the views; 0 if not given.")
+    ] = None,
+    dataset: DatasetName = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    max_bad: MaxBad = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps; auto if not given.")] = None,
+    config: Annotated[str | None, typer.Option(help="YAML file, or a preset's name (configs/).")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any field, such as optim.weight_decay=1e-4; repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory; runs/finetune-DATASET-TIME-sSEED.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Rename an existing run away.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a run's encoder and a new linear classifier on a part of the labels, and classify the test split.
+
+    clr finetune --label-fraction 0.1
+
+    It becomes a run of its own, which `clr pretrain --resume` takes up after an interruption.
+    """
+    from contrastive_cli.core.config import nested, read_assignments
+    from contrastive_cli.core.runs import find_run
+
+    output = Output(json=json, quiet=quiet)
+    flags = {
+        "train.label_fraction": label_fraction,
+        "train.epochs": epochs,
+        "train.budget": budget,
+        "train.batch_size": batch_size,
+        "train.precision": precision,
+        "optim.lr": lr,
+        "seed": seed,
+        "device": device,
+        "dataset.name": dataset,
+        "dataset.data_dir": None if data_dir is None else str(data_dir),
+        "dataset.download": download or None,
+        "dataset.max_bad": max_bad,
+    }
+    assignments = read_assignments(set_ or [])
+    parent = find_run(run)
+    from contrastive_cli.services.finetuning import finetune_session
+
+    with output.counting("decoding images") as progress:
+        session = finetune_session(
+            parent,
+            config=config,
+            sets=assignments,
+            flags=nested({key: value for key, value in flags.items() if value is not None}),
+            out=out,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    trainee = session.trainee
+    fraction = trainee.config.train.label_fraction
+    output.note(f"encoder of {parent.name}; {trainee.num_samples} labels ({100 * fraction:g} %)")
+    summary = run_session(session, output)
+    measure(session.run, summary, device=str(trainee.device), output=output)
+
+
+def measure(run: Run, summary: Mapping[str, Any], *, device: str, output: Output) -> None:
+    """Print how well a finetuned run classifies the test split."""
+    from contrastive_cli.services.finetuning import evaluate_finetuned
+
+    with output.counting("classifying the test split") as progress:
+        found, file = evaluate_finetuned(run, device=device, progress=progress)
+    low, high = found.ci95
+    text = (
+        f"{run.path}\n"
+        f"accuracy {100 * found.accuracy:.1f} % (95 % interval {100 * low:.1f} - {100 * high:.1f}) on "
+        f"{found.test_images} test images of {found.dataset}, from {found.labels} labels"
+    )
+    facts = {key: value for key, value in found.as_json().items() if key != "train_indices"}
+    output.result({**summary, **facts, "file": str(file)}, text)
+    output.note(f"written to {file}")

@@ -1,0 +1,53 @@
+"""The training loop's own state, and everything that a checkpoint holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from contrastive_cli.services.trainee import Trainee
+
+
+@dataclass(slots=True)
+class LoopState:
+    """The loop's own state, all of it saved in every checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+    metrics_bytes: int = 0
+    loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))
+    loss_count: int = 0
+
+
+def checkpoint_state(trainee: Trainee, state: LoopState) -> dict[str, Any]:
+    """Plain values and tensors, from which `restore` goes on bit by bit."""
+    return {
+        "schema": 1,
+        "step": state.step,
+        "seconds": state.seconds,
+        "metrics_bytes": state.metrics_bytes,
+        "loss_sum": state.loss_sum.cpu(),
+        "loss_count": state.loss_count,
+        "method": trainee.method.state_dict(),
+        "optimizer": trainee.optimizer.state_dict(),
+        "torch_rng": torch.get_rng_state(),
+    }
+
+
+def restore(trainee: Trainee, saved: Mapping[str, Any]) -> LoopState:
+    """Put a saved state into method, optimiser and torch's generator; returns the loop's own."""
+    module: nn.Module = trainee.method
+    module.load_state_dict(saved["method"])
+    trainee.optimizer.load_state_dict(saved["optimizer"])
+    torch.set_rng_state(saved["torch_rng"])
+    return LoopState(
+        step=saved["step"],
+        seconds=saved["seconds"],
+        metrics_bytes=saved["metrics_bytes"],
+        loss_sum=saved["loss_sum"].to(trainee.device),
+        loss_count=saved["loss_count"],
+    )
