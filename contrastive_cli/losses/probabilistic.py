@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from contrastive_cli.losses.von_mises_fisher import log_normalizer
 
@@ -43,7 +42,7 @@ def mc_info_nce(z: Tensor, *, inverse_temperature: float | Tensor, negatives: Ne
     _check_rows(num_rows)
     anchors = z * inverse_temperature
     positive = (anchors * z.roll(num_rows // 2, dims=1)).sum(dim=-1)  # [S, 2N]
-    others: Tensor = _LogPartition.apply(anchors, z)  # type: ignore[no-untyped-call]
+    others: Tensor = _LogPartition.apply(anchors, z)
     log_likelihood = positive - torch.logaddexp(positive, others - _log_weight(num_rows, negatives))
     return -(log_likelihood.logsumexp(dim=0) - math.log(samples)).mean()
 
@@ -67,7 +66,9 @@ def softmax_loss(similarity: Tensor, *, negatives: Negatives = "sum") -> Tensor:
 
 
 def expected_likelihood(mu: Tensor, kappa: Tensor) -> Tensor:
-    """log of the integral of p_i p_j for every pair of von Mises-Fisher distributions: log C_i C_j / C(|k_i mu_i + k_j mu_j|).
+    """Log of the integral of p_i p_j for every pair of von Mises-Fisher distributions.
+
+    It is log C(k_i) + log C(k_j) - log C(|k_i mu_i + k_j mu_j|).
 
     Args:
         mu: Unit rows, [M, D].
@@ -87,7 +88,7 @@ def expected_likelihood(mu: Tensor, kappa: Tensor) -> Tensor:
 
 
 def gaussian_likelihood(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """log of the integral of p_i p_j for every pair of diagonal Gaussians: log N(m_i - m_j; 0, v_i + v_j).
+    """Log of the integral of p_i p_j for every pair of diagonal Gaussians: log N(m_i - m_j; 0, v_i + v_j).
 
     Without the constant D/2 log 2 pi. Works on row chunks, whose [C, M, D] are made again for the gradient.
 
@@ -98,19 +99,41 @@ def gaussian_likelihood(mean: Tensor, log_variance: Tensor) -> Tensor:
     Returns:
         [M, M], in the dtype of `mean`.
     """
-    variance = log_variance.exp()
-    rows = max(1, CHUNK_ENTRIES // mean.numel())
-    parts = [
-        checkpoint(_gaussian_rows, mean[start : start + rows], variance[start : start + rows], mean, variance,
-                   use_reentrant=False, preserve_rng_state=False)
-        for start in range(0, len(mean), rows)
-    ]  # fmt: skip
-    return torch.cat(parts)
+    result: Tensor = _GaussianLikelihood.apply(mean, log_variance.exp())
+    return result
 
 
-def _gaussian_rows(means: Tensor, variances: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    total = variances[:, None] + variance  # [C, M, D]
-    return -0.5 * ((means[:, None] - mean).square() / total + total.log()).sum(dim=-1)
+class _GaussianLikelihood(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, variance: Tensor) -> Tensor:
+        ctx.save_for_backward(mean, variance)
+        result = mean.new_empty(len(mean), len(mean))
+        for rows in _row_chunks(mean):
+            total = variance[rows, None] + variance  # [C, M, D]
+            distance = (mean[rows, None] - mean).square_().div_(total)
+            result[rows] = -0.5 * distance.add_(total.log_()).sum(dim=-1)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor]:
+        mean, variance = ctx.saved_tensors
+        grad_mean, grad_variance = torch.zeros_like(mean), torch.zeros_like(variance)
+        for rows in _row_chunks(mean):
+            precision = 1 / (variance[rows, None] + variance)  # [C, M, D]
+            scaled = (mean[rows, None] - mean) * precision
+            incoming = grad_output[rows, :, None]
+            by_variance = 0.5 * incoming * (scaled.square() - precision)
+            by_mean = scaled.mul_(incoming)
+            grad_mean[rows] -= by_mean.sum(dim=1)
+            grad_mean += by_mean.sum(dim=0)
+            grad_variance[rows] += by_variance.sum(dim=1)
+            grad_variance += by_variance.sum(dim=0)
+        return grad_mean, grad_variance
+
+
+def _row_chunks(mean: Tensor) -> list[slice]:
+    size = max(1, CHUNK_ENTRIES // mean.numel())
+    return [slice(start, start + size) for start in range(0, len(mean), size)]
 
 
 class _LogPartition(torch.autograd.Function):

@@ -31,7 +31,7 @@ _DEBYE = (
 
 
 def log_normalizer(kappa: Tensor, *, dimension: int) -> Tensor:
-    """log C_D(kappa), differentiable as often as wanted: its derivative is minus `mean_resultant_length`.
+    """The logarithm of C_D(kappa), differentiable; its derivative is minus `mean_resultant_length`.
 
     Args:
         kappa: Concentrations >= 0 of any shape, floating.
@@ -46,7 +46,7 @@ def log_normalizer(kappa: Tensor, *, dimension: int) -> Tensor:
     Source: Mardia and Jupp, Directional Statistics, 2000, section 9.3.2.
     """
     _check_dimension(dimension)
-    result: Tensor = _LogNormalizer.apply(kappa, dimension)  # type: ignore[no-untyped-call]
+    result: Tensor = _LogNormalizer.apply(kappa, dimension)
     return result
 
 
@@ -64,7 +64,7 @@ def mean_resultant_length(kappa: Tensor, *, dimension: int) -> Tensor:
         ValueError: If D < 2.
     """
     _check_dimension(dimension)
-    result: Tensor = _MeanResultantLength.apply(kappa, dimension)  # type: ignore[no-untyped-call]
+    result: Tensor = _MeanResultantLength.apply(kappa, dimension)
     return result
 
 
@@ -100,17 +100,17 @@ def sample(mu: Tensor, kappa: Tensor, *, samples: int, generator: torch.Generato
 
 
 def sample_cosine(kappa: Tensor, *, dimension: int, generator: torch.Generator | None = None) -> Tensor:
-    """w = mu . x of one draw for every concentration, float64 in [-1, 1], with the implicit gradient of kappa."""
+    """One draw of w = mu . x for every concentration, float64 in [-1, 1], with the implicit gradient of kappa."""
     _check_dimension(dimension)
     wide = _wide(kappa)
     with torch.no_grad():
         cosine = _reject(wide.clamp(min=SMALLEST_KAPPA), dimension=dimension, generator=generator)
-    result: Tensor = _ImplicitCosine.apply(wide, cosine, dimension)  # type: ignore[no-untyped-call]
+    result: Tensor = _ImplicitCosine.apply(wide, cosine, dimension)
     return result
 
 
 def cosine_gradient(cosine: Tensor, kappa: Tensor, *, dimension: int) -> Tensor:
-    """dw/dkappa at a fixed quantile, >= 0: the integral of (A - w') f(w') over the tail of w that holds no mean, by f(w).
+    """The derivative dw/dkappa >= 0 at a fixed quantile: the integral of |A - w'| f over the tail without A, by f(w).
 
     Args:
         cosine: w in [-1, 1], float64.

@@ -55,6 +55,7 @@ class ProbSimCLRConfig(Config):
     negatives: Negatives = "sum"
     initial_kappa: float = Field(256.0, gt=0, le=1e5)
     detach_kappa: bool = False
+    normalize_kappa: bool = False
     kappa_hidden: int = Field(128, gt=0)
     projector_hidden: int = Field(512, gt=0)
     projector_dim: int = Field(128, ge=2)
@@ -99,7 +100,7 @@ class ProbSimCLR(nn.Module):
         """[V, B, C, H, W] -> [V, B, P + 1] float32: mu, not normalised, and log kappa (for gaussian P values)."""
         h = self.encoder(views.flatten(0, 1))
         mu = self.projector(h).float()
-        return torch.cat([mu, self._log_kappa(h)], dim=1).unflatten(0, views.shape[:2])
+        return torch.cat([mu, self._log_kappa(h)], dim=1).view(*views.shape[:2], -1)
 
     def contrast(self, projections: Tensor, labels: Tensor | None) -> LossOutput:
         """The configured loss of `project`'s [2, B, P + 1]; the draws come from torch's generator of the CPU."""
@@ -120,7 +121,9 @@ class ProbSimCLR(nn.Module):
                     metrics["temperature"] = (-self.log_inverse_temperature).detach().exp()
                 elif config.negatives == "sum":
                     lines = reference_lines(len(rows) // 2, temperature=config.temperature)
-                    metrics |= {f"loss_{name}": torch.tensor(x) for name, x in zip(("chance", "aligned"), lines, strict=True)}
+                    metrics |= {
+                        f"loss_{name}": torch.tensor(x) for name, x in zip(("chance", "aligned"), lines, strict=True)
+                    }
         return LossOutput(loss=loss, metrics=metrics)
 
     def after_step(self, progress: Progress) -> None:
@@ -140,6 +143,8 @@ class ProbSimCLR(nn.Module):
         """[M, D] -> [M, 1] float32, or [M, P] for gaussian; bf16 would round it to steps of a few percent of kappa."""
         with torch.autocast(h.device.type, enabled=False):
             h = h.float().detach() if self.config.detach_kappa else h.float()
+            if self.config.normalize_kappa:
+                h = F.layer_norm(h, h.shape[1:])
             log_kappa: Tensor = self.kappa_head(h) + math.log(self.config.initial_kappa)
             return log_kappa.clamp(max=LOG_KAPPA_LIMIT)
 
