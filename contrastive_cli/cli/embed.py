@@ -73,7 +73,15 @@ def embed(
     write_embeddings(out, embeddings)
     enter_file(found, out, kind="embeddings")
     count, width = embeddings.vectors.shape
+    uncertain = embeddings.uncertainty is not None
     output.result(
-        {"file": str(out), "count": count, "width": width, "run": found.name, "unreadable": unreadable},
-        f"{out}: {count} embeddings of width {width} from {found.name}",
+        {
+            "file": str(out),
+            "count": count,
+            "width": width,
+            "run": found.name,
+            "unreadable": unreadable,
+            "uncertainty": uncertain,
+        },
+        f"{out}: {count} embeddings of width {width} from {found.name}" + (", with uncertainty" if uncertain else ""),
     )

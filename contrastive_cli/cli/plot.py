@@ -1,9 +1,11 @@
-"""`clr plot`: maps of embeddings, augmented views, mined neighbours, training curves."""
+"""`clr plot`: maps of embeddings, views, neighbours, reconstructions, uncertainty, accuracy over labels, curves."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,12 +13,43 @@ from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, Device, Json, Quiet, RunName, Seed
 from contrastive_cli.core.errors import UsageError
 
-KINDS = ("embeddings", "views", "curves", "labels")
+if TYPE_CHECKING:
+    from contrastive_cli.core.runs import Run
+
+KINDS = ("embeddings", "views", "neighbors", "reconstructions", "uncertainty", "labels", "curves")
+FROM_FILES = ("embeddings", "neighbors")
 PROJECTIONS = ("tsne", "umap", "pca")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What was asked for; without a run there is a file."""
+
+    run: Run | None
+    file: Path | None
+    out: Path | None
+    projection: str
+    classes: int | None
+    limit: int
+    split: str
+    count: int
+    data_dir: Path | None
+    device: str
+    seed: int
+    output: Output
+
+    @property
+    def needed_run(self) -> Run:
+        """The run, for kinds that are not drawn from a file."""
+        assert self.run is not None, "only embeddings and neighbours come from a file"
+        return self.run
+
+
+Drawn = tuple[list[Path], Mapping[str, Any]]
+
+
 def plot(
-    kind: Annotated[str, typer.Argument(help="embeddings, views, curves or labels.")],
+    kind: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
     file: Annotated[
         Path | None,
         typer.Argument(help="Embeddings to map (the run's test split if not given), or neighbours to draw."),
@@ -25,16 +58,16 @@ def plot(
     out: Annotated[Path | None, typer.Option(help="PNG or SVG to write; plots/ of the run if not given.")] = None,
     projection: Annotated[str, typer.Option(help="tsne, umap or pca.")] = "tsne",
     classes: Annotated[int | None, typer.Option(min=1, help="Only the k classes with the most images.")] = None,
-    limit: Annotated[int, typer.Option(min=3, help="Most points on a map.")] = 3000,
-    split: Annotated[str, typer.Option(help="Split to map.")] = "test",
-    count: Annotated[int, typer.Option(min=1, max=32, help="Images on a grid of views or reconstructions.")] = 8,
+    limit: Annotated[int, typer.Option(min=3, help="Most points on a map; most images for uncertainty.")] = 3000,
+    split: Annotated[str, typer.Option(help="Split to map, measure or reconstruct.")] = "test",
+    count: Annotated[int, typer.Option(min=1, max=32, help="Images on a grid.")] = 8,
     data_dir: DataDir = None,
     device: Device = "auto",
     seed: Seed = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw a map of the embeddings, the views the training sees, its curves, or its accuracy over labels.
+    """Draw what a run has learned.
 
     clr plot embeddings
 
@@ -42,7 +75,15 @@ def plot(
 
     clr plot views
 
-    clr plot reconstructions
+    clr plot neighbors embeddings-neighbors.pkl
+
+    clr plot reconstructions     (autoencoder, vae, autodecoder)
+
+    clr plot uncertainty     (prob-simclr, vae)
+
+    clr plot labels     (after linear-eval with several --label-fraction)
+
+    clr plot curves
     """
     if kind not in KINDS:
         raise UsageError(f"no plot named {kind!r}; known are {', '.join(KINDS)}")
@@ -50,44 +91,136 @@ def plot(
         raise UsageError(f"--projection {projection!r} is unknown; known are {', '.join(PROJECTIONS)}")
     if out is not None and out.suffix.lower() not in (".png", ".svg"):
         raise UsageError(f"--out {str(out)!r} is neither .png nor .svg")
-    if file is not None and kind not in ("embeddings", "neighbors"):
+    if file is not None and kind not in FROM_FILES:
         raise UsageError(f"a file is drawn by `clr plot embeddings FILE` or `neighbors FILE`, not by `clr plot {kind}`")
     output = Output(json=json, quiet=quiet)
     from contrastive_cli.core.runs import find_run
 
-    found = None if file is not None and run is None else find_run(run)
-    from contrastive_cli.services import plotting
+    request = Request(
+        run=None if file is not None and run is None else find_run(run),
+        file=file,
+        out=out,
+        projection=projection,
+        classes=classes,
+        limit=limit,
+        split=split,
+        count=count,
+        data_dir=data_dir,
+        device=device,
+        seed=seed,
+        output=output,
+    )
+    files, facts = _draw(kind, request)
+    shown = {"file": str(files[0]), "kind": kind, **facts}
+    if len(files) > 1:
+        shown["files"] = [str(path) for path in files]
+    output.result(shown, "\n".join(map(str, files)))
 
-    facts: dict[str, Any] = {}
-    if kind == "labels":
-        assert found is not None, "only embeddings are mapped from a file"
-        drawn = [str(path) for path in plotting.plot_labels(found, out=out)]
-        output.result({"file": drawn[0], "files": drawn, "kind": kind}, "\n".join(drawn))
-        return
-    if kind == "curves":
-        assert found is not None, "only embeddings are mapped from a file"
-        target = plotting.plot_curves(found, out=out)
-    elif kind == "views":
-        assert found is not None, "only embeddings are mapped from a file"
-        target = plotting.plot_views(found, out=out, count=count, data_dir=data_dir)
-    elif kind == "neighbors":
-        target = plotting.plot_neighbors(found, file=file, out=out, count=count, data_dir=data_dir)
-    elif kind == "reconstructions":
-        assert found is not None, "only embeddings are mapped from a file"
-        from contrastive_cli.services.reconstructions import plot_reconstructions
 
-        with output.counting("embedding") as progress:
-            target, facts = plot_reconstructions(
-                found, out=out, split=split, count=count, data_dir=data_dir, device=device, seed=seed, progress=progress
-            )
-        output.note(f"mean squared error {facts['error']:.3f} of {facts['images']} images, in normalised units")
-    else:
-        with output.counting("embedding") as progress:
-            embeddings = plotting.embeddings_to_plot(
-                found, file=file, split=split, data_dir=data_dir, device=device, progress=progress
-            )
-        output.note(f"projecting by {projection}")
-        target = plotting.plot_embeddings(
-            embeddings, run=found, file=file, out=out, projection=projection, classes=classes, limit=limit, seed=seed
+def _draw(kind: str, request: Request) -> Drawn:
+    match kind:
+        case "views":
+            return _views(request)
+        case "neighbors":
+            return _neighbors(request)
+        case "reconstructions":
+            return _reconstructions(request)
+        case "uncertainty":
+            return _uncertainty(request)
+        case "labels":
+            return _labels(request)
+        case "curves":
+            return _curves(request)
+        case _:
+            return _embeddings(request)
+
+
+def _embeddings(request: Request) -> Drawn:
+    from contrastive_cli.services.plotting import embeddings_to_plot, plot_embeddings
+
+    with request.output.counting("embedding") as progress:
+        embeddings = embeddings_to_plot(
+            request.run,
+            file=request.file,
+            split=request.split,
+            data_dir=request.data_dir,
+            device=request.device,
+            progress=progress,
         )
-    output.result({"file": str(target), "kind": kind, **facts}, str(target))
+    request.output.note(f"projecting by {request.projection}")
+    target = plot_embeddings(
+        embeddings,
+        run=request.run,
+        file=request.file,
+        out=request.out,
+        projection=request.projection,
+        classes=request.classes,
+        limit=request.limit,
+        seed=request.seed,
+    )
+    return [target], {}
+
+
+def _views(request: Request) -> Drawn:
+    from contrastive_cli.services.plotting import plot_views
+
+    target = plot_views(request.needed_run, out=request.out, count=request.count, data_dir=request.data_dir)
+    return [target], {}
+
+
+def _neighbors(request: Request) -> Drawn:
+    from contrastive_cli.services.plotting import plot_neighbors
+
+    target = plot_neighbors(
+        request.run, file=request.file, out=request.out, count=request.count, data_dir=request.data_dir
+    )
+    return [target], {}
+
+
+def _reconstructions(request: Request) -> Drawn:
+    from contrastive_cli.services.reconstructions import plot_reconstructions
+
+    with request.output.counting("embedding") as progress:
+        target, facts = plot_reconstructions(
+            request.needed_run,
+            out=request.out,
+            split=request.split,
+            count=request.count,
+            data_dir=request.data_dir,
+            device=request.device,
+            seed=request.seed,
+            progress=progress,
+        )
+    request.output.note(f"mean squared error {facts['error']:.3f} of {facts['images']} images, in normalised units")
+    return [target], facts
+
+
+def _uncertainty(request: Request) -> Drawn:
+    from contrastive_cli.services.embedding import load_model
+    from contrastive_cli.services.uncertainty import describe, measure_uncertainty, plot_uncertainty
+
+    model = load_model(request.needed_run, device=request.device)
+    dataset = None
+    if request.data_dir is not None:
+        dataset = model.config.dataset.model_copy(update={"data_dir": request.data_dir})
+    with request.output.counting("embedding") as progress:
+        measured = measure_uncertainty(
+            model, split=request.split, limit=request.limit, seed=request.seed, dataset=dataset, progress=progress
+        )
+    for line in describe(measured):
+        request.output.note(line)
+    target, result = plot_uncertainty(request.needed_run, measured, out=request.out)
+    request.output.note(f"all figures in {result}")
+    return [target], measured.as_json()
+
+
+def _labels(request: Request) -> Drawn:
+    from contrastive_cli.services.plotting import plot_labels
+
+    return list(plot_labels(request.needed_run, out=request.out)), {}
+
+
+def _curves(request: Request) -> Drawn:
+    from contrastive_cli.services.plotting import plot_curves
+
+    return [plot_curves(request.needed_run, out=request.out)], {}

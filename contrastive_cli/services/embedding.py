@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.runs import Manifest, Run
-from contrastive_cli.core.types import CountProgress, ImageFacts
+from contrastive_cli.core.types import CountProgress, ImageFacts, Uncertain
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.data.images import BadImage, decode, quiet_decoders
@@ -96,22 +96,38 @@ def embed_pixels(
     Raises:
         UsageError: If the method has no projector and z is asked for.
     """
+    return embed_with_uncertainty(model, pixels, layer=layer, progress=progress)[0]
+
+
+def embed_with_uncertainty(
+    model: Model, pixels: NDArray[np.uint8], *, layer: Layer = "h", progress: CountProgress | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """What `embed_pixels` returns, and the uncertainty [N] of a method that has one.
+
+    Raises:
+        UsageError: If the method has no projector and z is asked for.
+    """
     if layer == "z" and not hasattr(model.method, "projector"):
         raise UsageError(f"{model.manifest.method} has no projector, so there is no layer z", hint="use --layer h")
     parts: list[torch.Tensor] = []
+    uncertainties: list[torch.Tensor] = []
     manifest = model.manifest
     size = max(1, min(CHUNK, CHUNK * 96**2 // manifest.size**2))
     with memory_errors(model.device, batch_size=size), torch.no_grad(), autocast(model.device, model.precision):
         for start in range(0, len(pixels), size):
             chunk = torch.from_numpy(np.array(pixels[start : start + size])).to(model.device)
             images = prepare(chunk, size=manifest.size, mean=manifest.mean, std=manifest.std)
-            embedded = model.method.embed(images)
+            if isinstance(model.method, Uncertain):
+                embedded, uncertainty = model.method.embed_with_uncertainty(images)
+                uncertainties.append(uncertainty.float().cpu())
+            else:
+                embedded = model.method.embed(images)
             if layer == "z":
                 embedded = model.method.projector(embedded)
             parts.append(embedded.float().cpu())
             if progress is not None:
                 progress(start + len(chunk), len(pixels))
-    return torch.cat(parts).numpy()
+    return torch.cat(parts).numpy(), torch.cat(uncertainties).numpy() if uncertainties else None
 
 
 def open_split(
@@ -155,9 +171,10 @@ def embed_images(
     model: Model, images: ImageSet, *, layer: Layer = "h", progress: CountProgress | None = None
 ) -> Embeddings:
     """Embed a split, in its order."""
-    vectors = embed_pixels(model, images.images, layer=layer, progress=progress)
+    vectors, uncertainty = embed_with_uncertainty(model, images.images, layer=layer, progress=progress)
     return Embeddings(
         vectors=vectors,
+        uncertainty=uncertainty,
         labels=images.labels if images.has_labels else None,
         classes=images.classes,
         paths=images.paths,
@@ -186,10 +203,11 @@ def embed_paths(
     pixels, kept, bad = decode_all(model, paths)
     if not kept:
         raise bad[0] if bad else DataError("no images were given")
-    vectors = embed_pixels(model, pixels, layer=layer, progress=progress)
+    vectors, uncertainty = embed_with_uncertainty(model, pixels, layer=layer, progress=progress)
     labels, classes = _folder_labels(root, kept)
     embeddings = Embeddings(
         vectors=vectors,
+        uncertainty=uncertainty,
         labels=labels,
         classes=classes,
         paths=tuple(str(path) for path in kept),
