@@ -80,7 +80,7 @@ def _read(path: Path) -> bytes:
     try:
         if not path.is_file():
             what = "is a directory, not a file" if path.is_dir() else "does not exist or is not a file"
-            raise DataError(f"{path} {what}", hint="give a file that `clr embed` wrote", path=path)
+            raise DataError(f"{path} {what}", hint="give a file that `clr embed` or `clr knn` wrote", path=path)
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise UnsafeFileError(f"{path} is larger than {MAX_BYTES / 1e9:.1f} GB", hint="split it", path=path)
