@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 SMALLEST_ORDER = 32.0  # of a Bessel function that is expanded; six terms leave a relative error below 1e-10
-QUADRATURE_NODES = 32
-TAIL = 12.0  # standard deviations of the angle, beyond which the density is nothing
+QUADRATURE_NODES = 20
+TAIL = 9.0  # standard deviations of the angle, beyond which the density is nothing
 SMALLEST_KAPPA = 1e-12
 
 # Numerators of Debye's polynomials u_1 ... u_5, coefficients of t^k, t^(k+2), ..., and their denominators.
