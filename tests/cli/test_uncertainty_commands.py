@@ -24,9 +24,10 @@ def test_plot_uncertainty__of_a_trained_run(clr: Clr, tmp_path: Path) -> None:
     assert set(found["degradation"]) == {"crop", "blur", "noise"}
     written = json.loads((tmp_path / "run/eval/uncertainty-digits.json").read_bytes())
     assert written == {key: value for key, value in found.items() if key not in ("file", "kind")}
-    with Image.open(found["file"]) as picture:
+    with Image.open(tmp_path / found["file"]) as picture:
         assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 50
-    clr("embed", "--run", "run", "--layer", "z", "--out", "z.npz", cwd=tmp_path)
+    embedded = clr("embed", "--run", "run", "--layer", "z", "--out", "z.npz", "--json", cwd=tmp_path)
+    assert embedded.json["uncertainty"] is True
     with np.load(tmp_path / "z.npz") as file:
         assert file["uncertainty"].shape == (359,)
         assert np.ptp(file["uncertainty"]) > 0
