@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.core.types import CountProgress
 from contrastive_cli.embeddings.knn import nearest_neighbors
 
 Bools = NDArray[np.bool_]
@@ -46,15 +45,12 @@ class RejectionCurve:
     best_area: float
 
 
-def neighbor_is_same_class(
-    vectors: Floats, labels: NDArray[np.integer[Any]], *, progress: CountProgress | None = None
-) -> Bools:
+def neighbor_is_same_class(vectors: Floats, labels: NDArray[np.integer[Any]]) -> Bools:
     """Whether the nearest other row by cosine has the row's class (recall at 1, leave one out).
 
     Args:
         vectors: [N, D], N >= 2.
         labels: [N], all known.
-        progress: Called with rows done and N.
 
     Returns:
         [N] bool.
@@ -64,7 +60,7 @@ def neighbor_is_same_class(
     """
     if len(labels) != len(vectors) or (labels < 0).any():
         raise DataError(f"every one of the {len(vectors)} rows needs a known label")
-    nearest = nearest_neighbors(vectors, k=1, metric="cosine", progress=progress).indices[:, 0]
+    nearest = nearest_neighbors(vectors, k=1, metric="cosine").indices[:, 0]
     same: Bools = labels[nearest] == labels
     return same
 

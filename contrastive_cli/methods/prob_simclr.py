@@ -49,13 +49,12 @@ class ProbSimCLRConfig(Config):
 
     name: Literal["prob-simclr"] = "prob-simclr"
     loss: Literal["mc-infonce", "elk", "gaussian"] = "mc-infonce"
-    temperature: float = Field(0.5, gt=0)
+    temperature: float = Field(0.05, gt=0)
     learn_temperature: bool = False
     samples: int = Field(8, ge=1)
     negatives: Negatives = "sum"
-    initial_kappa: float = Field(256.0, gt=0, le=1e5)
+    initial_kappa: float = Field(128.0, gt=0, le=1e5)
     detach_kappa: bool = False
-    normalize_kappa: bool = False
     kappa_hidden: int = Field(128, gt=0)
     projector_hidden: int = Field(512, gt=0)
     projector_dim: int = Field(128, ge=2)
@@ -140,11 +139,13 @@ class ProbSimCLR(nn.Module):
         return h, -self._log_kappa(h).mean(dim=1)
 
     def _log_kappa(self, h: Tensor) -> Tensor:
-        """[M, D] -> [M, 1] float32, or [M, P] for gaussian; bf16 would round it to steps of a few percent of kappa."""
+        """[M, D] -> [M, 1] float32, or [M, P] for gaussian; bf16 would round it to steps of a few percent of kappa.
+
+        The head sees no norm of h, which grows without end on noise and would pass for certainty.
+        """
         with torch.autocast(h.device.type, enabled=False):
-            h = h.float().detach() if self.config.detach_kappa else h.float()
-            if self.config.normalize_kappa:
-                h = F.layer_norm(h, h.shape[1:])
+            h = F.layer_norm(h.float(), h.shape[1:])
+            h = h.detach() if self.config.detach_kappa else h
             log_kappa: Tensor = self.kappa_head(h) + math.log(self.config.initial_kappa)
             return log_kappa.clamp(max=LOG_KAPPA_LIMIT)
 

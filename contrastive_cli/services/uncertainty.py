@@ -130,7 +130,7 @@ def measure_uncertainty(
     known = images.labels[chosen] >= 0
     labels = images.labels[chosen][known]
     if len(np.unique(labels)) > 1:
-        same = neighbor_is_same_class(vectors[known], labels, progress=progress)
+        same = neighbor_is_same_class(vectors[known], labels)
         sure = uncertainty[known]
         retrieval = reliability(same, sure), error_auroc(same, sure), float(same.mean())
         correct = _probe(model, vectors[known], labels, seed=seed, dataset=dataset, progress=progress)

@@ -132,8 +132,8 @@ def uncertainty_figure(
 def _panels(figure: Figure, *, bottom: float, top: float, rows: int) -> Any:
     height = figure.get_size_inches()[1]
     return figure.add_gridspec(
-        rows, 6, left=0.7 / _WIDTH, right=1 - 0.3 / _WIDTH, bottom=bottom + 0.55 / height, top=top - 0.4 / height,
-        wspace=1.0, hspace=0.55,
+        rows, 6, left=0.85 / _WIDTH, right=1 - 0.3 / _WIDTH, bottom=bottom + 0.55 / height, top=top - 0.4 / height,
+        wspace=1.0, hspace=0.45,
     )  # fmt: skip
 
 
@@ -157,12 +157,11 @@ def _draw_tiles(
 
 def _draw_reliability(axes: Axes, bins: Bins, auroc: float, recall: float) -> None:
     places = np.arange(1, len(bins.correct) + 1)
-    axes.bar(places, 100 * bins.correct, color=PALETTE[0], width=0.8)
+    axes.plot(places, 100 * bins.correct, color=PALETTE[0], marker="o", markersize=5)
     axes.axhline(100 * recall, color=FAINT, linestyle="--", linewidth=1.0)
     axes.set_title(f"Recall at 1 by uncertainty; R-AUROC {auroc:.3f}")
     axes.set(xlabel="tenth of the images, surest first", ylabel="neighbour of the same class, %")
-    low = max(0.0, 100 * bins.correct.min() - 10)
-    axes.set_ylim(low, min(101.0, 100 * bins.correct.max() + 5))
+    axes.grid(visible=True)
     axes.set_xticks(places)
 
 
