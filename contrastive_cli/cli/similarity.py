@@ -72,7 +72,7 @@ def similarity(
         "run": found.name,
     }
     if len(images) == 2:
-        output.result(value, _sentence(result))
+        output.result(value, _sentence(result, noun="person" if model.config.dataset.name == "lfw" else "class"))
     else:
         output.table(
             title=f"cosine similarity, layer {result.layer}",
@@ -86,9 +86,10 @@ def similarity(
             output.result(value, "")
 
 
-def _sentence(result: Similarities) -> str:
+def _sentence(result: Similarities, *, noun: str) -> str:
     text = f"cosine similarity {result.cosines[0, 1]:.4f} (layer {result.layer})"
-    wording = {"all": "random pairs", "same": "pairs of the same class", "different": "pairs of different classes"}
+    plural = {"person": "people", "class": "classes"}[noun]
+    wording = {"all": "random pairs", "same": f"pairs of the same {noun}", "different": f"pairs of different {plural}"}
     images = "validation images" if result.reference == "val" else "training images"
     for kind, values in result.percentiles.items():
         text += f"\n  higher than {values[0, 1]:.1f} % of {wording[kind]} of {images}"

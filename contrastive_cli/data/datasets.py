@@ -34,6 +34,7 @@ class DatasetSpec:
         size: Side they are stored with unless another is asked for.
         classes: By label; None if they are read off folders.
         pretrain_split: The split that pretraining uses.
+        identity_split: The split of other classes than those trained on, where similarity is judged; None if none is.
         open: Finds a split below the data directory; None if it is not there.
         is_fetched: Whether it can be downloaded.
     """
@@ -46,6 +47,7 @@ class DatasetSpec:
     classes: tuple[str, ...] | None
     splits: tuple[str, ...]
     pretrain_split: str = "train"
+    identity_split: str | None = None
     open: Callable[[Request], Source | None]
     is_fetched: bool = True
 
@@ -240,6 +242,7 @@ _SPECS = (
         size=96,
         classes=None,
         splits=("train", "val", "test", "all"),
+        identity_split="val",
         open=_open_lfw,
     ),
 )

@@ -29,7 +29,7 @@ class Similarities:
     """Cosines [N, N] of N images, and their percentiles among pairs of other images, by kind of pair.
 
     The kinds are `all`, and with labels `same` and `different` class; empty where the dataset's images are absent.
-    `reference` is the split that the pairs are of: val where the dataset has it, so that they were not trained on.
+    `reference` is the split that the pairs are of: people who were not trained on where the dataset has them.
     """
 
     paths: tuple[str, ...]
@@ -62,8 +62,8 @@ def similarity(model: Model, paths: Sequence[Path], *, layer: Layer | None = Non
 def reference_pairs(model: Model, *, layer: Layer) -> tuple[str, dict[str, NDArray[np.float64]]]:
     """Quantiles of the cosine of random pairs of a split, made once for a checkpoint and layer and kept in the run.
 
-    The split is val where the dataset has one with labels, else the one that was trained on. No quantiles when its
-    images cannot be had any more.
+    The split is the dataset's identity split where it has one, else the one that was trained on. No quantiles when
+    its images cannot be had any more.
     """
     file = model.run.path / "eval" / f"pair-similarities-{layer}.json"
     if file.is_file():
@@ -92,10 +92,9 @@ def reference_pairs(model: Model, *, layer: Layer) -> tuple[str, dict[str, NDArr
 
 def _reference_images(model: Model) -> ImageSet | None:
     spec = find_dataset(model.config.dataset.name)
-    for split in ("val", spec.pretrain_split):
+    for split in (spec.identity_split, spec.pretrain_split):
         with contextlib.suppress(DataError):
-            images = open_split(model, split) if split in spec.splits else None
-            if images is not None and images.num_samples > 1 and (images.has_labels or split != "val"):
+            if split is not None and (images := open_split(model, split)).num_samples > 1:
                 return images
     return None
 

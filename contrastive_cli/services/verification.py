@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.errors import ClrError, DataError
 from contrastive_cli.core.files import harmless_cell, write_atomically, write_json
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
@@ -140,16 +140,15 @@ def _plain(name: str) -> str:
 
 
 def choose_similarity_layer(model: Model) -> tuple[Layer, dict[str, float]]:
-    """The layer whose cosine tells the classes of the validation split apart better, and the AUC of each.
+    """The layer whose cosine tells the people of the dataset's identity split apart better, and the AUC of each.
 
-    h, and no figures, where the method has no projector or the dataset no labelled validation split.
+    h, and no figures, where the method has no projector or the dataset no such split.
     """
-    if not hasattr(model.method, "projector"):
+    split = find_dataset(model.config.dataset.name).identity_split
+    if split is None or not hasattr(model.method, "projector"):
         return "h", {}
     try:
-        images = open_split(model, "val") if "val" in find_dataset(model.config.dataset.name).splits else None
-        if images is None or not images.has_labels:
-            return "h", {}
+        images = open_split(model, split)
         chosen = np.sort(np.random.default_rng(0).permutation(images.num_samples)[:VALIDATION_IMAGES])
         labels = images.labels[chosen]
         sizes = np.bincount(labels[labels >= 0])
@@ -159,7 +158,7 @@ def choose_similarity_layer(model: Model) -> tuple[Layer, dict[str, float]]:
         for layer in ("h", "z"):
             vectors = embed_pixels(model, images.images[chosen], layer="z" if layer == "z" else "h")
             areas[layer] = verify(paired_cosines(vectors, positions), same)[0].auc
-    except DataError:  # the images are absent, or there are too few pairs to tell
+    except ClrError:  # the images are absent or there are too few pairs to tell, which must not fail a training
         return "h", {}
     return ("z" if areas["z"] > areas["h"] else "h"), areas
 
