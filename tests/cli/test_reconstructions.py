@@ -13,6 +13,7 @@ from contrastive_cli.core.errors import UsageError
 from contrastive_cli.services.configuration import resolve
 
 FEW = ["--epochs", "1", "--batch-size", "128", "--device", "cpu", "--precision", "fp32"]
+FEW += ["--set", "method.decoder_width=4", "--set", "method.embed_steps=2", "--set", "train.evaluations=1"]
 
 
 def test_autodecoder__trains_without_an_encoder_and_draws(clr: Clr, tmp_path: Path) -> None:
