@@ -86,7 +86,7 @@ def reconstructions_grid(
         raise DataError(f"rows of images {shapes} with {len(errors)} errors do not fit together")
     left, under, gap = 1.05, 0.28, 0.12  # in tiles: the names of the rows, the errors, and between the parts
     tops = [0.0, 1.0, *(2.0 + under + row * (1 + gap) for row in range(len(others)))]
-    columns, rows = len(inputs) + left, tops[-1] + 1 + under
+    columns, rows = len(inputs) + left, tops[-1] + 1 + (0.0 if others else under)
     width, height = _size(columns, rows)
     with drawing(path, width=width, height=height) as figure:
         heading(figure, title=title, caption=caption)

@@ -16,7 +16,7 @@ from PIL import Image
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.viz.canvas import PALETTE, safe_text
 from contrastive_cli.viz.curves import accuracy_over_labels, curves
-from contrastive_cli.viz.grids import neighbors_grid, views_grid
+from contrastive_cli.viz.grids import neighbors_grid, reconstructions_grid, views_grid
 from contrastive_cli.viz.scatter import scatter
 
 HOSTILE = [
@@ -244,3 +244,15 @@ def test_neighbors_grid__unfit_shapes_are_refused(tmp_path: Path) -> None:
         neighbors_grid(queries, neighbors, path=path, title="", query_labels=np.zeros(3))
     with pytest.raises(DataError, match="do not belong"):
         views_grid(queries, np.zeros((2, 3, 3, 8, 8)), path=path, title="")
+
+
+def test_reconstructions_grid__draws_and_refuses_what_does_not_fit(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    inputs = generator.integers(0, 256, (3, 1, 8, 8), dtype=np.uint8)
+    outputs = inputs / 255 + np.array([0.0, 5.0, np.nan])[:, None, None, None]
+    file = tmp_path / "r.png"
+    reconstructions_grid(inputs, outputs, [0.0, 5.0, 1.0], {"samples": outputs}, path=file, title="t")
+    assert file.stat().st_size > 1000
+    for wrong, errors in ((outputs[:2], [0.0] * 3), (outputs, [0.0]), (outputs[..., :4], [0.0] * 3)):
+        with pytest.raises(DataError, match="do not fit together"):
+            reconstructions_grid(inputs, wrong, errors, {}, path=file, title="t")
