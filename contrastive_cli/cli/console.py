@@ -95,10 +95,11 @@ def plain_counter(description: str) -> CountProgress:
     def show(done: int, total: int) -> None:
         nonlocal started, last, before
         now = time.monotonic()
-        if done < before or before == 0:  # another count begins
+        begins = done < before or before == 0  # another count
+        if begins:
             started = now
         before = done
-        if now - last >= PLAIN_SECONDS:
+        if not begins and now - last >= PLAIN_SECONDS:
             last = now
             left = (total - done) * (now - started) / max(1, done)
             sys.stderr.write(

@@ -90,9 +90,9 @@ def _plan_supervised(
     from contrastive_cli.services import baselines
 
     trainings = baselines.plan_supervised(model, splits, fractions=fractions, seeds=seeds)
-    chosen = len(baselines.RECIPES) * len(set(fractions))
+    chosen = len(baselines.CANDIDATES) * len(set(fractions))
     output.note(
-        f"the supervised baseline takes {len(trainings)} trainings and {chosen} to choose its recipe, "
+        f"the supervised baseline takes {len(trainings) + chosen} trainings, {chosen} of them to choose its optimiser: "
         f"{baselines.total_steps(trainings)} steps of at most {baselines.BATCH} images"
     )
     return trainings

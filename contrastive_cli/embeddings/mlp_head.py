@@ -22,7 +22,7 @@ from contrastive_cli.embeddings.linear_heads import check_training_set
 HIDDEN = 512
 DECAYS = (0.03, 0.3, 3.0)
 DECAY_WITHOUT_CHOICE = DECAYS[1]
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 3e-3
 BATCH = 256
 EPOCHS = 30
 LEAST_STEPS, MOST_STEPS = 200, 2000

@@ -6,7 +6,7 @@ learning rate chosen for each number of labels on a fifth of the labelled images
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,7 +33,7 @@ BATCH = 128
 EPOCHS = 15
 LEAST_STEPS, MOST_STEPS = 500, 8000
 FOLDS = 5  # one of them held out for the choice
-RECIPES: tuple[Tree, ...] = (
+CANDIDATES: tuple[Tree, ...] = (
     {"name": "adamw", "lr": 2e-3, "weight_decay": 1e-4},
     {"name": "adamw", "lr": 2e-3, "weight_decay": 0.1},
     {"name": "sgd", "lr": 0.1, "lr_scaling": "linear", "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4},
@@ -51,7 +51,7 @@ class Training:
 
 
 def plan_supervised(model: Model, splits: Splits, *, fractions: Sequence[float], seeds: int) -> list[Training]:
-    """The trainings behind the rows, without those that choose the recipe.
+    """The trainings behind the rows, without those that choose the optimiser.
 
     Raises:
         UsageError: If the run's method has no encoder.
@@ -74,8 +74,8 @@ def num_steps(num_labels: int) -> int:
 
 
 def total_steps(trainings: Sequence[Training]) -> int:
-    """Optimiser steps of all trainings, with those that choose the recipe of each label fraction."""
-    return sum(training.steps * (1 + len(RECIPES) * (training.seed == 0)) for training in trainings)
+    """Optimiser steps of all trainings, with those that choose the optimiser of each label fraction."""
+    return sum(training.steps * (1 + len(CANDIDATES) * (training.seed == 0)) for training in trainings)
 
 
 def supervised_rows(
@@ -83,7 +83,7 @@ def supervised_rows(
 ) -> Iterator[Row]:
     """Train for every number of labels and seed, and yield a row for each number of labels.
 
-    The recipe is chosen on the first seed's labels, and serves the others.
+    The optimiser is chosen on the first seed's labels, and serves the others.
 
     Args:
         model: The run whose encoder, image size and device are taken, not its weights.
@@ -102,10 +102,10 @@ def supervised_rows(
     targets = splits.test_labels
     for fraction in dict.fromkeys(training.label_fraction for training in trainings):
         own = [training for training in trainings if training.label_fraction == fraction]
-        recipe = _choose_recipe(model, splits.train, own[0], count=count)
+        optim = _choose_optimizer(model, splits.train, own[0], count=count)
         predictions = []
         for training in own:
-            method = _train(model, splits.train, training, recipe=recipe, count=count)
+            method = _train(model, splits.train, training, optim=optim, count=count)
             predictions.append(torch.from_numpy(_predict(model, method, splits.train, splits.test))[splits.tested])
         yield make_row(
             features="supervised",
@@ -117,26 +117,26 @@ def supervised_rows(
         )
 
 
-def _choose_recipe(model: Model, train: ImageSet, training: Training, *, count: Any) -> Tree:
+def _choose_optimizer(model: Model, train: ImageSet, training: Training, *, count: Callable[[], None]) -> Tree:
     labels = torch.from_numpy(train.labels)[training.indices]
     out = stratified_folds(labels, num_folds=FOLDS, seed=training.seed) == 0
     held_out, kept = training.indices[out], training.indices[~out]
     accuracies = []
-    for recipe in RECIPES:
-        method = _train(model, train, replace(training, indices=kept), recipe=recipe, count=count)
+    for optim in CANDIDATES:
+        method = _train(model, train, replace(training, indices=kept), optim=optim, count=count)
         predicted = _predict(model, method, train, train, positions=held_out)
         accuracies.append(float((torch.from_numpy(predicted) == labels[out]).float().mean()) if len(held_out) else 0.0)
-    return RECIPES[accuracies.index(max(accuracies))]
+    return CANDIDATES[accuracies.index(max(accuracies))]
 
 
-def _train(model: Model, train: ImageSet, training: Training, *, recipe: Tree, count: Any) -> Any:
+def _train(model: Model, train: ImageSet, training: Training, *, optim: Tree, count: Callable[[], None]) -> Any:
     size = model.manifest.size
     tree = {
         "method": {"name": "supervised"},
         "dataset": {"name": train.name, "size": size},
         "encoder": {**model.config.encoder.model_dump(), "weights": None},
         "views": {"recipe": light_recipe(train.name, size=size)},
-        "optim": recipe,
+        "optim": optim,
         "train": {"epochs": 1.0, "batch_size": max(2, min(BATCH, len(training.indices)))},
         "seed": training.seed,
         "device": str(model.device),

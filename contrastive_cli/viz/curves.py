@@ -89,7 +89,7 @@ def accuracy_over_labels(rows: Sequence[Mapping[str, Any]], *, path: Path, title
             if own:
                 color = PALETTE[features.index(name) % len(PALETTE)]
                 dodge = 1.03 ** (number - (len(lines) - 1) / 2)  # intervals side by side, not on top of each other
-                label = safe_text(name) + (f", {safe_text(head)}" if len(heads) > 1 else "")
+                label = safe_text(name) + (f", {safe_text(head)}" if len(heads) > 1 and head != name else "")
                 _draw_accuracy(axes, own, color=color, style=("-", "--", ":", "-.")[heads.index(head) % 4],
                                dodge=dodge, label=label)  # fmt: skip
         fractions = sorted({float(row["label_fraction"]) for row in rows})
