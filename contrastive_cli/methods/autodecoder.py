@@ -163,7 +163,8 @@ class Autodecoder(nn.Module):
 
 
 def _mean_norm(codes: Tensor) -> Tensor:
-    return codes.detach().norm(dim=1).mean()
+    norm: Tensor = codes.detach().norm(dim=1).mean()
+    return norm
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:
