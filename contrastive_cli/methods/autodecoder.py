@@ -158,12 +158,13 @@ class Autodecoder(nn.Module):
     def _losses(self, codes: Tensor, drawn: Tensor, images: Tensor) -> Tensor:
         """The mean squared error of every image, plus the prior of its code: [B]."""
         error = (drawn.float() - images).square().flatten(1).mean(dim=1)
-        prior = codes.square().mean(dim=1)
-        return error + self.config.prior_weight * prior
+        losses: Tensor = error + self.config.prior_weight * codes.square().mean(dim=1)
+        return losses
 
 
 def _mean_norm(codes: Tensor) -> Tensor:
-    return codes.detach().norm(dim=1).mean()
+    norm: Tensor = codes.detach().norm(dim=1).mean()
+    return norm
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:
