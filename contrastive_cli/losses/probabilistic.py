@@ -65,6 +65,26 @@ def softmax_loss(similarity: Tensor, *, negatives: Negatives = "sum") -> Tensor:
     return (torch.logaddexp(positive, others - _log_weight(num_rows, negatives)) - positive).mean()
 
 
+def view_likelihood(mu: Tensor, kappa: Tensor) -> Tensor:
+    """Minus the log-likelihood of the direction of an image's other view under the posterior of this one.
+
+    Its minimum over kappa is where `mean_resultant_length(kappa)` is the cosine to expect, so kappa is calibrated: it
+    says how far the views of an image like this one fall apart. No pair of images takes part.
+
+    Args:
+        mu: Unit rows, [2N, D].
+        kappa: [2N], positive.
+
+    Returns:
+        Scalar: -mean_i (log C_D(kappa_i) + kappa_i mu_i . mu_p), per dimension (divided by D).
+
+    Source: the density of von Mises-Fisher, Mardia and Jupp, Directional Statistics, 2000, section 9.3.2.
+    """
+    _check_rows(len(mu))
+    cosine = (mu * mu.roll(len(mu) // 2, dims=0)).sum(dim=1)
+    return -(log_normalizer(kappa, dimension=mu.shape[1]) + kappa * cosine).mean() / mu.shape[1]
+
+
 def expected_likelihood(mu: Tensor, kappa: Tensor) -> Tensor:
     """Log of the integral of p_i p_j for every pair of von Mises-Fisher distributions.
 

@@ -1,29 +1,32 @@
 """Probabilistic SimCLR: an image becomes a distribution on the sphere, and how wide it is says how sure the method is.
 
 The projector gives the direction mu, a second head on the same embedding the concentration kappa of a von Mises-Fisher
-distribution, trained by Monte-Carlo InfoNCE (Kirchhof, Kasneci, Oh, ICML 2023, https://arxiv.org/abs/2302.02865).
-The closed forms `elk` and `gaussian` need no samples. The embedding stays h, as in SimCLR.
+distribution. By default mu is trained by NT-Xent and kappa by the likelihood of the image's other view. `mc-infonce` is
+Monte-Carlo InfoNCE (Kirchhof, Kasneci, Oh, ICML 2023, https://arxiv.org/abs/2302.02865), which trains both; `elk` and
+`gaussian` do so in closed form. Why they are not the default: instance discrimination rewards certainty, so that kappa
+grows without end at usual temperatures, and what is left of it did not predict errors. The embedding stays h.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from contrastive_cli.core.config import Config
 from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, MethodSpec, Progress
-from contrastive_cli.losses.contrastive import reference_lines
+from contrastive_cli.losses.contrastive import nt_xent_multiview, reference_lines
 from contrastive_cli.losses.probabilistic import (
     Negatives,
     expected_likelihood,
     gaussian_likelihood,
     mc_info_nce,
     softmax_loss,
+    view_likelihood,
 )
 from contrastive_cli.losses.von_mises_fisher import sample
 from contrastive_cli.models.heads import build_projector
@@ -33,10 +36,11 @@ class ProbSimCLRConfig(Config):
     """The posterior, how two of them are compared, and the projector.
 
     Attributes:
-        loss: mc-infonce draws samples; elk and gaussian are expected-likelihood kernels in closed form, of two von
-            Mises-Fisher or two diagonal Gaussian distributions, whose logarithm is the logit (no temperature).
-        temperature: 1 / k of mc-infonce.
-        learn_temperature: Start there, and learn it.
+        loss: likelihood is NT-Xent of mu plus `view_likelihood` of kappa; mc-infonce draws samples; elk and gaussian
+            are expected-likelihood kernels in closed form, of two von Mises-Fisher or two diagonal Gaussian
+            distributions, whose logarithm is the logit (no temperature).
+        temperature: Of NT-Xent, or 1 / k of mc-infonce.
+        learn_temperature: Start there, and learn it; mc-infonce only.
         samples: Draws S of every posterior in a step of mc-infonce.
         negatives: Their sum in the denominator, as in SimCLR, or their mean, as in the paper.
         initial_kappa: Concentration that all images start near; for gaussian the precision 1 / variance.
@@ -48,17 +52,25 @@ class ProbSimCLRConfig(Config):
     """
 
     name: Literal["prob-simclr"] = "prob-simclr"
-    loss: Literal["mc-infonce", "elk", "gaussian"] = "mc-infonce"
-    temperature: float = Field(0.05, gt=0)
+    loss: Literal["likelihood", "mc-infonce", "elk", "gaussian"] = "likelihood"
+    temperature: float = Field(0.1, gt=0)
     learn_temperature: bool = False
     samples: int = Field(8, ge=1)
     negatives: Negatives = "sum"
     initial_kappa: float = Field(128.0, gt=0, le=1e5)
-    detach_kappa: bool = False
+    detach_kappa: bool = True
     kappa_hidden: int = Field(128, gt=0)
     projector_hidden: int = Field(512, gt=0)
     projector_dim: int = Field(128, ge=2)
     projector_layers: int = Field(2, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.learn_temperature and self.loss != "mc-infonce":
+            raise ValueError(f"learn_temperature needs loss: mc-infonce, not {self.loss}")
+        if self.negatives != "sum" and self.loss == "likelihood":
+            raise ValueError("negatives: mean needs another loss than likelihood")
+        return self
 
 
 LOG_KAPPA_LIMIT = math.log(1e6)
@@ -114,6 +126,11 @@ class ProbSimCLR(nn.Module):
             elif config.loss == "elk":
                 similarity = expected_likelihood(mu, log_kappa.squeeze(1).exp())
                 loss = softmax_loss(similarity, negatives=config.negatives)
+            elif config.loss == "likelihood":
+                kappa = log_kappa.squeeze(1).exp()
+                likelihood = view_likelihood(mu.detach(), kappa)
+                loss = nt_xent_multiview(mu.view(2, -1, mu.shape[1]), temperature=config.temperature) + likelihood
+                metrics["view_likelihood"] = likelihood.detach()
             else:
                 loss = self._mc_info_nce(mu, log_kappa.squeeze(1).exp())
                 if config.learn_temperature:

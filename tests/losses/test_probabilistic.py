@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import Tensor
 
 from contrastive_cli.losses import probabilistic
@@ -15,8 +17,9 @@ from contrastive_cli.losses.probabilistic import (
     gaussian_likelihood,
     mc_info_nce,
     softmax_loss,
+    view_likelihood,
 )
-from contrastive_cli.losses.von_mises_fisher import sample
+from contrastive_cli.losses.von_mises_fisher import mean_resultant_length, sample
 
 
 def unit_rows(*shape: int, seed: int = 0) -> Tensor:
@@ -76,6 +79,24 @@ def test_softmax_loss__is_nt_xent_of_cosines() -> None:
     torch.testing.assert_close(softmax_loss(mu @ mu.T / 0.2), expected)
     weaker = softmax_loss(mu @ mu.T / 0.2, negatives="mean")
     assert 0 < weaker.item() < expected.item()
+
+
+def test_view_likelihood__is_the_density_of_scipy() -> None:
+    mu = unit_rows(6, 4, seed=5)
+    kappa = torch.tensor([0.5, 3.0, 20.0, 1.0, 8.0, 60.0], dtype=torch.float64)
+    densities = [
+        stats.vonmises_fisher(mu[i].numpy(), kappa[i].item()).logpdf(mu[(i + 3) % 6].numpy()) for i in range(6)
+    ]
+    assert view_likelihood(mu, kappa).item() == pytest.approx(-np.mean(densities) / 4, rel=1e-6)
+
+
+def test_view_likelihood__is_least_where_kappa_expects_the_cosine() -> None:
+    cosine = 0.7
+    mu = torch.zeros(4, 16, dtype=torch.float64)
+    mu[:2, 0], mu[2:, 0], mu[2:, 1] = 1.0, cosine, math.sqrt(1 - cosine**2)
+    kappas = torch.linspace(5, 40, 3001, dtype=torch.float64)
+    best = kappas[torch.stack([view_likelihood(mu, kappa.expand(4)) for kappa in kappas]).argmin()]
+    assert mean_resultant_length(best, dimension=16).item() == pytest.approx(cosine, abs=1e-3)
 
 
 def test_expected_likelihood__is_the_integral() -> None:

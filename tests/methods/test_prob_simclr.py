@@ -16,7 +16,7 @@ from contrastive_cli.methods.prob_simclr import ProbSimCLR, ProbSimCLRConfig
 from contrastive_cli.models.encoders import EncoderConfig, build_encoder
 
 PROGRESS = Progress(step=0, total_steps=1)
-LOSSES = ("mc-infonce", "elk", "gaussian")
+LOSSES = ("likelihood", "mc-infonce", "elk", "gaussian")
 
 
 def make(**settings: Any) -> ProbSimCLR:
@@ -38,7 +38,7 @@ def make_batch(num_images: int = 6) -> Batch:
 def test_contrast__is_nt_xent_for_sure_posteriors() -> None:
     mu = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(2))
     projections = torch.cat([mu, torch.full((2, 5, 1), math.log(1e6))], dim=2)
-    loss = make(temperature=0.3).contrast(projections, None).loss
+    loss = make(loss="mc-infonce", temperature=0.3).contrast(projections, None).loss
     torch.testing.assert_close(loss, nt_xent(mu[0], mu[1], temperature=0.3), rtol=5e-3, atol=0)
 
 
@@ -58,7 +58,7 @@ def test_contrast__an_outlier_of_the_pair_gains_by_being_unsure(loss: str) -> No
 
 
 def test_training_loss__draws_come_from_the_generator_of_torch() -> None:
-    method, batch = make().train(), make_batch()
+    method, batch = make(loss="mc-infonce").train(), make_batch()
     state = torch.get_rng_state()
     losses = [method.training_loss(batch, PROGRESS).loss.item() for _ in range(2)]
     torch.set_rng_state(state)
@@ -109,13 +109,33 @@ def test_detach_kappa__keeps_the_encoder_out() -> None:
 
 
 def test_learn_temperature__moves_it() -> None:
-    method = make(learn_temperature=True, temperature=0.2)
+    method = make(loss="mc-infonce", learn_temperature=True, temperature=0.2)
     output = method.training_loss(make_batch(), PROGRESS)
     assert output.metrics["temperature"].item() == pytest.approx(0.2)
     output.loss.backward()
     assert method.log_inverse_temperature.grad is not None
     assert method.log_inverse_temperature.grad != 0
-    assert not any(name == "log_inverse_temperature" for name, _ in make().named_parameters())
+    assert not any(name == "log_inverse_temperature" for name, _ in make(loss="mc-infonce").named_parameters())
+
+
+def test_likelihood__leaves_mu_to_nt_xent() -> None:
+    projections = torch.randn(2, 5, 9, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    output = make(temperature=0.3).contrast(projections, None)
+    expected = nt_xent(projections[0, :, :8], projections[1, :, :8], temperature=0.3)
+    torch.testing.assert_close(output.loss.detach() - output.metrics["view_likelihood"], expected.detach())
+    (found,) = torch.autograd.grad(output.loss, projections)
+    (wanted,) = torch.autograd.grad(expected, projections)
+    torch.testing.assert_close(found[..., :8], wanted[..., :8])
+    assert found[..., 8].abs().min() > 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("learn_temperature", True), ("negatives", "mean")],
+)
+def test_config__refuses_what_likelihood_has_no_use_for(key: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=key):
+        build(ProbSimCLRConfig, {key: value})
 
 
 @pytest.mark.parametrize(
