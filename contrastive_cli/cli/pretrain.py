@@ -88,7 +88,7 @@ def pretrain(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train an encoder without labels; with no option at all, on the embedded handwritten digits.
+    """Train an encoder; with no option at all, by SimCLR on the embedded handwritten digits.
 
     clr pretrain
 

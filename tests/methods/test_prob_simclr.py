@@ -13,6 +13,7 @@ from contrastive_cli.core.types import Batch, Contrastive, ImageFacts, Progress,
 from contrastive_cli.engine.accumulate import backward
 from contrastive_cli.losses.contrastive import nt_xent
 from contrastive_cli.methods.prob_simclr import ProbSimCLR, ProbSimCLRConfig
+from contrastive_cli.methods.simclr import SimCLR, SimCLRConfig
 from contrastive_cli.models.encoders import EncoderConfig, build_encoder
 
 PROGRESS = Progress(step=0, total_steps=1)
@@ -127,6 +128,20 @@ def test_likelihood__leaves_mu_to_nt_xent() -> None:
     (wanted,) = torch.autograd.grad(expected, projections)
     torch.testing.assert_close(found[..., :8], wanted[..., :8])
     assert found[..., 8].abs().min() > 0
+
+
+def test_likelihood__trains_the_encoder_of_simclr() -> None:
+    def gradients(method: Any) -> dict[str, torch.Tensor]:
+        method.train().training_loss(make_batch(), PROGRESS).loss.backward()
+        return {name: weight.grad for name, weight in method.encoder.named_parameters()}
+
+    ours = gradients(make(temperature=0.2))
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderConfig(name="resnet9", width=4, embedding_dim=None), channels=1, size=8)
+    config = build(SimCLRConfig, {"projector_hidden": 16, "projector_dim": 8, "temperature": 0.2})
+    simclr = SimCLR(config, encoder=encoder, images=ImageFacts(count=9, channels=1, size=8))
+    for name, gradient in gradients(simclr).items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-2, atol=1e-5)
 
 
 @pytest.mark.parametrize(
