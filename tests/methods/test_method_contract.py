@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from contrastive_cli import methods
 from contrastive_cli.core.config import build
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.types import Batch, ImageFacts, Progress
+from contrastive_cli.engine.optim import OptimConfig, build_optimizer
 from contrastive_cli.methods import list_methods, load_method
 from contrastive_cli.models.encoders import EncoderConfig, build_encoder
 from contrastive_cli.views.recipe import RECIPES
@@ -127,6 +129,43 @@ def test_method__thirty_steps_lower_the_loss(name: str, digits: Batch) -> None:
         losses.append(output.loss.item())
     assert np.isfinite(losses).all()
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+def take_steps(method: Any, optimizer: torch.optim.Optimizer, batch: Batch, steps: range) -> None:
+    for step in steps:
+        progress = Progress(step=step, total_steps=4)
+        optimizer.zero_grad()
+        method.training_loss(batch, progress).loss.backward()
+        optimizer.step()
+        method.after_step(progress)
+
+
+@pytest.mark.parametrize("name", list_methods())
+def test_method__resumed_equals_uninterrupted_bit_for_bit(name: str, digits: Batch) -> None:
+    def fresh(seed: int) -> tuple[Any, torch.optim.Optimizer]:
+        method = make(name, seed=seed).train()
+        return method, build_optimizer(method, OptimConfig(), lr=1e-3)
+
+    whole, optimizer = fresh(seed=1)
+    batch = with_views(digits, whole.num_views)
+    torch.manual_seed(7)
+    take_steps(whole, optimizer, batch, range(4))
+
+    first, optimizer = fresh(seed=1)
+    torch.manual_seed(7)
+    take_steps(first, optimizer, batch, range(2))
+    file = io.BytesIO()
+    state = {"method": first.state_dict(), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
+    torch.save(state, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    second, optimizer = fresh(seed=2)
+    second.load_state_dict(saved["method"])
+    optimizer.load_state_dict(saved["optimizer"])
+    torch.set_rng_state(saved["rng"])
+    take_steps(second, optimizer, batch, range(2, 4))
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, second.state_dict()[key]), key
 
 
 def test_load_method__unknown_name() -> None:
