@@ -70,13 +70,14 @@ def test_pretrain__the_same_command_twice_gives_the_same_bits(clr: Clr, tmp_path
     assert_same_training(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_pretrain__a_run_can_be_repeated_from_its_config(clr: Clr, trained: Path, tmp_path: Path) -> None:
     config = trained / "runs" / "small" / "config.yaml"
     assert clr("pretrain", "--config", config, "--out", "again", cwd=tmp_path).code == 0
     assert_same_training(trained / "runs" / "small", tmp_path / "again")
 
 
-@pytest.mark.parametrize("micro", [[], ["--micro-batch-size", "48"]])
+@pytest.mark.parametrize("micro", [pytest.param([], marks=pytest.mark.slow), ["--micro-batch-size", "48"]])
 def test_pretrain__resumed_after_kill_equals_uninterrupted(
     clr: Clr, clr_cache: Path, tmp_path: Path, micro: list[str]
 ) -> None:
