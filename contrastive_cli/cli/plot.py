@@ -200,9 +200,7 @@ def _uncertainty(request: Request) -> Drawn:
     from contrastive_cli.services.uncertainty import describe, measure_uncertainty, plot_uncertainty
 
     model = load_model(request.needed_run, device=request.device)
-    dataset = None
-    if request.data_dir is not None:
-        dataset = model.config.dataset.model_copy(update={"data_dir": request.data_dir})
+    dataset = model.dataset_at(request.data_dir)
     with request.output.counting("embedding") as progress:
         measured = measure_uncertainty(
             model, split=request.split, limit=request.limit, seed=request.seed, dataset=dataset, progress=progress

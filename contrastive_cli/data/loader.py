@@ -124,6 +124,12 @@ def _epoch_order(epoch: int, *, num_samples: int, seed: int) -> Tensor:
     return torch.randperm(num_samples, generator=generator)
 
 
+def draw_positions(count: int, *, limit: int, seed: int) -> NDArray[np.int64]:
+    """At most `limit` of the positions below `count`, drawn without replacement, ascending; the same for a seed."""
+    drawn: NDArray[np.int64] = np.sort(np.random.default_rng(seed).permutation(count)[:limit])
+    return drawn
+
+
 class DeviceImages:
     """The images of a dataset, gathered by index onto a device.
 

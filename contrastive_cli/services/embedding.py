@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +47,11 @@ class Model:
         """Channels of the images it was trained on, 1 or 3."""
         return len(self.manifest.mean)
 
+    def dataset_at(self, data_dir: Path | None) -> DatasetConfig:
+        """The run's dataset, in another folder if one is given."""
+        own = self.config.dataset
+        return own if data_dir is None else own.model_copy(update={"data_dir": data_dir})
+
 
 def load_model(run: Run, *, device: str = "auto") -> Model:
     """Load the newest intact checkpoint of `run`.
@@ -76,16 +81,7 @@ def load_model(run: Run, *, device: str = "auto") -> Model:
 def random_model(model: Model, *, seed: int) -> Model:
     """The same architecture with fresh weights: the baseline that a pretraining has to beat."""
     torch.manual_seed(seed)
-    method = _ready(_build(model.config, model.manifest), model.device)
-    return Model(
-        run=model.run,
-        manifest=model.manifest,
-        config=model.config,
-        method=method,
-        device=model.device,
-        precision=model.precision,
-        checkpoint="random",
-    )
+    return replace(model, method=_ready(_build(model.config, model.manifest), model.device), checkpoint="random")
 
 
 def embed_pixels(

@@ -17,6 +17,7 @@ from contrastive_cli.core.files import harmless_cell, write_atomically
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.datasets import find_dataset, open_dataset
+from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.embeddings.files import Embeddings, read_embeddings, read_neighbors
 from contrastive_cli.embeddings.knn import nearest_neighbors
 from contrastive_cli.services.configuration import read_run_config
@@ -140,7 +141,7 @@ def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, coun
         size=size or find_dataset(name).size,
     )
     neighbors = neighbors_of(images, mined, path=path)
-    chosen = np.sort(np.random.default_rng(0).permutation(images.num_samples)[:count])
+    chosen = draw_positions(images.num_samples, limit=count, seed=0)
     shown = neighbors.indices.numpy()[chosen, :SHOWN_NEIGHBORS]
     pixels = np.asarray(images.images[np.unique(shown)])[np.searchsorted(np.unique(shown), shown)]
     target = out or (run.path / "plots" / "neighbors.png" if run is not None else path.with_suffix(".png"))
@@ -177,8 +178,8 @@ def embeddings_to_plot(
         return read_embeddings(file)
     assert run is not None, "without a file there is a run"
     model = load_model(run, device=device)
-    dataset = None if data_dir is None else model.config.dataset.model_copy(update={"data_dir": data_dir})
-    return embed_images(model, open_split(model, split, dataset=dataset, progress=progress), progress=progress)
+    images = open_split(model, split, dataset=model.dataset_at(data_dir), progress=progress)
+    return embed_images(model, images, progress=progress)
 
 
 def plot_embeddings(

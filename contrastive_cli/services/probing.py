@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -114,9 +115,11 @@ def save_evaluation(run: Run, evaluation: Evaluation, splits: Splits) -> Path:
     earlier, fresh = _earlier(run, name, evaluation), evaluation.as_json()
     rows = {(row["features"], row["head"], row["label_fraction"]): row for row in [*earlier["rows"], *fresh["rows"]]}
     subsets = {(one["label_fraction"], one["seed"]): one for one in [*earlier["subsets"], *fresh["subsets"]]}
+    seeds = Counter(one["label_fraction"] for one in fresh["subsets"])
     arrays = {
-        (fraction, seed): splits.subsets(fraction, seeds=seed + 1)[seed].numpy()
-        for fraction, seed in ((one["label_fraction"], one["seed"]) for one in fresh["subsets"])
+        (fraction, seed): chosen.numpy()
+        for fraction, count in seeds.items()
+        for seed, chosen in enumerate(splits.subsets(fraction, seeds=count))
     }
     write_subsets(run, f"{name}-images", arrays)
     return write_result(run, name, {**fresh, "rows": list(rows.values()), "subsets": list(subsets.values())})

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress, Generative, Reconstructing
+from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.engine.precision import autocast
 from contrastive_cli.methods import list_methods, load_method
 from contrastive_cli.services.embedding import Model, embed_pixels, load_model, open_split
@@ -51,9 +52,8 @@ def plot_reconstructions(
             f"{model.manifest.method} has no decoder, so there is nothing to draw from its embeddings",
             hint=f"methods with one: {', '.join(_methods_with_decoder())}",
         )
-    dataset = None if data_dir is None else model.config.dataset.model_copy(update={"data_dir": data_dir})
-    images = open_split(model, split, dataset=dataset, progress=progress)
-    chosen = np.sort(np.random.default_rng(seed).permutation(images.num_samples)[:count])
+    images = open_split(model, split, dataset=model.dataset_at(data_dir), progress=progress)
+    chosen = draw_positions(images.num_samples, limit=count, seed=seed)
     pixels = np.asarray(images.images[chosen])
     embeddings = torch.from_numpy(embed_pixels(model, pixels, progress=progress)).to(model.device)  # [B, D]
     rows = {"output": embeddings}

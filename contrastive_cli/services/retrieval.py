@@ -15,6 +15,7 @@ from contrastive_cli.core.errors import ClrError, DataError
 from contrastive_cli.core.files import write_json
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
+from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.embeddings.similarity import cosine_matrix, percentile_of, random_pair_similarities
 from contrastive_cli.services.embedding import Layer, Model, decode_all, embed_pixels, open_split
 from contrastive_cli.services.verification import similarity_layer
@@ -73,7 +74,7 @@ def reference_pairs(model: Model, *, layer: Layer) -> tuple[str, dict[str, NDArr
     images = _reference_images(model)
     if images is None:
         return "", {}
-    chosen = np.sort(np.random.default_rng(0).permutation(images.num_samples)[:REFERENCE_IMAGES])
+    chosen = draw_positions(images.num_samples, limit=REFERENCE_IMAGES, seed=0)
     vectors = embed_pixels(model, images.images[chosen], layer=layer)
     labels = images.labels[chosen] if images.has_labels else None
     pairs = random_pair_similarities(vectors, num_pairs=REFERENCE_PAIRS, seed=0, labels=labels)

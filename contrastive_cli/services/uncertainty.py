@@ -20,6 +20,7 @@ from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress, Uncertain
 from contrastive_cli.data.cache import ImageSet
+from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.embeddings.probe import fit_probe
 from contrastive_cli.embeddings.uncertainty import (
     Bins,
@@ -122,7 +123,7 @@ def measure_uncertainty(
             hint="choose a --run of prob-simclr",
         )
     images = open_split(model, split, dataset=dataset, progress=progress)
-    chosen = _draw(images.num_samples, limit=limit, seed=seed)
+    chosen = draw_positions(images.num_samples, limit=limit, seed=seed)
     pixels = np.asarray(images.images[chosen])
     vectors, uncertainty = embed_with_uncertainty(model, pixels, progress=progress)
     assert uncertainty is not None, "the method is Uncertain"
@@ -194,7 +195,7 @@ def _probe(
 ) -> NDArray[np.bool_]:
     train = open_split(model, "train", dataset=dataset)
     labelled = np.flatnonzero(train.labels >= 0)
-    rows = labelled[_draw(len(labelled), limit=PROBE_IMAGES, seed=seed)]
+    rows = labelled[draw_positions(len(labelled), limit=PROBE_IMAGES, seed=seed)]
     features, _ = embed_with_uncertainty(model, np.asarray(train.images[rows]), progress=progress)
     probe = fit_probe(torch.from_numpy(features), torch.from_numpy(train.labels[rows]), seed=seed)
     correct: NDArray[np.bool_] = probe.predict(torch.from_numpy(vectors)).cpu().numpy() == labels
@@ -234,12 +235,6 @@ def _blur(images: Tensor, sigma: float) -> Tensor:
         return images
     reach = min(int(3 * sigma + 1), min(images.shape[2:]) - 1)
     return gaussian_blur(images, torch.full((len(images),), sigma), kernel_size=2 * reach + 1)
-
-
-def _draw(count: int, *, limit: int, seed: int) -> NDArray[np.int64]:
-    """At most `limit` of the positions below `count`, sorted."""
-    drawn: NDArray[np.int64] = np.sort(np.random.default_rng(seed).permutation(count)[:limit])
-    return drawn
 
 
 def _summary(values: NDArray[np.float32]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from contrastive_cli.core.files import harmless_cell, write_atomically, write_js
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.datasets import DEFAULT_DATA_DIR, LFW_FOLDERS, find_dataset, open_dataset
+from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.data.pairs import Pair, draw_pairs, pairs_csv, read_pairs
 from contrastive_cli.embeddings.similarity import paired_cosines
 from contrastive_cli.embeddings.verification import Curve, Verification, verify
@@ -149,7 +150,7 @@ def choose_similarity_layer(model: Model) -> tuple[Layer, dict[str, float]]:
         return "h", {}
     try:
         images = open_split(model, split)
-        chosen = np.sort(np.random.default_rng(0).permutation(images.num_samples)[:VALIDATION_IMAGES])
+        chosen = draw_positions(images.num_samples, limit=VALIDATION_IMAGES, seed=0)
         labels = images.labels[chosen]
         sizes = np.bincount(labels[labels >= 0])
         possible = int((sizes * (sizes - 1) // 2).sum())
