@@ -33,22 +33,3 @@ def warmup_cosine(step: int, *, total_steps: int, warmup_steps: int, base: float
         return final
     fraction = (step - warmup_steps) / (total_steps - warmup_steps)
     return final + (base - final) * (1 + math.cos(math.pi * fraction)) / 2
-
-
-def cosine_momentum(step: int, *, total_steps: int, base: float) -> float:
-    """BYOL's target momentum tau: from `base` at step 0 up to 1 at `total_steps`, along half a cosine.
-
-    Args:
-        step: Optimiser step, counted from 0; beyond `total_steps` the value stays 1.
-        total_steps: Steps of the whole training; > 0.
-        base: tau at the start, in [0, 1].
-
-    Raises:
-        ValueError: If step < 0, total_steps < 1 or base is not in [0, 1].
-
-    Source: Grill et al. 2020, https://arxiv.org/abs/2006.07733, section 3.3.
-    """
-    if step < 0 or total_steps < 1 or not 0 <= base <= 1:
-        raise ValueError(f"needs step >= 0, total_steps >= 1 and base in [0, 1], not {step}, {total_steps}, {base}")
-    fraction = min(1.0, step / total_steps)
-    return 1 - (1 - base) * (math.cos(math.pi * fraction) + 1) / 2

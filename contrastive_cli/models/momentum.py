@@ -18,16 +18,21 @@ def momentum_copy(module: Module) -> Module:
 
 
 def cosine_momentum(step: int, *, total_steps: int, base: float) -> float:
-    """The part tau_k of the average that stays at optimiser step k of K, rising from `base` to 1.
+    """The part tau_k of the average that stays at optimiser step k of K: from `base` up to 1 along half a cosine.
 
-    tau_k = 1 - (1 - base) (cos(pi k / K) + 1) / 2, section 3.2 of BYOL (https://arxiv.org/abs/2006.07733).
+    tau_k = 1 - (1 - base) (cos(pi k / K) + 1) / 2, section 3.3 of BYOL (https://arxiv.org/abs/2006.07733).
 
     Args:
-        step: k, from 0.
-        total_steps: K.
+        step: k, counted from 0; beyond `total_steps` the value stays 1.
+        total_steps: K, positive.
         base: tau_0, in [0, 1].
+
+    Raises:
+        ValueError: If step < 0, total_steps < 1 or base is not in [0, 1].
     """
-    return 1 - (1 - base) * (math.cos(math.pi * step / max(1, total_steps)) + 1) / 2
+    if step < 0 or total_steps < 1 or not 0 <= base <= 1:
+        raise ValueError(f"needs step >= 0, total_steps >= 1 and base in [0, 1], not {step}, {total_steps}, {base}")
+    return 1 - (1 - base) * (math.cos(math.pi * min(1.0, step / total_steps)) + 1) / 2
 
 
 @torch.no_grad()

@@ -118,9 +118,9 @@ def _augment(images: Tensor, recipe: Recipe, counters: _Counters, *, size: int) 
     if recipe.solarize_probability > 0:
         inverted = color.solarize(views, threshold=recipe.solarize_threshold)
         views = torch.where(parameters.solarize[:, None, None, None], inverted, views)
-    if recipe.noise > 0:
+    if recipe.noise_probability > 0:
         noise = counters.draw(normal, num_views=num_views, slots=channels * size * size, stream=_NOISE_STREAM)
-        views = views.add_(noise.view_as(views), alpha=recipe.noise).clamp_(0, 1)
+        views = views.addcmul_(noise.view_as(views), parameters.noise[:, None, None, None]).clamp_(0, 1)
     return views
 
 

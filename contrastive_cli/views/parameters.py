@@ -18,7 +18,8 @@ _CROP, _CROP_AREA, _CROP_ASPECT, _CROP_TOP, _CROP_LEFT = 0, 1, 1 + CROP_ATTEMPTS
 _FLIP, _AFFINE, _ANGLE, _SHEAR, _TRANSLATE_X, _TRANSLATE_Y, _SCALE = range(23, 30)
 _JITTER, _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE, _ORDER = range(30, 36)
 _GRAYSCALE, _BLUR, _SIGMA, _SOLARIZE = range(36, 40)
-NUM_SLOTS = 40
+_NOISE, _NOISE_SIGMA = range(40, 42)
+NUM_SLOTS = 42
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 
@@ -39,6 +40,7 @@ class Parameters:
         blur: [N] bool.
         sigma: [N] pixels.
         solarize: [N] bool.
+        noise: [N] sigma, of an image in [0, 1].
     """
 
     boxes: Tensor
@@ -53,6 +55,7 @@ class Parameters:
     blur: Tensor
     sigma: Tensor
     solarize: Tensor
+    noise: Tensor
 
 
 def draw_parameters(recipe: Recipe, draws: Tensor, *, height: int, width: int, size: int) -> Parameters:
@@ -80,6 +83,7 @@ def draw_parameters(recipe: Recipe, draws: Tensor, *, height: int, width: int, s
         blur=draws[:, _BLUR] < recipe.blur_probability,
         sigma=_between(draws[:, _SIGMA], *recipe.blur_sigma),
         solarize=draws[:, _SOLARIZE] < recipe.solarize_probability,
+        noise=_between(draws[:, _NOISE_SIGMA], *recipe.noise_sigma) * (draws[:, _NOISE] < recipe.noise_probability),
     )
 
 

@@ -46,7 +46,11 @@ class Recipe(Config):
 
     solarize_probability: Probability = 0.0
     solarize_threshold: Probability = 0.5
-    noise: Annotated[float, Field(ge=0, le=1, description="sigma of additive noise; the image is in [0, 1]")] = 0.0
+    noise_probability: Probability = 0.0
+    noise_sigma: Annotated[Range, Field(description="of additive noise, least and most; the image is in [0, 1]")] = (
+        0.05,
+        0.05,
+    )
 
     @model_validator(mode="after")
     def _ranges_are_ranges(self) -> Self:
@@ -54,6 +58,9 @@ class Recipe(Config):
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f"{name} must be two positive numbers, the smaller first, not [{low:g}, {high:g}]")
+        if not 0 <= self.noise_sigma[0] <= self.noise_sigma[1] <= 1:
+            low, high = self.noise_sigma
+            raise ValueError(f"noise_sigma must be two numbers in [0, 1], the smaller first, not [{low:g}, {high:g}]")
         if self.crop_area[1] > 1:
             raise ValueError(f"crop_area must not exceed 1, the whole image, not {self.crop_area[1]:g}")
         return self
@@ -89,7 +96,7 @@ RECIPES: dict[str, Recipe] = {
         scale=(0.8, 1.2),
         jitter_probability=0.8,
         brightness=0.3,
-        noise=0.05,
+        noise_probability=1.0,
     ),
     "light": Recipe(crop_probability=1.0, crop_area=(0.5, 1.0), flip_probability=0.5),
     "none": Recipe(),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from contrastive_cli.engine.schedule import cosine_momentum, warmup_cosine
+from contrastive_cli.engine.schedule import warmup_cosine
 
 
 def test_warmup_cosine__warms_up_linearly_to_base() -> None:
@@ -36,16 +36,3 @@ def test_warmup_cosine__edges(total_steps: int, warmup_steps: int) -> None:
 def test_warmup_cosine__refuses(step: int, warmup_steps: int) -> None:
     with pytest.raises(ValueError, match="warmup_steps"):
         warmup_cosine(step, total_steps=10, warmup_steps=warmup_steps, base=1.0)
-
-
-@pytest.mark.parametrize(
-    ("step", "expected"), [(0, 0.996), (25, 0.9965858), (50, 0.998), (75, 0.9994142), (100, 1.0), (120, 1.0)]
-)
-def test_cosine_momentum__reference_values(step: int, expected: float) -> None:
-    assert cosine_momentum(step, total_steps=100, base=0.996) == pytest.approx(expected, abs=5e-8)
-
-
-@pytest.mark.parametrize(("step", "total_steps", "base"), [(-1, 10, 0.9), (0, 0, 0.9), (0, 10, 1.1)])
-def test_cosine_momentum__refuses(step: int, total_steps: int, base: float) -> None:
-    with pytest.raises(ValueError, match="needs"):
-        cosine_momentum(step, total_steps=total_steps, base=base)

@@ -12,7 +12,7 @@ def network(seed: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Linear(5, 2))
 
 
-@pytest.mark.parametrize(("part", "tau"), [(0, 0.996), (1, 0.9965858), (2, 0.998), (3, 0.9994142), (4, 1.0)])
+@pytest.mark.parametrize(("part", "tau"), [(0, 0.996), (1, 0.9965858), (2, 0.998), (3, 0.9994142), (4, 1.0), (5, 1.0)])
 def test_cosine_momentum__published_values(part: int, tau: float) -> None:
     assert cosine_momentum(part * 100, total_steps=400, base=0.996) == pytest.approx(tau, abs=5e-8)
 
@@ -22,7 +22,12 @@ def test_cosine_momentum__rises_from_base_and_stays_below_one() -> None:
     assert values[0] == pytest.approx(0.9, abs=1e-15)
     assert values == sorted(values)
     assert values[-1] < 1
-    assert cosine_momentum(0, total_steps=0, base=0.9) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(("step", "total_steps", "base"), [(-1, 10, 0.9), (0, 0, 0.9), (0, 10, 1.1)])
+def test_cosine_momentum__refuses(step: int, total_steps: int, base: float) -> None:
+    with pytest.raises(ValueError, match="needs"):
+        cosine_momentum(step, total_steps=total_steps, base=base)
 
 
 def test_momentum_copy__equal_separate_and_out_of_reach() -> None:

@@ -12,11 +12,19 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from contrastive_cli.views.augment import make_views, prepare
+from contrastive_cli.views.draws import uniform
+from contrastive_cli.views.parameters import NUM_SLOTS, draw_parameters
 from contrastive_cli.views.recipe import RECIPES, Recipe
 
 MEAN, STD = (0.48, 0.45, 0.41), (0.25, 0.24, 0.26)
 EVERYTHING = RECIPES["simclr"].model_copy(
-    update={"affine_probability": 0.5, "rotation": 20.0, "solarize_probability": 0.2, "noise": 0.05}
+    update={
+        "affine_probability": 0.5,
+        "rotation": 20.0,
+        "solarize_probability": 0.2,
+        "noise_probability": 0.5,
+        "noise_sigma": (0.0, 0.1),
+    }
 )
 
 
@@ -127,6 +135,18 @@ def test_make_views__exact_is_torchvision_step_by_step() -> None:
     expected = tv.solarize(tv.rgb_to_grayscale(expected, num_output_channels=3), threshold=0.5)
     # A gray value within rounding of the threshold may fall on either side of it.
     assert ((views - expected).abs() > 1e-5).float().mean() < 1e-3
+
+
+def test_make_views__noise_has_the_strength_that_was_drawn() -> None:
+    """On flat grey, far from both clamps, the spread of a view's pixels is the sigma of its row."""
+    recipe = Recipe(noise_probability=0.5, noise_sigma=(0.02, 0.1))
+    grey = torch.full((400, 3, 32, 32), 128, dtype=torch.uint8)
+    pixels = views_of(grey, recipe, mean=(0.0,) * 3, std=(1.0,) * 3)[0].flatten(1)
+    draws = uniform(seed=3, epoch=5, indices=torch.arange(400), view=0, slots=NUM_SLOTS)
+    sigma = draw_parameters(recipe, draws, height=32, width=32, size=32).noise
+    assert 150 < int((sigma > 0).sum()) < 250
+    torch.testing.assert_close(pixels.std(dim=1), sigma, rtol=0.06, atol=1e-6)  # five standard errors of 3,072 draws
+    torch.testing.assert_close(pixels.mean(dim=1), torch.full((400,), 128 / 255), rtol=0, atol=0.1 * 5 / 3072**0.5)
 
 
 @pytest.mark.parametrize("mode", ["fast", "exact"])

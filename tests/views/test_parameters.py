@@ -113,6 +113,7 @@ def test_sigma__matches_gaussian_blur() -> None:
         ("solarize_probability", lambda p: p.solarize),
         ("crop_probability", lambda p: p.boxes[:, 2] < 40),
         ("affine_probability", lambda p: p.angle != 0),
+        ("noise_probability", lambda p: p.noise > 0),
     ],
 )
 def test_probabilities__are_frequencies(field: str, read: Callable[[Parameters], Tensor]) -> None:

@@ -17,6 +17,7 @@ from contrastive_cli.views.recipe import RECIPES, Recipe
         ({"crop_area": [0.5, 0.2]}, "crop_area must be two positive numbers"),
         ({"crop_area": [0.5, 1.5]}, "crop_area must not exceed 1"),
         ({"blur_sigma": [0.0, 1.0]}, "blur_sigma must be two positive numbers"),
+        ({"noise_sigma": [0.2, 0.1]}, "noise_sigma must be two numbers in"),
         ({"flip_probability": 1.5}, "flip_probability"),
         ({"hue": 0.6}, "hue"),
         ({"brightnes": 0.4}, "did you mean 'brightness'"),
