@@ -6,7 +6,7 @@ Every view's parameters are a function of (seed, epoch, sample index, view), see
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -109,7 +109,7 @@ class _Counters:
 
 def _augment(images: Tensor, recipe: Recipe, counters: _Counters, *, size: int) -> Tensor:
     """[N, C, H, W] uint8 -> [N, C, size, size] float32 in [0, 1]."""
-    _, channels, height, width = images.shape
+    height, width = images.shape[2:]
     num_views = len(images) // len(counters.indices)
     draws = counters.draw(uniform, num_views=num_views, slots=NUM_SLOTS)
     parameters = draw_parameters(recipe, draws, height=height, width=width, size=size)
@@ -119,9 +119,19 @@ def _augment(images: Tensor, recipe: Recipe, counters: _Counters, *, size: int) 
         inverted = color.solarize(views, threshold=recipe.solarize_threshold)
         views = torch.where(parameters.solarize[:, None, None, None], inverted, views)
     if recipe.noise_probability > 0:
-        noise = counters.draw(normal, num_views=num_views, slots=channels * size * size, stream=_NOISE_STREAM)
-        views = views.addcmul_(noise.view_as(views), parameters.noise[:, None, None, None]).clamp_(0, 1)
+        _add_noise_(views, parameters.noise, counters, num_views=num_views)
     return views
+
+
+def _add_noise_(views: Tensor, sigma: Tensor, counters: _Counters, *, num_views: int) -> None:
+    """In place; on the CPU only where sigma is not 0, elsewhere everywhere, since to count rows there means to wait."""
+    num_pixels = views[0].numel()
+    for number, part, spread in zip(range(num_views), views.chunk(num_views), sigma.chunk(num_views), strict=True):
+        rows = spread.nonzero()[:, 0] if views.device.type == "cpu" else torch.arange(len(part), device=views.device)
+        one_view = replace(counters, indices=counters.indices[rows], first=counters.first + number)
+        noise = one_view.draw(normal, num_views=1, slots=num_pixels, stream=_NOISE_STREAM)
+        noise = noise.view(-1, *views.shape[1:])
+        part[rows] = torch.addcmul(part[rows], noise, spread[rows, None, None, None]).clamp_(0, 1)
 
 
 def _fast(pixels: Tensor, recipe: Recipe, parameters: Parameters, *, size: int) -> Tensor:
