@@ -17,6 +17,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from contrastive_cli.core.types import CountProgress
+from contrastive_cli.embeddings.self_join import best_partners
+
 Metric = Literal["cosine", "euclidean"]
 Floats = NDArray[np.floating[Any]]
 TILE_VALUES = 2**24  # 64 MiB of float32 scores
@@ -77,21 +80,43 @@ class ExactSearch:
         self, rows: NDArray[np.int64], *, k: int, num_candidates: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
         """Search in float32, rank in float64: indices [R, k], distances [R, k], and whether a row is proved [R]."""
-        ready = self._ready(rows)
-        scores = ready.astype(np.float32) @ self.base.T  # [R, N]
+        scores = self._ready(rows).astype(np.float32) @ self.base.T  # [R, N]
         scores -= self.bias
         if self.exclude_self:
             scores[np.arange(len(rows)), rows] = -np.inf
-        candidates = np.sort(_top(scores, num_candidates), axis=1)  # ascending, so that a stable sort keeps low indices
+        candidates = _top(scores, num_candidates)
+        return self.rank(rows, candidates, np.take_along_axis(scores, candidates, 1).min(1), k=k)
+
+    def candidates_of_all(
+        self, num_candidates: int, *, progress: CountProgress | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """What `rank` takes, for every row of a search of the vectors among themselves, in half its products."""
+        count = len(self.vectors)
+        base, bias = self.base[:count], self.bias[:count]
+        if self.metric == "cosine":
+            partners, worst = best_partners(base, base, count=num_candidates, progress=progress)
+            return partners, worst.astype(np.float64)
+        # The score less the other's bias is symmetric. Two more dimensions take both in; their part of the rounding
+        # error is at most that of the product, so three errors are set aside where one would do.
+        half = bias[:, None] * np.float32(1 - 2 * self.error)
+        ones = np.ones_like(half)
+        left, right = np.hstack((base, -half, ones)), np.hstack((base, ones, -half))
+        partners, worst = best_partners(left, right, count=num_candidates, progress=progress)
+        return partners, worst.astype(np.float64) + bias
+
+    def rank(
+        self, rows: NDArray[np.int64], candidates: NDArray[np.int64], worst: Floats, *, k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+        """The result of `fast` from candidates [R, K] and a score [R] that no other vector of the row exceeds."""
+        candidates = np.sort(candidates, axis=1)  # ascending, so that a stable sort keeps low indices
         distances = self._exact(rows, candidates)
         order = np.argsort(distances, axis=1, kind="stable")[:, :k]
         distances = np.take_along_axis(distances, order, 1)
-        floor = (1 - self.error) * (1.0 if self.metric == "cosine" else 0.5 * _norms(ready) ** 2)
-        worst = np.take_along_axis(scores, candidates, 1).min(1).astype(np.float64)
+        floor = (1 - self.error) * (1.0 if self.metric == "cosine" else 0.5 * _norms(self._ready(rows)) ** 2)
         last = distances[:, -1]
         half_square = last if self.metric == "cosine" else 0.5 * (last / self.scale) ** 2
-        everything = num_candidates == len(self.vectors) - self.exclude_self
-        proved = everything | (half_square + 1e-12 < floor - worst)
+        everything = candidates.shape[1] == len(self.vectors) - self.exclude_self
+        proved = everything | (half_square + 1e-12 < floor - worst.astype(np.float64))
         return np.take_along_axis(candidates, order, 1), distances, proved
 
     def slow(self, rows: NDArray[np.int64], *, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

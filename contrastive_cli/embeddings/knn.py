@@ -19,6 +19,7 @@ from contrastive_cli.embeddings.exact_search import TILE_VALUES, ExactSearch, Fl
 if TYPE_CHECKING:
     from torch import Tensor
 
+SELF_JOIN_ROWS = 4096  # from here on it pays to use the symmetry of a search of the vectors among themselves
 LARGEST_VALUE = 1e150  # the square of a larger value leaves float64
 
 
@@ -71,12 +72,19 @@ def nearest_neighbors(
     indices = np.empty((num_queries, k), np.int64)
     distances = np.empty((num_queries, k), np.float64)
     unproved: list[NDArray[np.int64]] = []
+    num_candidates = min(k + k // 4 + 8, available)
     step = int(np.clip(TILE_VALUES // len(search.base), 64, 1024))
+    joined = queries is None and len(vectors) >= SELF_JOIN_ROWS
+    if joined:
+        candidates, worst = search.candidates_of_all(num_candidates, progress=progress)
     for start in range(0, num_queries, step):
         rows = np.arange(start, min(start + step, num_queries))
-        indices[rows], distances[rows], proved = search.fast(rows, k=k, num_candidates=min(k + k // 4 + 8, available))
+        if joined:
+            indices[rows], distances[rows], proved = search.rank(rows, candidates[rows], worst[rows], k=k)
+        else:
+            indices[rows], distances[rows], proved = search.fast(rows, k=k, num_candidates=num_candidates)
         unproved.append(rows[~proved])
-        if progress is not None:
+        if progress is not None and not joined:
             progress(int(rows[-1]) + 1, num_queries)
     missing = np.concatenate(unproved) if unproved else np.empty(0, np.int64)
     for start in range(0, len(missing), step):
