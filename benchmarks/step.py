@@ -73,7 +73,14 @@ def main() -> None:
         optimizer.zero_grad(set_to_none=True)
         batch = Batch(views=views(), indices=indices)
         progress = Progress(step=0, total_steps=1)
-        backward(method, batch, progress, micro_batch_size=None, autocast=lambda: autocast(device, precision))
+        backward(
+            method,
+            batch.part,
+            progress,
+            batch_size=num_images,
+            micro_batch_size=None,
+            autocast=lambda: autocast(device, precision),
+        )
         optimizer.step()
 
     seconds = in_turns({"bare": bare, "views": lambda: void(views()), "step": step}, rounds=arguments.rounds)

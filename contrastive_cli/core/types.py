@@ -29,6 +29,11 @@ class Batch:
     indices: Tensor
     labels: Tensor | None = None
 
+    def part(self, piece: slice) -> Batch:
+        """Some of its samples."""
+        labels = None if self.labels is None else self.labels[piece]
+        return Batch(views=self.views[:, piece], indices=self.indices[piece], labels=labels)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageFacts:

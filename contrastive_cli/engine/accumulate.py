@@ -10,73 +10,84 @@ a micro-batch; running statistics are updated once, in the second pass.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from contrastive_cli.core.types import Batch, Contrastive, LossOutput, Progress
 
 
 def backward(
-    method: Any, batch: Batch, progress: Progress, *, micro_batch_size: int | None, autocast: Any
+    method: Any,
+    part_of: Callable[[slice], Batch],
+    progress: Progress,
+    *,
+    batch_size: int,
+    micro_batch_size: int | None,
+    autocast: Any,
 ) -> LossOutput:
     """Add the gradient of the batch's loss to the weights; returns the detached loss and metrics.
 
     Args:
         method: A `Method`; one that is also `Contrastive` keeps all negatives, others average over micro-batches.
-        batch: The whole batch.
+        part_of: Makes the samples of a slice of the batch. It is asked twice for the slices of a contrastive method
+            and must give the same views, so that those of the whole batch are never in memory.
         progress: Handed to the method.
-        micro_batch_size: Images per pass; None or at least the batch for a single pass.
+        batch_size: Samples of the whole batch.
+        micro_batch_size: Samples per pass; None or at least the batch for a single pass.
         autocast: A function that returns a fresh autocast context.
     """
-    num_images = batch.indices.shape[0]
-    if micro_batch_size is None or micro_batch_size >= num_images:
-        with autocast():
-            output: LossOutput = method.training_loss(batch, progress)
-        output.loss.backward()  # type: ignore[no-untyped-call]
-        return LossOutput(loss=output.loss.detach(), metrics=output.metrics)
-    pieces = [slice(start, start + micro_batch_size) for start in range(0, num_images, micro_batch_size)]
-    if isinstance(method, Contrastive):
-        return _all_negatives(method, batch, pieces, autocast=autocast)
-    return _plain(method, batch, progress, pieces, autocast=autocast)
+    size = batch_size if micro_batch_size is None else micro_batch_size
+    pieces = [slice(start, min(start + size, batch_size)) for start in range(0, batch_size, size)]
+    if len(pieces) > 1 and isinstance(method, Contrastive):
+        return _all_negatives(method, part_of, pieces, autocast=autocast)
+    return _plain(method, part_of, pieces, progress, autocast=autocast)
 
 
-def _all_negatives(method: Any, batch: Batch, pieces: list[slice], *, autocast: Any) -> LossOutput:
-    with torch.no_grad(), _frozen_running_statistics(method), autocast():
-        projections = torch.cat([method.project(batch.views[:, piece]) for piece in pieces], dim=1)  # [V, B, P]
-    projections.requires_grad_()
+def _all_negatives(method: Any, part_of: Callable[[slice], Batch], pieces: list[slice], *, autocast: Any) -> LossOutput:
+    projected, labelled = [], []
+    with torch.no_grad(), _frozen_running_statistics(method):
+        for piece in pieces:
+            part = part_of(piece)
+            with autocast():
+                projected.append(method.project(part.views))
+            labelled.append(part.labels)
+    projections = torch.cat(projected, dim=1).requires_grad_()  # [V, B, P]
+    labels = None if labelled[0] is None else torch.cat([labels for labels in labelled if labels is not None])
     with autocast():
-        output: LossOutput = method.contrast(projections, batch.labels)
+        output: LossOutput = method.contrast(projections, labels)
     output.loss.backward()  # type: ignore[no-untyped-call]
     gradient = projections.grad
     assert gradient is not None
     for piece in pieces:
+        part = part_of(piece)
         with autocast():
-            again = method.project(batch.views[:, piece])
+            again = method.project(part.views)
         again.backward(gradient[:, piece])
     return LossOutput(loss=output.loss.detach(), metrics=output.metrics)
 
 
-def _plain(method: Any, batch: Batch, progress: Progress, pieces: list[slice], *, autocast: Any) -> LossOutput:
-    total = batch.indices.new_zeros((), dtype=torch.float32)
-    metrics: dict[str, Tensor] = {}
-    num_images = batch.indices.shape[0]
+def _plain(
+    method: Any, part_of: Callable[[slice], Batch], pieces: list[slice], progress: Progress, *, autocast: Any
+) -> LossOutput:
+    outputs, weights = [], []
     for piece in pieces:
-        part = Batch(
-            views=batch.views[:, piece],
-            indices=batch.indices[piece],
-            labels=None if batch.labels is None else batch.labels[piece],
-        )
-        weight = part.indices.shape[0] / num_images
+        part = part_of(piece)
+        weight = (piece.stop - piece.start) / pieces[-1].stop
         with autocast():
             output: LossOutput = method.training_loss(part, progress)
-        (output.loss * weight).backward()  # type: ignore[no-untyped-call]
-        total = total + output.loss.detach() * weight
-        for name, value in output.metrics.items():
-            metrics[name] = metrics.get(name, torch.zeros_like(value)) + value * weight
-    return LossOutput(loss=total, metrics=metrics)
+        (output.loss * weight if weight < 1 else output.loss).backward()
+        outputs.append(output)
+        weights.append(weight)
+    if len(outputs) == 1:
+        return LossOutput(loss=outputs[0].loss.detach(), metrics=outputs[0].metrics)
+    parts = list(zip(outputs, weights, strict=True))
+    return LossOutput(
+        loss=sum((output.loss.detach() * weight for output, weight in parts), start=torch.zeros(())),
+        metrics={name: sum(output.metrics[name] * weight for output, weight in parts) for name in outputs[0].metrics},
+    )
 
 
 @contextlib.contextmanager

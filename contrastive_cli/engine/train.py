@@ -33,7 +33,8 @@ class StepRecord:
 def train(
     method: Any,
     *,
-    make_batch: Callable[[int], Batch],
+    make_batch: Callable[[int], Callable[[slice], Batch]],
+    batch_size: int,
     optimizer: torch.optim.Optimizer,
     learning_rate: Callable[[int], float],
     steps: range,
@@ -46,7 +47,8 @@ def train(
 
     Args:
         method: A torch module that is a `core.types.Method`.
-        make_batch: The batch of a step.
+        make_batch: The batch of a step, as a function that makes any part of it, the same whenever it is asked.
+        batch_size: Samples of a batch.
         optimizer: Over the method's parameters; all groups share the learning rate.
         learning_rate: The rate of a step.
         steps: The steps to do, of `total_steps`.
@@ -62,8 +64,14 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad(set_to_none=True)
-        batch = make_batch(step)
-        output = backward(method, batch, progress, micro_batch_size=micro_batch_size, autocast=autocast)
+        output = backward(
+            method,
+            make_batch(step),
+            progress,
+            batch_size=batch_size,
+            micro_batch_size=micro_batch_size,
+            autocast=autocast,
+        )
         if clip_gradient is not None:
             torch.nn.utils.clip_grad_norm_(parameters, clip_gradient)
         optimizer.step()

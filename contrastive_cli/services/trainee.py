@@ -152,37 +152,42 @@ def image_facts(images: ImageSet, *, size: int) -> ImageFacts:
     return ImageFacts(count=images.num_samples, channels=images.channels, size=size, num_classes=len(images.classes))
 
 
-def batch_maker(trainee: Trainee) -> Callable[[int], Batch]:
-    """A function from the number of a step to its batch of views; pure, so a resumed run sees the same views."""
+def batch_maker(trainee: Trainee) -> Callable[[int], Callable[[slice], Batch]]:
+    """The batch of a step, as a function that makes any part of it; pure, so a resumed run sees the same views."""
     config, images, num_views = trainee.config, trainee.images, trainee.method.num_views
     labels = torch.from_numpy(images.labels).to(trainee.device) if images.has_labels else None
 
-    def make_batch(step: int) -> Batch:
-        epoch, indices = trainee.sample(step)
-        if trainee.neighbors is None:
-            pixels = trainee.source.gather(indices)  # [B, C, H, W] uint8
-            pixels = pixels.expand(num_views, *pixels.shape)  # [V, B, C, H, W]
-        else:
-            sources = view_sources(
-                indices,
-                neighbors=trainee.neighbors.indices,
-                probabilities=trainee.method.neighbor_views,
+    def make_batch(step: int) -> Callable[[slice], Batch]:
+        epoch, positions = trainee.sample(step)
+
+        def make_part(piece: slice) -> Batch:
+            indices = positions[piece]
+            if trainee.neighbors is None:
+                pixels = trainee.source.gather(indices)  # [B, C, H, W] uint8
+                pixels = pixels.expand(num_views, *pixels.shape)  # [V, B, C, H, W]
+            else:
+                sources = view_sources(
+                    indices,
+                    neighbors=trainee.neighbors.indices,
+                    probabilities=trainee.method.neighbor_views,
+                    seed=config.seed,
+                    epoch=epoch,
+                )
+                pixels = trainee.source.gather(sources)
+            indices = indices.to(trainee.device)
+            views = make_views(
+                pixels,
+                recipes=[config.views] * num_views,
+                indices=indices,
+                size=config.dataset.size or pixels.shape[-1],
+                mean=images.mean,
+                std=images.std,
                 seed=config.seed,
                 epoch=epoch,
             )
-            pixels = trainee.source.gather(sources)
-        indices = indices.to(trainee.device)
-        views = make_views(
-            pixels,
-            recipes=[config.views] * num_views,
-            indices=indices,
-            size=config.dataset.size or pixels.shape[-1],
-            mean=images.mean,
-            std=images.std,
-            seed=config.seed,
-            epoch=epoch,
-        )
-        return Batch(views=views, indices=indices, labels=None if labels is None else labels[indices])
+            return Batch(views=views, indices=indices, labels=None if labels is None else labels[indices])
+
+        return make_part
 
     return make_batch
 
@@ -194,6 +199,7 @@ def train_steps(trainee: Trainee, *, first_step: int, total_steps: int) -> Itera
     return train(
         trainee.method,
         make_batch=batch_maker(trainee),
+        batch_size=config.batch_size,
         optimizer=trainee.optimizer,
         learning_rate=lambda step: warmup_cosine(
             step, total_steps=total_steps, warmup_steps=warmup_steps, base=config.peak_learning_rate

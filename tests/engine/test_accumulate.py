@@ -66,7 +66,14 @@ def make_batch(num_views: int, num_images: int) -> Batch:
 
 def gradients(method: nn.Module, batch: Batch, size: int | None) -> tuple[LossOutput, list[Tensor]]:
     method.zero_grad()
-    output = backward(method, batch, PROGRESS, micro_batch_size=size, autocast=contextlib.nullcontext)
+    output = backward(
+        method,
+        batch.part,
+        PROGRESS,
+        batch_size=len(batch.indices),
+        micro_batch_size=size,
+        autocast=contextlib.nullcontext,
+    )
     return output, [weight.grad.clone() for weight in method.parameters() if weight.grad is not None]
 
 
@@ -92,7 +99,14 @@ def test_backward__a_mean_of_small_losses_would_be_another_gradient() -> None:
     method.zero_grad()
     for piece in (slice(0, 4), slice(4, 8)):
         part = Batch(views=batch.views[:, piece], indices=batch.indices[piece])
-        backward(method, part, PROGRESS, micro_batch_size=None, autocast=contextlib.nullcontext)
+        backward(
+            method,
+            part.part,
+            PROGRESS,
+            batch_size=len(part.indices),
+            micro_batch_size=None,
+            autocast=contextlib.nullcontext,
+        )
     total = next(iter(method.parameters())).grad
     assert total is not None
     assert (total / 2 - expected[0]).norm() > 0.05 * expected[0].norm()
@@ -108,7 +122,9 @@ def test_backward__one_pass_when_the_batch_fits(size: int | None) -> None:
 def test_backward__adds_to_the_gradient_that_is_there() -> None:
     method, batch = NormFree(2), make_batch(2, 6)
     _, once = gradients(method, batch, 2)
-    backward(method, batch, PROGRESS, micro_batch_size=2, autocast=contextlib.nullcontext)
+    backward(
+        method, batch.part, PROGRESS, batch_size=len(batch.indices), micro_batch_size=2, autocast=contextlib.nullcontext
+    )
     for weight, gradient in zip(method.parameters(), once, strict=True):
         torch.testing.assert_close(weight.grad, 2 * gradient)
 
@@ -117,7 +133,14 @@ def test_backward__bf16_keeps_the_direction() -> None:
     method, batch = NormFree(2), make_batch(2, 16)
     _, expected = gradients(method, batch, None)
     method.zero_grad()
-    backward(method, batch, PROGRESS, micro_batch_size=5, autocast=lambda: torch.autocast("cpu", dtype=torch.bfloat16))
+    backward(
+        method,
+        batch.part,
+        PROGRESS,
+        batch_size=len(batch.indices),
+        micro_batch_size=5,
+        autocast=lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    )
     found = torch.cat([weight.grad.flatten() for weight in method.parameters() if weight.grad is not None])
     assert torch.cosine_similarity(found, torch.cat([each.flatten() for each in expected]), dim=0) > 0.99
 
@@ -133,7 +156,9 @@ def simclr() -> SimCLR:
 
 def test_backward__running_statistics_move_once_per_piece() -> None:
     method, batch = simclr(), make_batch(2, 10)
-    backward(method, batch, PROGRESS, micro_batch_size=4, autocast=contextlib.nullcontext)
+    backward(
+        method, batch.part, PROGRESS, batch_size=len(batch.indices), micro_batch_size=4, autocast=contextlib.nullcontext
+    )
     expected = simclr()
     for piece in (slice(0, 4), slice(4, 8), slice(8, 10)):
         expected.project(batch.views[:, piece])
@@ -154,7 +179,9 @@ def test_backward__running_statistics_are_tracked_again_after_an_error(monkeypat
 
     monkeypatch.setattr(method.projector, "forward", fail)
     with pytest.raises(ZeroDivisionError):
-        backward(method, make_batch(2, 8), PROGRESS, micro_batch_size=4, autocast=contextlib.nullcontext)
+        backward(
+            method, make_batch(2, 8).part, PROGRESS, batch_size=8, micro_batch_size=4, autocast=contextlib.nullcontext
+        )
     assert all(norm.track_running_stats for norm in method.modules() if isinstance(norm, nn.BatchNorm2d))
 
 

@@ -202,7 +202,8 @@ def test_byol__views_of_neighbours() -> None:
 def run(method: BYOL, optimizer: torch.optim.Optimizer, steps: range, micro_batch_size: int | None) -> list[StepRecord]:
     return list(
         train(
-            method, make_batch=lambda step: make_batch(seed=step), optimizer=optimizer, learning_rate=lambda step: 1e-3,
+            method, make_batch=lambda step: make_batch(seed=step).part, batch_size=6, optimizer=optimizer,
+            learning_rate=lambda step: 1e-3,
             steps=steps, total_steps=8, autocast=contextlib.nullcontext, micro_batch_size=micro_batch_size,
         )
     )  # fmt: skip
@@ -252,7 +253,14 @@ def test_byol__micro_batches_average_where_batch_norm_is_frozen() -> None:
             if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
                 layer.eval()
         batch = Batch(views=make_batch().views.double(), indices=torch.arange(6))
-        backward(method, batch, START, micro_batch_size=micro_batch_size, autocast=contextlib.nullcontext)
+        backward(
+            method,
+            batch.part,
+            START,
+            batch_size=len(batch.indices),
+            micro_batch_size=micro_batch_size,
+            autocast=contextlib.nullcontext,
+        )
         gradients.append(torch.cat([p.grad.flatten() for p in method.parameters() if p.grad is not None]))
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-5, atol=1e-9)
 

@@ -77,8 +77,9 @@ def test_backward__micro_batches_keep_all_negatives(loss: str) -> None:
         torch.manual_seed(3)
         backward(
             method,
-            make_batch(),
+            make_batch().part,
             PROGRESS,
+            batch_size=6,
             micro_batch_size=micro_batch_size,
             autocast=lambda: torch.autocast("cpu", enabled=False),
         )

@@ -56,8 +56,9 @@ def test_method__embeds_and_draws(name: str) -> None:
 def test_method__resumed_equals_uninterrupted_bit_for_bit(name: str, micro_batch_size: int | None) -> None:
     def run(method: Any, optimizer: torch.optim.Optimizer, steps: range) -> list[float]:
         records = train(
-            method.train(), make_batch=make_batch, optimizer=optimizer, learning_rate=lambda step: 1e-2, steps=steps,
-            total_steps=8, autocast=contextlib.nullcontext, micro_batch_size=micro_batch_size,
+            method.train(), make_batch=lambda step: make_batch(step).part, batch_size=6, optimizer=optimizer,
+            learning_rate=lambda step: 1e-2, steps=steps, total_steps=8, autocast=contextlib.nullcontext,
+            micro_batch_size=micro_batch_size,
         )  # fmt: skip
         return [record.loss.item() for record in records]
 
@@ -220,7 +221,12 @@ def test_autodecoder__micro_batches_move_the_codes_like_the_whole_batch() -> Non
         for step in range(3):
             progress = Progress(step=step, total_steps=3)
             backward(
-                method, make_batch(step), progress, micro_batch_size=micro_batch_size, autocast=contextlib.nullcontext
+                method,
+                make_batch(step).part,
+                progress,
+                batch_size=6,
+                micro_batch_size=micro_batch_size,
+                autocast=contextlib.nullcontext,
             )
             method.after_step(progress)
         states.append(method.codes)

@@ -62,7 +62,14 @@ def test_supcon__accumulation_gives_the_gradient_of_the_whole_batch() -> None:
     for size in (None, 2):
         method = make().double().eval()  # eval: the statistics of batch norm are a micro-batch's otherwise
         doubled = Batch(views=batch.views.double(), indices=batch.indices, labels=batch.labels)
-        backward(method, doubled, PROGRESS, micro_batch_size=size, autocast=contextlib.nullcontext)
+        backward(
+            method,
+            doubled.part,
+            PROGRESS,
+            batch_size=len(doubled.indices),
+            micro_batch_size=size,
+            autocast=contextlib.nullcontext,
+        )
         gradients.append([weight.grad for weight in method.parameters()])
     assert isinstance(make(), Contrastive)
     torch.testing.assert_close(gradients[0], gradients[1])

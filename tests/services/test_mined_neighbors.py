@@ -113,7 +113,7 @@ def test_batch_maker__views_show_mined_neighbours_of_the_sample(
 ) -> None:
     trainee = trainee_of(written(tmp_path, mined), positives="neighbor", neighbor_probability=0.5)
     assert trainee.neighbors is not None
-    batch = batch_maker(trainee)(1)
+    batch = batch_maker(trainee)(1)(slice(None))
     config = trainee.config
 
     def views_of(positions: torch.Tensor) -> torch.Tensor:
@@ -130,7 +130,7 @@ def test_batch_maker__views_show_mined_neighbours_of_the_sample(
     assert batch.labels is not None
     assert batch.labels.tolist() == digits.labels[batch.indices.numpy()].tolist()
 
-    plain = batch_maker(trainee_of(None))(1)
+    plain = batch_maker(trainee_of(None))(1)(slice(None))
     assert torch.equal(plain.views[0], batch.views[0])
     assert not torch.equal(plain.views[1], batch.views[1])
 
