@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.embeddings.exact_search import TILE_VALUES, ExactSearch, Floats, Metric, read_chunks
+from contrastive_cli.embeddings.threads import map_in_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,17 +75,17 @@ def nearest_neighbors(
     unproved: list[NDArray[np.int64]] = []
     num_candidates = min(k + k // 4 + 8, available)
     step = int(np.clip(TILE_VALUES // len(search.base), 64, 1024))
-    joined = queries is None and len(vectors) >= SELF_JOIN_ROWS
-    if joined:
+    blocks = [np.arange(start, min(start + step, num_queries)) for start in range(0, num_queries, step)]
+    if queries is None and len(vectors) >= SELF_JOIN_ROWS:
         candidates, worst = search.candidates_of_all(num_candidates, progress=progress)
-    for start in range(0, num_queries, step):
-        rows = np.arange(start, min(start + step, num_queries))
-        if joined:
-            indices[rows], distances[rows], proved = search.rank(rows, candidates[rows], worst[rows], k=k)
-        else:
-            indices[rows], distances[rows], proved = search.fast(rows, k=k, num_candidates=num_candidates)
+        found = map_in_threads(lambda rows: search.rank(rows, candidates[rows], worst[rows], k=k), blocks)
+        progress = None
+    else:
+        found = map_in_threads(lambda rows: search.fast(rows, k=k, num_candidates=num_candidates), blocks)
+    for rows, (nearest, near, proved) in zip(blocks, found, strict=True):
+        indices[rows], distances[rows] = nearest, near
         unproved.append(rows[~proved])
-        if progress is not None and not joined:
+        if progress is not None:
             progress(int(rows[-1]) + 1, num_queries)
     missing = np.concatenate(unproved) if unproved else np.empty(0, np.int64)
     for start in range(0, len(missing), step):

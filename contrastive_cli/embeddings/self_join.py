@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.types import CountProgress
+from contrastive_cli.embeddings.threads import map_in_threads
 
-TILE_ROWS = 1024
+TILE_ROWS = 2048  # at most 32767, see `_Best.merge`
 Scores = NDArray[np.float32]
 Indices = NDArray[np.int64]
+Finds = tuple[Indices, Indices, Scores]  # rows within the tile, partners, scores
 
 
 def best_partners(
@@ -43,19 +45,32 @@ def best_partners(
     tiles = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
     best = [_first(left[tile] @ right[tile].T, start=tile.start, count=count) for tile in tiles]
     pairs = list(_pairs(num_tiles))
-    for done, (row, column) in enumerate(pairs):
+
+    def search(pair: tuple[int, int]) -> tuple[Finds, Finds]:
+        row, column = pair
         scores = left[tiles[row]] @ right[tiles[column]].T  # [T, T]
-        found = np.flatnonzero(scores > best[row].limit[:, None])
-        rows, columns = np.divmod(found, scores.shape[1])
-        best[row].add(rows, columns + tiles[column].start, scores.ravel()[found])
-        found = np.flatnonzero(scores > best[column].limit)
-        rows, columns = np.divmod(found, scores.shape[1])
-        best[column].add(columns, rows + tiles[row].start, scores.ravel()[found])
+        rows, columns, found = _above(scores, best[row].limit[:, None])
+        of_rows = rows, columns + tiles[column].start, found
+        rows, columns, found = _above(scores, best[column].limit)
+        return of_rows, (columns, rows + tiles[row].start, found)
+
+    for done, ((row, column), (of_rows, of_columns)) in enumerate(
+        zip(pairs, map_in_threads(search, pairs), strict=True)
+    ):
+        best[row].add(of_rows)
+        best[column].add(of_columns)
         if progress is not None:
             progress((done + 1) * len(left) // len(pairs), len(left))
     for part in best:
         part.merge()
     return np.concatenate([part.partners for part in best]), np.concatenate([part.limit for part in best])
+
+
+def _above(scores: Scores, limit: Scores) -> Finds:
+    """Rows, columns and values of the scores above a limit that is broadcast."""
+    found = np.flatnonzero(scores > limit)
+    rows, columns = np.divmod(found, scores.shape[1])
+    return rows, columns, scores.ravel()[found]
 
 
 def _pairs(num_tiles: int) -> Iterator[tuple[int, int]]:
@@ -73,13 +88,13 @@ class _Best:
     partners: Indices  # [T, K]
     scores: Scores  # [T, K]
     limit: Scores  # [T], the least of the scores
-    finds: list[tuple[Indices, Indices, Scores]] = field(default_factory=list)
+    finds: list[Finds] = field(default_factory=list)
     num_finds: int = 0
 
-    def add(self, rows: Indices, partners: Indices, scores: Scores) -> None:
-        """Remember the finds; a lower limit in the meantime costs more finds, not the result."""
-        self.finds.append((rows, partners, scores))
-        self.num_finds += len(rows)
+    def add(self, finds: Finds) -> None:
+        """Remember the finds; a limit that is lower in the meantime costs more finds, not the result."""
+        self.finds.append(finds)
+        self.num_finds += len(finds[0])
         if 2 * self.num_finds > self.scores.size:
             self.merge()
 
@@ -90,7 +105,7 @@ class _Best:
         rows, partners, scores = (np.concatenate(parts) for parts in zip(*self.finds, strict=True))
         self.finds, self.num_finds = [], 0
         num_rows, count = self.scores.shape
-        order = np.argsort(rows, kind="stable")
+        order = np.argsort(rows.astype(np.int16), kind="stable")  # 16 bits are sorted by radix
         rows = rows[order]
         found = np.bincount(rows, minlength=num_rows)
         places = np.arange(len(rows)) - (np.cumsum(found) - found)[rows] + count
