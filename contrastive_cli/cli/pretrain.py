@@ -116,8 +116,8 @@ def pretrain(
     }
     given = {key: value for key, value in flags.items() if value is not None}
     if resume is not None:
-        _refuse_with_resume(given, config=config, sets=set_, out=out, overwrite=overwrite, plan=plan)
-        session = _resume(resume, output)
+        _refuse_with_resume(out=out, overwrite=overwrite, plan=plan)
+        session = _resume(resume, given, config=config, sets=set_ or [], output=output)
     else:
         resolved = _resolve(given, config=config, sets=set_ or [], output=output)
         if plan:
@@ -158,12 +158,20 @@ def _start(config: Any, *, out: Path | None, overwrite: bool, output: Output) ->
     return session
 
 
-def _resume(path: Path, output: Output) -> Session:
+def _resume(path: Path, given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output) -> Session:
+    from contrastive_cli.core.config import nested, read_assignments
     from contrastive_cli.core.runs import find_run
+
+    run = find_run(str(path))
+    assignments = read_assignments(sets)
+    from contrastive_cli.services.resumption import Changes
     from contrastive_cli.services.training import resume_session
 
+    changes = Changes(config=config, sets=assignments, flags=nested(given))
     with output.counting("decoding images") as progress:
-        session = resume_session(find_run(str(path)), progress=progress)
+        session = resume_session(run, changes=changes, progress=progress)
+    for remark in session.remarks:
+        output.note(remark)
     for name in session.damaged:
         output.note(f"warning: {name} is damaged; going on from an older checkpoint")
     output.note(f"resuming {session.run.path} at step {session.state.step} of {session.total_steps}")
@@ -270,10 +278,7 @@ def _show_plan(config: Any, output: Output) -> None:
     output.result({"configuration": config.model_dump(mode="json"), **facts}, text)
 
 
-def _refuse_with_resume(given: Mapping[str, Any], **others: Any) -> None:
-    extra = list(given) + [key for key, value in others.items() if value]
+def _refuse_with_resume(**others: Any) -> None:
+    extra = [f"--{key}" for key, value in others.items() if value]
     if extra:
-        raise UsageError(
-            f"--resume takes everything from the run; {', '.join(extra)} cannot change",
-            hint="start a new run with --config RUN/config.yaml and the change",
-        )
+        raise UsageError(f"--resume goes on in the run's own directory; {', '.join(extra)} cannot be given with it")

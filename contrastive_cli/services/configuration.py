@@ -144,17 +144,17 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | Non
         UsageError: On unknown names and keys, values out of range, a key given by flag and by --set.
     """
     _refuse_double(sets, flags)
-    given = _merge_lengths(defaults or {}, read_preset(config) if config else {}, sets, flags)
+    given = merge_lengths(defaults or {}, read_preset(config) if config else {}, sets, flags)
     dataset = _name(given, "dataset", "digits")
     method = _name(given, "method", "simclr")
     spec = find_dataset(dataset)
     device = choose_device(str(given.get("device", "auto")))
     own_preset = None if defaults else find_own_preset(dataset=dataset, method=method, device=device)
-    tree = _merge_lengths(read_preset(own_preset) if own_preset else {}, given)
+    tree = merge_lengths(read_preset(own_preset) if own_preset else {}, given)
     tree = merge({"method": {"name": method}, "dataset": {"name": dataset}}, tree)
     recipe = load_method(method).recipe or spec.recipe_at(_size(tree) or spec.size)
-    tree["views"] = _recipe(tree.get("views", {}), default=recipe)
-    return Resolved(config=_fill(build(config_model(method), tree), device), own_preset=own_preset)
+    tree["views"] = name_recipe(tree.get("views", {}), default=recipe)
+    return Resolved(config=fill(build(config_model(method), tree)), own_preset=own_preset)
 
 
 @functools.cache
@@ -198,7 +198,9 @@ def light_recipe(dataset: str, *, size: int) -> str:
     return "light" if RECIPES[own].flip_probability > 0 else own
 
 
-def _fill(config: PretrainConfig, device: torch.device) -> PretrainConfig:
+def fill(config: PretrainConfig) -> PretrainConfig:
+    """Put in what was left open: the size, the encoder, the length; paths become absolute."""
+    device = choose_device(config.device)
     size = config.dataset.size or find_dataset(config.dataset.name).size
     encoder, train = config.encoder, config.train
     if not load_method(config.method_name).has_encoder:
@@ -227,17 +229,20 @@ def _size(tree: Mapping[str, Any]) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def _recipe(views: Any, *, default: str) -> Tree:
+def name_recipe(views: Any, *, default: str | None) -> Tree:
+    """The fields of a recipe that is given by name, with what is given beside; None for no recipe by default."""
     if not isinstance(views, Mapping):
         raise UsageError(f"views: a mapping of the recipe's fields is needed (given: {views!r})")
     name = views.get("recipe", default)
+    if name is None:
+        return dict(views)
     if name not in RECIPES:
         raise UsageError(f"no recipe named {name!r}{did_you_mean(str(name), list(RECIPES))}")
     return merge(RECIPES[name].model_dump(), {key: value for key, value in views.items() if key != "recipe"})
 
 
-def _merge_lengths(*layers: Mapping[str, Any]) -> Tree:
-    """Merge, where `epochs` of a higher layer replaces `budget` of a lower one, and the other way round."""
+def merge_lengths(*layers: Mapping[str, Any]) -> Tree:
+    """Merge trees, where `epochs` of a higher layer replaces `budget` of a lower one, and the other way round."""
     merged: Tree = {}
     for layer in layers:
         train = layer.get("train")

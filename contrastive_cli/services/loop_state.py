@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from contrastive_cli.core.errors import TrainingError
+from contrastive_cli.engine.train import StepRecord
 from contrastive_cli.services.trainee import Trainee
 
 
@@ -51,3 +53,28 @@ def restore(trainee: Trainee, saved: Mapping[str, Any]) -> LoopState:
         loss_sum=saved["loss_sum"].to(trainee.device),
         loss_count=saved["loss_count"],
     )
+
+
+def metrics_line(trainee: Trainee, state: LoopState, record: StepRecord, rate: float) -> dict[str, float]:
+    """The record of the steps since the last one, whose losses are averaged and forgotten; `rate` is in views/s."""
+    loss = state.loss_sum / state.loss_count
+    require_finite(loss, record)
+    state.loss_sum, state.loss_count = torch.zeros_like(state.loss_sum), 0
+    return {
+        "step": record.step,
+        "epoch": round(record.step / trainee.steps_per_epoch, 4),
+        "seconds": round(state.seconds, 3),
+        "train/loss": loss.item(),
+        **{f"train/{name}": value.item() for name, value in record.metrics.items()},
+        "train/lr": record.learning_rate,
+        "views_per_second": round(rate, 1),
+    }
+
+
+def require_finite(loss: Tensor, record: StepRecord) -> None:
+    """Raise TrainingError unless the loss is a number."""
+    if not bool(torch.isfinite(loss)):
+        raise TrainingError(
+            f"the loss is {loss.item()} at step {record.step} (learning rate {record.learning_rate:.3g})",
+            hint="lower --lr, or pass --precision fp32; the last good checkpoint is kept",
+        )

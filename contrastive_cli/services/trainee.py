@@ -195,14 +195,14 @@ def batch_maker(trainee: Trainee) -> Callable[[int], Callable[[slice], Batch]]:
 def train_steps(trainee: Trainee, *, first_step: int, total_steps: int) -> Iterator[StepRecord]:
     """The engine's generator over the steps of this trainee."""
     config = trainee.config
-    warmup_steps = round(config.optim.warmup_fraction * total_steps)
+    warmup = warmup_steps(config, total_steps)
     return train(
         trainee.method,
         make_batch=batch_maker(trainee),
         batch_size=config.batch_size,
         optimizer=trainee.optimizer,
         learning_rate=lambda step: warmup_cosine(
-            step, total_steps=total_steps, warmup_steps=warmup_steps, base=config.peak_learning_rate
+            step, total_steps=total_steps, warmup_steps=warmup, base=config.peak_learning_rate
         ),
         steps=range(first_step, total_steps),
         total_steps=total_steps,
@@ -210,6 +210,11 @@ def train_steps(trainee: Trainee, *, first_step: int, total_steps: int) -> Itera
         micro_batch_size=config.train.micro_batch_size,
         clip_gradient=config.optim.clip_gradient,
     )
+
+
+def warmup_steps(config: PretrainConfig, total_steps: int) -> int:
+    """Steps in which the learning rate rises."""
+    return round(config.optim.warmup_fraction * total_steps)
 
 
 def plan_steps(trainee: Trainee) -> tuple[int, float | None]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from contrastive_cli.core.errors import ClrError, DataError, Interrupted, RunError, TrainingError
+from contrastive_cli.core.errors import ClrError, DataError, Interrupted, RunError
 from contrastive_cli.core.files import cannot_write, write_atomically
 from contrastive_cli.core.runs import (
     DatasetFacts,
@@ -36,12 +36,18 @@ from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import bad_files_csv
 from contrastive_cli.engine.checkpoint import load_checkpoint, remove_orphans, save_checkpoint
 from contrastive_cli.engine.device import memory_errors
-from contrastive_cli.engine.train import StepRecord
 from contrastive_cli.methods import load_method
-from contrastive_cli.services.configuration import PretrainConfig, read_run_config
-from contrastive_cli.services.loop_state import LoopState, checkpoint_state, restore
+from contrastive_cli.services.configuration import PretrainConfig
+from contrastive_cli.services.loop_state import (
+    LoopState,
+    checkpoint_state,
+    metrics_line,
+    require_finite,
+    restore,
+)
 from contrastive_cli.services.neighbors import refuse_other_neighbors
 from contrastive_cli.services.online import OnlineProbe
+from contrastive_cli.services.resumption import Changes, changed_config, new_length, other_versions
 from contrastive_cli.services.tensorboard import open_board
 from contrastive_cli.services.trainee import Trainee, plan_steps, prepare, train_steps
 from contrastive_cli.services.verification import record_similarity_layer
@@ -63,13 +69,21 @@ class Status:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
-    """A training that can start: the trainee, its run directory, and where it stands."""
+    """A training that can start: the trainee, its run directory, and where it stands.
+
+    Attributes:
+        damaged: Checkpoints that were passed over.
+        changed: The configuration to write, if a resumed run has another one than it began with.
+        remarks: What there is to say of a resumed run.
+    """
 
     trainee: Trainee
     run: Run
     total_steps: int
     state: LoopState
     damaged: tuple[str, ...] = ()
+    changed: PretrainConfig | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,20 +160,20 @@ def _num_labels(trainee: Trainee) -> int | None:
     return trainee.num_samples if load_method(trainee.config.method_name).needs_labels else None
 
 
-def resume_session(run: Run, *, progress: CountProgress | None = None) -> Session:
+def resume_session(run: Run, *, changes: Changes | None = None, progress: CountProgress | None = None) -> Session:
     """Take a run up where its newest intact checkpoint stands, on the device and threads it began with.
 
     Raises:
-        RunError: If it is finished already or damaged.
+        UsageError: If `changes` hold anything that cannot change.
+        RunError: If it is finished, and not to become longer, or damaged.
         DataError: If the images are not those it was started with.
     """
     manifest = run.manifest()
-    if manifest.status == "finished":
-        raise RunError(f"run {run.path} is finished", hint=f"start a new one with --config {run.path / 'config.yaml'}")
+    config, is_changed = changed_config(run, manifest, changes)
+    if manifest.status == "finished" and not is_changed:
+        raise RunError(f"run {run.path} is finished", hint="give it more --epochs, or start a new one with --config")
     torch.set_num_threads(manifest.threads)
-    config = read_run_config(run)
-    fixed = config.train.model_copy(update={"precision": manifest.precision})
-    trainee = prepare(config.model_copy(update={"train": fixed, "device": manifest.device}), progress=progress)
+    trainee = prepare(config, progress=progress)
     if trainee.images.fingerprint != manifest.dataset.fingerprint:
         raise DataError(
             f"the images of {config.dataset.name} are not those that {run.path} was started with",
@@ -173,7 +187,18 @@ def resume_session(run: Run, *, progress: CountProgress | None = None) -> Sessio
         state, damaged = restore(trainee, checkpoint.state), checkpoint.damaged
     elif manifest.parent is not None:
         raise RunError(f"{run.path} was stopped before it had its first checkpoint", hint="run `clr finetune` again")
-    return Session(trainee=trainee, run=run, total_steps=manifest.total_steps, state=state, damaged=damaged)
+    total_steps, effect = new_length(trainee, manifest, step=state.step)
+    if manifest.status == "finished" and effect is None:
+        raise RunError(f"run {run.path} is finished", hint="give it more --epochs, or start a new one with --config")
+    return Session(
+        trainee=trainee,
+        run=run,
+        total_steps=total_steps,
+        state=state,
+        damaged=damaged,
+        changed=config if is_changed else None,
+        remarks=(*other_versions(manifest), *([effect] if effect else [])),
+    )
 
 
 def train_session(session: Session) -> Iterator[Status]:
@@ -187,7 +212,9 @@ def train_session(session: Session) -> Iterator[Status]:
     run = session.run
     with run.locked(), StopSignals() as signals:
         artifacts = {key: value for key, value in run.manifest().artifacts.items() if key not in session.damaged}
-        run.update(status="running", ended=None, artifacts=artifacts)
+        if session.changed is not None:
+            run.write_config(session.changed)
+        run.update(status="running", ended=None, artifacts=artifacts, total_steps=session.total_steps)
         remove_orphans(run)
         try:
             with memory_errors(session.trainee.device, batch_size=session.trainee.config.batch_size):
@@ -227,7 +254,7 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
             state.seconds = seconds_before + time.monotonic() - started
             rate = views_per_step * (record.step - first_step) / max(1e-9, state.seconds - seconds_before)
             if record.step % log_every == 0 or record.step in evaluate_at or record.step == total_steps:
-                line = _line(trainee, state, record, rate)
+                line = metrics_line(trainee, state, record, rate)
                 if record.step in evaluate_at:
                     line |= online.measure(trainee.method, precision=trainee.precision)
                     trainee.method.train()
@@ -237,7 +264,7 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
                 state.metrics_bytes = metrics.tell()
             stop = signals.received is not None
             if stop or record.step == total_steps or time.monotonic() - last_saved >= config.train.save_every:
-                _finite(record.loss, record)
+                require_finite(record.loss, record)
                 os.fsync(metrics.fileno())  # a checkpoint must not be newer than the lines it counts
                 save_checkpoint(run, checkpoint_state(trainee, state), step=state.step, seconds=state.seconds)
                 last_saved = time.monotonic()
@@ -255,29 +282,6 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
                 views_per_second=rate,
                 line=line,
             )
-
-
-def _line(trainee: Trainee, state: LoopState, record: StepRecord, rate: float) -> dict[str, float]:
-    loss = state.loss_sum / state.loss_count
-    _finite(loss, record)
-    state.loss_sum, state.loss_count = torch.zeros_like(state.loss_sum), 0
-    return {
-        "step": record.step,
-        "epoch": round(record.step / trainee.steps_per_epoch, 4),
-        "seconds": round(state.seconds, 3),
-        "train/loss": loss.item(),
-        **{f"train/{name}": value.item() for name, value in record.metrics.items()},
-        "train/lr": record.learning_rate,
-        "views_per_second": round(rate, 1),
-    }
-
-
-def _finite(loss: Tensor, record: StepRecord) -> None:
-    if not bool(torch.isfinite(loss)):
-        raise TrainingError(
-            f"the loss is {loss.item()} at step {record.step} (learning rate {record.learning_rate:.3g})",
-            hint="lower --lr, or pass --precision fp32; the last good checkpoint is kept",
-        )
 
 
 def _truncate(path: Path, size: int) -> None:

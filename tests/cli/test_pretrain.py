@@ -177,7 +177,7 @@ def test_pretrain__plan_writes_no_run(clr: Clr, tmp_path: Path) -> None:
         (["--out", "a b"], 2, "run name"),
         (["--out", "/proc/nope/run"], 5, "cannot write"),
         (["--resume", "nope"], 5, "no run at"),
-        (["--resume", "nope", "--lr", "1"], 2, "--resume takes everything from the run"),
+        (["--resume", "nope", "--out", "x"], 2, "--out cannot be given with it"),
         (["--lr", "1e9", "--set", "optim.name=sgd"], 6, "the loss is"),
     ],
 )

@@ -1,0 +1,130 @@
+"""What may change when a run is resumed, and what a change does; everything else is shown and refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from contrastive_cli.core.config import Tree, build, merge, read_preset
+from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.runs import Manifest, Run, versions
+from contrastive_cli.engine.schedule import warmup_cosine
+from contrastive_cli.services.configuration import (
+    PretrainConfig,
+    config_model,
+    fill,
+    merge_lengths,
+    name_recipe,
+    read_run_config,
+)
+from contrastive_cli.services.trainee import Trainee, warmup_steps
+
+# The length changes the schedule of the steps to come, which is said; the others do not change what is learned.
+SAFE = {"train.epochs", "train.budget", "train.save_every", "train.tensorboard", "dataset.data_dir"}
+VERSIONS_THAT_COUNT = ("torch", "clr")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Changes:
+    """What was given to a resumed run.
+
+    Attributes:
+        config: YAML file or preset, as for a new run.
+        sets: Tree of `--set`.
+        flags: Tree of the named options.
+    """
+
+    config: str | None
+    sets: Tree
+    flags: Tree
+
+
+def changed_config(run: Run, manifest: Manifest, changes: Changes | None) -> tuple[PretrainConfig, bool]:
+    """The configuration to go on with, on the device and in the precision the run began with, and whether it is new.
+
+    What is given again with the value that it has is no change.
+
+    Raises:
+        UsageError: If anything changes that is not on the short list.
+        RunError: If the configuration of the run is missing or damaged.
+    """
+    own = read_run_config(run)
+    own = own.model_copy(
+        update={"device": manifest.device, "train": own.train.model_copy(update={"precision": manifest.precision})}
+    )
+    if changes is None:
+        return own, False
+    given = merge_lengths(read_preset(changes.config) if changes.config else {}, changes.sets, changes.flags)
+    method = given.get("method", {}).get("name", own.method_name)
+    if method != own.method_name:
+        _refuse(run, {"method.name": (own.method_name, method)})
+    if "views" in given:
+        given["views"] = name_recipe(given["views"], default=None)
+    tree = merge(merge_lengths(own.model_dump(mode="json"), given), {"method": {"name": method}})
+    new = fill(build(config_model(method), tree))
+    old_values, new_values = dict(_leaves(own.model_dump(mode="json"))), dict(_leaves(new.model_dump(mode="json")))
+    different = {key: (old_values[key], value) for key, value in new_values.items() if value != old_values[key]}
+    unsafe = {key: values for key, values in different.items() if key not in SAFE}
+    if unsafe:
+        _refuse(run, unsafe)
+    if "train.budget" in different and new.train.budget is not None:
+        raise UsageError("a resumed run cannot get another --budget", hint="give its new length by --epochs")
+    return new, bool(different)
+
+
+def new_length(trainee: Trainee, manifest: Manifest, *, step: int) -> tuple[int, str | None]:
+    """The steps of the whole run under its configuration, and what a new length does to the learning rate.
+
+    Raises:
+        UsageError: If as many steps are done already.
+    """
+    config = trainee.config
+    if config.train.epochs is None:
+        return manifest.total_steps, None
+    total = max(1, round(config.train.epochs * trainee.steps_per_epoch))
+    if total == manifest.total_steps:
+        return total, None
+    if total <= step:
+        raise UsageError(
+            f"{config.train.epochs:g} epochs are {total} steps, and {step} are done", hint="give more --epochs"
+        )
+    before, after = (
+        warmup_cosine(
+            min(step, steps - 1),
+            total_steps=steps,
+            warmup_steps=warmup_steps(config, steps),
+            base=config.peak_learning_rate,
+        )
+        for steps in (manifest.total_steps, total)
+    )
+    return total, (
+        f"{total} steps instead of {manifest.total_steps}: the learning rate goes on at {after:.3g}, not {before:.3g}; "
+        "the result is not that of a run of this length from the start"
+    )
+
+
+def other_versions(manifest: Manifest) -> list[str]:
+    """A line for every program whose other version may change the last bits."""
+    current = versions()
+    return [
+        f"warning: {name} is {current[name]} and was {manifest.versions[name]}; the rest of the run may differ by it"
+        for name in VERSIONS_THAT_COUNT
+        if name in current and manifest.versions.get(name, current[name]) != current[name]
+    ]
+
+
+def _refuse(run: Run, different: Mapping[str, tuple[Any, Any]]) -> None:
+    shown = ", ".join(f"{key} {old} -> {new}" for key, (old, new) in different.items())
+    raise UsageError(
+        f"a resumed run goes on as it began; not {shown}",
+        hint=f"leave it out, or start a new run with --config {run.path / 'config.yaml'} and the change",
+    )
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,127 @@
+"""What a resumed run may change: a longer schedule is said aloud, anything else is shown and refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from contrastive_cli.core.config import nested
+from contrastive_cli.core.errors import RunError, UsageError
+from contrastive_cli.core.runs import Run
+from contrastive_cli.engine.schedule import warmup_cosine
+from contrastive_cli.services.configuration import read_run_config, resolve
+from contrastive_cli.services.resumption import Changes
+from contrastive_cli.services.training import resume_session, start_session, train_session
+
+SMALL = {
+    "encoder.name": "resnet9",
+    "encoder.width": 4,
+    "encoder.embedding_dim": 16,
+    "device": "cpu",
+    "train.precision": "fp32",
+    "train.evaluations": 0,
+    "train.batch_size": 32,
+    "train.save_every": 1e-9,
+}
+PER_EPOCH = 1438 // 32
+
+
+@pytest.fixture(autouse=True)
+def cache(clr_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLR_CACHE", str(clr_cache))
+
+
+def begun(folder: Path, *, steps: int = 5, epochs: float = 0.3) -> Run:
+    """A run that was killed after some steps."""
+    config = resolve(config=None, sets=nested({**SMALL, "train.epochs": epochs}), flags={}).config
+    training = train_session(session := start_session(config, out=folder / "run", overwrite=False))
+    for _ in range(steps):
+        next(training)
+    training.close()
+    return session.run
+
+
+def changes(config: str | None = None, **flags: Any) -> Changes:
+    return Changes(
+        config=config, sets={}, flags=nested({key.replace("__", "."): value for key, value in flags.items()})
+    )
+
+
+def test_resume_session__what_is_given_again_is_no_change(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    again = changes(
+        str(run.path / "config.yaml"), method__name="simclr", train__epochs=0.3, views={"recipe": "digits"}, seed=0
+    )
+    session = resume_session(run, changes=again)
+    assert session.changed is None
+    assert session.remarks == ()
+    assert session.state.step == 5
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"method__temperature": 0.9}, r"method.temperature 0\.\d+ -> 0.9"),
+        ({"method__name": "byol"}, "method.name simclr -> byol"),
+        ({"views": {"recipe": "light"}}, "views.crop_probability 0.0 -> 1.0"),
+        ({"dataset__name": "cifar10"}, "dataset.name digits -> cifar10"),
+        ({"seed": 3, "optim__lr": 1.0}, r"optim.lr .* -> 1.0, seed 0 -> 3"),
+        ({"train__budget": "5m"}, "cannot get another --budget"),
+        ({"train__epochs": 0.1}, "0.1 epochs are 4 steps, and 5 are done"),
+        ({"method__temprature": 0.9}, "did you mean .method.temperature."),
+    ],
+)
+def test_resume_session__other_changes_are_shown_and_refused(given: dict[str, Any], words: str, tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+    with pytest.raises(UsageError, match=words):
+        resume_session(run, changes=changes(**given))
+    assert {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()} == before
+
+
+def test_resume_session__more_epochs_say_what_they_do(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    session = resume_session(run, changes=changes(train__epochs=0.5))
+    assert session.total_steps == round(0.5 * PER_EPOCH)
+    config = session.trainee.config
+    warmup = round(config.optim.warmup_fraction * session.total_steps)
+    rate = warmup_cosine(5, total_steps=session.total_steps, warmup_steps=warmup, base=config.peak_learning_rate)
+    assert f"22 steps instead of 13: the learning rate goes on at {rate:.3g}" in session.remarks[0]
+    assert [status.step for status in train_session(session)] == list(range(6, 23))
+    manifest = run.manifest()
+    assert (manifest.status, manifest.step, manifest.total_steps) == ("finished", 22, 22)
+    assert read_run_config(run).train.epochs == 0.5
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 23))
+    assert lines[5]["train/lr"] == pytest.approx(rate)
+
+
+def test_resume_session__a_finished_run_can_become_longer_and_only_that(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    for _ in train_session(resume_session(run)):
+        pass
+    with pytest.raises(RunError, match="is finished"):
+        resume_session(run)
+    with pytest.raises(RunError, match="is finished"):
+        resume_session(run, changes=changes(train__save_every=7))
+    session = resume_session(run, changes=changes(train__epochs=0.35))
+    assert [status.step for status in train_session(session)] == [14, 15]
+
+
+def test_resume_session__another_version_is_said(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    run.update(versions={**run.manifest().versions, "torch": "1.0"})
+    assert f"torch is {torch.__version__.split('+')[0]}" in resume_session(run).remarks[0]
+
+
+def test_resume_session__a_budget_gives_way_to_epochs(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    config = read_run_config(run)
+    train = config.train.model_copy(update={"epochs": None, "budget": 60.0})
+    run.write_config(config.model_copy(update={"train": train}))
+    assert resume_session(run, changes=changes(train__budget="1m")).total_steps == 13
+    assert resume_session(run, changes=changes(train__epochs=1.0)).total_steps == PER_EPOCH
