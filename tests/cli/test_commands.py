@@ -30,6 +30,23 @@ def test_start_up__imports_nothing_heavy(arguments: list[str], tmp_path: Path) -
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_network__is_asked_for_only_by_download(clr: Clr, tmp_path: Path) -> None:
+    """All other tests of commands run without: `tests/no_network` would end them with 97."""
+    absent = clr("pretrain", "--dataset", "cifar10", "--data-dir", "nothing", cwd=tmp_path)
+    assert (absent.code, "--download" in absent.err) == (3, True)
+    fetched = clr("pretrain", "--dataset", "cifar10", "--data-dir", "nothing", "--download", cwd=tmp_path)
+    assert (fetched.code, "the network was asked for" in fetched.err) == (97, True)
+
+
+def test_commands__are_quiet_when_the_reader_goes_away(clr_cache: Path, tmp_path: Path) -> None:
+    environment = clr_environment(clr_cache)
+    for command in (["methods"], ["methods", "--json"], ["--help"]):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(clr_command(command), cwd=tmp_path, env=environment, **pipes) as process:  # type: ignore[call-overload]
+            process.stdout.close()
+            assert process.stderr.read() == b""
+
+
 def test_linear_eval__table_has_the_documented_shape(clr: Clr, trained: Path) -> None:
     result = clr("linear-eval", "--label-fraction", "0.02,1", "--seeds", "1", "--json", cwd=trained)
     assert result.code == 0, result.err

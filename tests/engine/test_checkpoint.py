@@ -81,11 +81,11 @@ def test_load_checkpoint__every_damage_is_found_and_the_older_one_used(run: Run)
     newest = save_checkpoint(run, state_at(2), step=2, seconds=0)
     whole, draws = newest.read_bytes(), random.Random(0)
     damages = []
-    for _ in range(200):
+    for _ in range(500):
         flipped = bytearray(whole)
         flipped[draws.randrange(len(whole))] ^= 1 << draws.randrange(8)
         damages.append(bytes(flipped))
-    damages += [whole[: draws.randrange(len(whole))] for _ in range(50)]
+    damages += [whole[: draws.randrange(len(whole))] for _ in range(100)]
     damages += [b"", whole + b"\0"]
     for damaged in damages:
         newest.write_bytes(damaged)
