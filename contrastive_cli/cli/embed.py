@@ -11,7 +11,7 @@ from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, DatasetName, Device, Download, Json, MaxBad, Quiet, RunName
 from contrastive_cli.core.errors import UsageError
 
-SUFFIXES = (".pkl", ".npz", ".safetensors")
+SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet")
 
 
 def embed(
@@ -19,7 +19,7 @@ def embed(
         list[Path] | None, typer.Argument(help="Image files and folders; none for a split of the run's dataset.")
     ] = None,
     run: RunName = None,
-    out: Annotated[Path, typer.Option(help="File to write: .pkl, .npz, .safetensors.")] = Path("embeddings.pkl"),
+    out: Annotated[Path, typer.Option(help=".pkl, .npz, .safetensors or .parquet.")] = Path("embeddings.pkl"),
     split: Annotated[str, typer.Option(help="Split of the dataset: train, test, unlabeled.")] = "test",
     layer: Annotated[str, typer.Option(help="h (encoder) or z (projector).")] = "h",
     dataset: DatasetName = None,

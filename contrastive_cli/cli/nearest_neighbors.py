@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from contrastive_cli.embeddings.knn import Neighbors
 
 SHOWN = 5
-SUFFIXES = (".pkl", ".npz", ".safetensors")
+SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet")
 
 
 def nearest_neighbors(
-    file: Annotated[Path, typer.Argument(help="Embeddings: .pkl, .npz, .npy, .safetensors.")],
+    file: Annotated[Path, typer.Argument(help="Embeddings: .pkl, .npz, .npy, .safetensors, .parquet.")],
     metric: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Neighbours of each.")] = 20,
     query: Annotated[
@@ -28,7 +28,7 @@ def nearest_neighbors(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="File to write: .pkl, .npz, .safetensors; FILE's name with -neighbors.pkl if not given."),
+        typer.Option(help=".pkl, .npz, .safetensors or .parquet; FILE's name with -neighbors.pkl if not given."),
     ] = None,
     run: RunName = None,
     device: Device = "auto",

@@ -25,6 +25,8 @@ def steps_per_epoch(*, num_samples: int, batch_size: int) -> int:
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    if num_samples < 2:
+        raise DataError(f"there is nothing to train on: training images: {num_samples}", hint="give at least 2 images")
     if batch_size > num_samples:
         raise DataError(
             f"a batch of {batch_size} is larger than the {num_samples} training images",

@@ -1,8 +1,8 @@
-"""Containers of arrays and text: pickle, npz, npy, safetensors and torch.save, told apart by their first bytes.
+"""Containers of arrays and text: pickle, npz, npy, safetensors, parquet, torch.save, told apart by their first bytes.
 
 `decode` turns any of them into plain Python and numpy values; what these mean is for foreign_layouts.py to say.
 Nothing here runs code from a file: `allow_pickle` is never given, torch loads weights only, pickles go through
-safe_pickle. torch and safetensors are imported only for files that need them.
+safe_pickle. torch, safetensors and pyarrow are imported only for files that need them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError, UnsafeFileError, UsageError
-from contrastive_cli.embeddings import safe_pickle
+from contrastive_cli.embeddings import parquet_format, safe_pickle
 from contrastive_cli.embeddings.pickled_arrays import ArrayPlan, RefusedError, carry_out
 
 MAX_BYTES = safe_pickle.MAX_BYTES
@@ -66,13 +66,15 @@ def decode(path: Path) -> Any:
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8:
         # Before pickle, since the first byte of the header's length can be any.
         return _decode_safetensors(data, path)
+    if data.startswith(parquet_format.MAGIC):
+        return _decode_parquet(data, path)
     if data[0] == 0x80 or data[:1] in (b"(", b"]", b"}", b"c", b"i"):
         try:
             return safe_pickle.load(data)
         except UnsafeFileError as error:
             message = error.message.replace("the pickle", str(path), 1)
             raise UnsafeFileError(message, hint=error.hint, path=path) from None
-    hint = "give a .pkl, .npz, .npy or .safetensors file, as `clr embed` writes them"
+    hint = "give a .pkl, .npz, .npy, .safetensors or .parquet file, as `clr embed` writes them"
     raise DataError(f"{path} is not an embeddings file (it starts with {data[:8]!r})", hint=hint, path=path)
 
 
@@ -157,6 +159,15 @@ def _decode_safetensors(data: bytes, path: Path) -> dict[str, Any]:
         raise _damaged(path, error) from error
 
 
+def _decode_parquet(data: bytes, path: Path) -> dict[str, Any]:
+    try:
+        return parquet_format.decode(data)
+    except UnsafeFileError as error:
+        raise UnsafeFileError(f"refused to read {path}: {error.message}", hint=error.hint, path=path) from None
+    except _DAMAGED as error:
+        raise _damaged(path, error) from error
+
+
 def _decode_torch(data: bytes, path: Path) -> Any:
     import torch
 
@@ -222,4 +233,5 @@ _ENCODERS: dict[str, Callable[[Columns], bytes]] = {
     ".pickle": _encode_pickle,
     ".npz": _encode_npz,
     ".safetensors": _encode_safetensors,
+    ".parquet": parquet_format.encode,
 }

@@ -64,6 +64,8 @@ def test_steps_per_epoch__batch_larger_than_the_data() -> None:
         steps_per_epoch(num_samples=5, batch_size=6)
     assert caught.value.hint is not None
     assert "--batch-size 2" in caught.value.hint
+    with pytest.raises(DataError, match="nothing to train on: training images: 1"):
+        steps_per_epoch(num_samples=1, batch_size=2)
     with pytest.raises(ValueError, match="at least 1"):
         steps_per_epoch(num_samples=5, batch_size=0)
 

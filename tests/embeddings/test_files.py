@@ -25,7 +25,7 @@ from contrastive_cli.embeddings.files import (
     write_neighbors,
 )
 
-SUFFIXES = (".pkl", ".npz", ".safetensors")
+SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet")
 MATRIX = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
 PATHS = ("a b.png", "caf\udce9.png", "\u00fc/[red]x\n.png", "-x.png")
 
@@ -121,7 +121,7 @@ def test_write_embeddings__fortran_order_and_same_bytes_twice(tmp_path: Path) ->
         assert_equal(read_embeddings(tmp_path / f"a{suffix}"), embeddings)
 
 
-@pytest.mark.parametrize("suffix", ["", ".txt", ".parquet"])
+@pytest.mark.parametrize("suffix", ["", ".txt", ".feather"])
 def test_write_embeddings__unknown_suffix(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(UsageError, match="suffix") as caught:
         write_embeddings(tmp_path / f"x{suffix}", full())

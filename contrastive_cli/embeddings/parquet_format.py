@@ -1,0 +1,109 @@
+"""Parquet: a column for every array with a value a row, the rest as JSON in the schema. Needs the extra `parquet`.
+
+Strangers' files hold vectors as lists; columns of other types are passed over. Parquet compresses equal values without
+limit, so a file is read in pieces and given up when they grow beyond what it may hold.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contrastive_cli.core.errors import UnsafeFileError, UsageError
+
+MAGIC = b"PAR1"
+METADATA = b"clr"
+ROWS_PER_BATCH = 8192
+FREE_BYTES = 64 << 20
+MAX_RATIO = 200
+
+
+def encode(columns: Mapping[str, Any]) -> bytes:
+    """The content of a file that holds our columns.
+
+    Raises:
+        UsageError: If pyarrow is not installed.
+    """
+    pyarrow, parquet = _libraries()
+    arrays = {name: value for name, value in columns.items() if isinstance(value, np.ndarray)}
+    num_rows = len(next(value for value in arrays.values() if value.ndim == 2))
+    stored: dict[str, Any] = {}
+    for name, value in arrays.items():
+        flat = pyarrow.array(value.ravel())
+        stored[name] = flat if value.ndim == 1 else pyarrow.FixedSizeListArray.from_arrays(flat, value.shape[1])
+    paths = columns.get("paths") or ()
+    if len(paths) == num_rows and not any("\udc80" <= letter <= "\udcff" for letter in "".join(paths)):
+        stored["paths"] = pyarrow.array(paths, pyarrow.string())  # others, names of no encoding, fit into JSON only
+    rest = {name: value for name, value in columns.items() if name not in stored}
+    table = pyarrow.table(stored).replace_schema_metadata({METADATA: json.dumps(rest).encode("ascii")})
+    stream = io.BytesIO()
+    parquet.write_table(table, stream, compression="none", use_dictionary=False)
+    return stream.getvalue()
+
+
+def decode(data: bytes) -> dict[str, Any]:
+    """The usable columns of a file, and what we put into its schema.
+
+    Raises:
+        UsageError: If pyarrow is not installed.
+        UnsafeFileError: If it would fill the memory.
+        ValueError: If it is damaged, or a list column is ragged or has missing values.
+    """
+    pyarrow, parquet = _libraries()
+    try:
+        with parquet.ParquetFile(io.BytesIO(data)) as file:
+            usable = [field.name for field in file.schema_arrow if _is_usable(pyarrow, field.type)]
+            metadata = (file.schema_arrow.metadata or {}).get(METADATA, b"{}")
+            batches, size = [], 0
+            for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=usable):
+                size += batch.nbytes
+                if size > FREE_BYTES + MAX_RATIO * len(data):
+                    raise UnsafeFileError("it would fill the memory", hint="write it again without compression")
+                batches.append(batch)
+            schema = pyarrow.schema([file.schema_arrow.field(name) for name in usable])
+            table = pyarrow.Table.from_batches(batches, schema=schema)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(str(error)) from error
+    columns = {name: _values(pyarrow, table.column(name), name) for name in usable}
+    return columns | dict(json.loads(metadata))
+
+
+def _is_usable(pyarrow: Any, kind: Any) -> bool:
+    types = pyarrow.types
+    if types.is_string(kind) or types.is_large_string(kind):
+        return True
+    is_vector = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    number = kind.value_type if is_vector else kind
+    return bool(types.is_floating(number) or types.is_integer(number))
+
+
+def _values(pyarrow: Any, column: Any, name: str) -> NDArray[Any] | list[str]:
+    whole = column.combine_chunks()
+    if whole.null_count:
+        raise ValueError(f"column {name!r} has missing values")
+    if pyarrow.types.is_string(whole.type) or pyarrow.types.is_large_string(whole.type):
+        return [str(text) for text in whole.to_pylist()]
+    if not hasattr(whole, "flatten") or not hasattr(whole.type, "value_type"):
+        return np.array(whole.to_numpy(zero_copy_only=False))
+    flat = whole.flatten()
+    if flat.null_count:
+        raise ValueError(f"column {name!r} has missing values")
+    width = len(flat) // len(whole) if len(whole) else 0
+    lengths = whole.value_lengths().to_numpy(zero_copy_only=False)
+    if (lengths != width).any():
+        raise ValueError(f"the vectors of column {name!r} differ in length")
+    return np.array(flat.to_numpy(zero_copy_only=False)).reshape(len(whole), width)
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise UsageError("parquet files need pyarrow", hint="install the extra `parquet`, or use .npz") from None
+    return pyarrow, parquet
