@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.embeddings.exact_search import TILE_VALUES, ExactSearch, Floats, Metric, read_chunks
-from contrastive_cli.embeddings.threads import map_in_threads
+from contrastive_cli.embeddings.self_join import TILE_ROWS
+from contrastive_cli.embeddings.threads import count_threads, map_in_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,9 +75,9 @@ def nearest_neighbors(
     distances = np.empty((num_queries, k), np.float64)
     unproved: list[NDArray[np.int64]] = []
     num_candidates = min(k + k // 4 + 8, available)
-    step = int(np.clip(TILE_VALUES // len(search.base), 64, 1024))
+    step = int(np.clip(TILE_VALUES // count_threads() // len(search.base), 16, 1024))
     blocks = [np.arange(start, min(start + step, num_queries)) for start in range(0, num_queries, step)]
-    if queries is None and len(vectors) >= SELF_JOIN_ROWS:
+    if queries is None and len(vectors) >= SELF_JOIN_ROWS and num_candidates < TILE_ROWS:
         candidates, worst = search.candidates_of_all(num_candidates, progress=progress)
         found = map_in_threads(lambda rows: search.rank(rows, candidates[rows], worst[rows], k=k), blocks)
         progress = None

@@ -6,6 +6,7 @@ limit, so a file is read in pieces and given up when they grow beyond what it ma
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Mapping
@@ -18,9 +19,10 @@ from contrastive_cli.core.errors import UnsafeFileError, UsageError
 
 MAGIC = b"PAR1"
 METADATA = b"clr"
-ROWS_PER_BATCH = 8192
+VALUES_PER_BATCH = 1 << 20
 FREE_BYTES = 64 << 20
 MAX_RATIO = 200
+MAX_WIDTH = 1 << 20
 
 
 def encode(columns: Mapping[str, Any]) -> bytes:
@@ -37,8 +39,9 @@ def encode(columns: Mapping[str, Any]) -> bytes:
         flat = pyarrow.array(value.ravel())
         stored[name] = flat if value.ndim == 1 else pyarrow.FixedSizeListArray.from_arrays(flat, value.shape[1])
     paths = columns.get("paths") or ()
-    if len(paths) == num_rows and not any("\udc80" <= letter <= "\udcff" for letter in "".join(paths)):
-        stored["paths"] = pyarrow.array(paths, pyarrow.string())  # others, names of no encoding, fit into JSON only
+    if len(paths) == num_rows:
+        with contextlib.suppress(UnicodeEncodeError):  # names of no encoding fit into JSON only
+            stored["paths"] = pyarrow.array(paths, pyarrow.string())
     rest = {name: value for name, value in columns.items() if name not in stored}
     table = pyarrow.table(stored).replace_schema_metadata({METADATA: json.dumps(rest).encode("ascii")})
     stream = io.BytesIO()
@@ -58,11 +61,18 @@ def decode(data: bytes) -> dict[str, Any]:
     try:
         with parquet.ParquetFile(io.BytesIO(data)) as file:
             usable = [field.name for field in file.schema_arrow if _is_usable(pyarrow, field.type)]
+            if len(set(usable)) < len(usable):
+                raise ValueError("two columns have one name")
             metadata = (file.schema_arrow.metadata or {}).get(METADATA, b"{}")
+            limit = FREE_BYTES + MAX_RATIO * len(data)
+            num_values = _count_values(file.metadata)
+            if 8 * num_values > limit:
+                raise UnsafeFileError("it would fill the memory", hint="write it again without compression")
             batches, size = [], 0
-            for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=usable):
+            rows = max(1, VALUES_PER_BATCH * file.metadata.num_rows // max(1, num_values))  # the count may be forged
+            for batch in file.iter_batches(batch_size=min(rows, VALUES_PER_BATCH), columns=usable):
                 size += batch.nbytes
-                if size > FREE_BYTES + MAX_RATIO * len(data):
+                if size > limit:
                     raise UnsafeFileError("it would fill the memory", hint="write it again without compression")
                 batches.append(batch)
             schema = pyarrow.schema([file.schema_arrow.field(name) for name in usable])
@@ -70,13 +80,26 @@ def decode(data: bytes) -> dict[str, Any]:
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(str(error)) from error
     columns = {name: _values(pyarrow, table.column(name), name) for name in usable}
+    if not any(isinstance(values, np.ndarray) and values.ndim == 2 for values in columns.values()):
+        raise ValueError("no column holds vectors, which are lists of numbers of one length")
     return columns | dict(json.loads(metadata))
+
+
+def _count_values(metadata: Any) -> int:
+    chunks = (
+        metadata.row_group(group).column(column)
+        for group in range(metadata.num_row_groups)
+        for column in range(metadata.num_columns)
+    )
+    return sum(int(chunk.num_values) for chunk in chunks)
 
 
 def _is_usable(pyarrow: Any, kind: Any) -> bool:
     types = pyarrow.types
     if types.is_string(kind) or types.is_large_string(kind):
         return True
+    if types.is_fixed_size_list(kind) and kind.list_size > MAX_WIDTH:
+        return False
     is_vector = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
     number = kind.value_type if is_vector else kind
     return bool(types.is_floating(number) or types.is_integer(number))

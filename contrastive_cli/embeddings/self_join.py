@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.embeddings.threads import map_in_threads
 
-TILE_ROWS = 2048  # at most 32767, see `_Best.merge`
+TILE_ROWS = 2048  # a tile has at most twice as many where K is less, and 32767 at most for `_Best.merge`
 Scores = NDArray[np.float32]
 Indices = NDArray[np.int64]
 Finds = tuple[Indices, Indices, Scores]  # rows within the tile, partners, scores
@@ -34,7 +34,7 @@ def best_partners(
     Args:
         left: [N, D].
         right: [N, D]; the score of rows i and j is left_i . right_j and must equal left_j . right_i.
-        count: K, 1 <= K < N.
+        count: K, 1 <= K < N; for more than TILE_ROWS this is the wrong way.
         progress: Called with (rows done, N), in proportion to the work.
 
     Returns:
@@ -105,11 +105,15 @@ class _Best:
         rows, partners, scores = (np.concatenate(parts) for parts in zip(*self.finds, strict=True))
         self.finds, self.num_finds = [], 0
         num_rows, count = self.scores.shape
-        order = np.argsort(rows.astype(np.int16), kind="stable")  # 16 bits are sorted by radix
-        rows = rows[order]
         found = np.bincount(rows, minlength=num_rows)
+        crowded = int(found.max()) > 2 * count  # best first then, and the rest is left out
+        order = np.lexsort((-scores, rows)) if crowded else np.argsort(rows.astype(np.int16), kind="stable")  # by radix
+        rows = rows[order]
         places = np.arange(len(rows)) - (np.cumsum(found) - found)[rows] + count
-        width = count + int(found.max())
+        if crowded:
+            kept = places < 2 * count
+            rows, places, order = rows[kept], places[kept], order[kept]
+        width = int(places.max()) + 1
         all_scores = np.full((num_rows, width), -np.inf, np.float32)
         all_partners = np.zeros((num_rows, width), np.int64)
         all_scores[:, :count], all_partners[:, :count] = self.scores, self.partners

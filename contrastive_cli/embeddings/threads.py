@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[import-untyped]
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def count_threads() -> int:
+    """Threads that a BLAS product uses, at most the processors this process may use."""
+    from threadpoolctl import threadpool_info
+
+    wanted = max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(wanted, allowed))
 
 
 def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -18,7 +26,9 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) ->
 
     Comparisons, sorting and gathering so run side by side too. Few items are begun ahead of the one that is waited for.
     """
-    num_threads = max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
+    from threadpoolctl import threadpool_limits
+
+    num_threads = count_threads()
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(num_threads) as pool:
         begun: deque[Future[Result]] = deque()
         for item in items:

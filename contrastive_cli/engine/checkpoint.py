@@ -17,7 +17,8 @@ import torch
 
 from contrastive_cli.core.errors import RunError, UnsafeFileError
 from contrastive_cli.core.files import write_atomically
-from contrastive_cli.core.runs import Artifact, Run
+from contrastive_cli.core.manifest import Artifact
+from contrastive_cli.core.runs import Run
 
 KIND = "checkpoint"
 KEEP = 2

@@ -143,10 +143,10 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | Non
     Raises:
         UsageError: On unknown names and keys, values out of range, a key given by flag and by --set.
     """
-    _refuse_double(sets, flags)
+    refuse_double(sets, flags)
     given = merge_lengths(defaults or {}, read_preset(config) if config else {}, sets, flags)
-    dataset = _name(given, "dataset", "digits")
-    method = _name(given, "method", "simclr")
+    dataset = name_of(given, "dataset", "digits")
+    method = name_of(given, "method", "simclr")
     spec = find_dataset(dataset)
     device = choose_device(str(given.get("device", "auto")))
     own_preset = None if defaults else find_own_preset(dataset=dataset, method=method, device=device)
@@ -254,16 +254,18 @@ def merge_lengths(*layers: Mapping[str, Any]) -> Tree:
     return merged
 
 
-def _name(tree: Mapping[str, Any], key: str, default: str) -> str:
+def name_of(tree: Mapping[str, Any], key: str, default: str) -> str:
+    """The name of the method or dataset in a tree of options."""
     node = tree.get(key, {})
     if not isinstance(node, Mapping):
         raise UsageError(f"{key}: a mapping is needed, such as {{name: {default}}} (given: {node!r})")
     return str(node.get("name", default))
 
 
-def _refuse_double(sets: Mapping[str, Any], flags: Mapping[str, Any], prefix: str = "") -> None:
+def refuse_double(sets: Mapping[str, Any], flags: Mapping[str, Any], prefix: str = "") -> None:
+    """Raise UsageError for a key that is given by --set and by its own option."""
     for key in sets.keys() & flags.keys():
         if isinstance(sets[key], Mapping) and isinstance(flags[key], Mapping):
-            _refuse_double(sets[key], flags[key], f"{prefix}{key}.")
+            refuse_double(sets[key], flags[key], f"{prefix}{key}.")
         else:
             raise UsageError(f"{prefix}{key} is given by --set and by its own option")

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError, UsageError
-from contrastive_cli.core.runs import Manifest, Run
+from contrastive_cli.core.manifest import Manifest
+from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress, ImageFacts, Uncertain
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.config import Tree, merge, read_preset
 from contrastive_cli.core.errors import DataError, UsageError
-from contrastive_cli.core.runs import ParentFacts, Run
+from contrastive_cli.core.manifest import ParentFacts
+from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.files import sha256_of
-from contrastive_cli.core.runs import NeighborFacts
+from contrastive_cli.core.manifest import NeighborFacts
 from contrastive_cli.core.types import FromNeighbors
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.embeddings.files import NeighborsFile

@@ -8,20 +8,23 @@ from typing import Any
 
 from contrastive_cli.core.config import Tree, build, merge, read_preset
 from contrastive_cli.core.errors import UsageError
-from contrastive_cli.core.runs import Manifest, Run, versions
+from contrastive_cli.core.manifest import Manifest
+from contrastive_cli.core.runs import Run, versions
 from contrastive_cli.engine.schedule import warmup_cosine
 from contrastive_cli.services.configuration import (
     PretrainConfig,
     config_model,
     fill,
     merge_lengths,
+    name_of,
     name_recipe,
     read_run_config,
+    refuse_double,
 )
 from contrastive_cli.services.trainee import Trainee, warmup_steps
 
 # The length changes the schedule of the steps to come, which is said; the others do not change what is learned.
-SAFE = {"train.epochs", "train.budget", "train.save_every", "train.tensorboard", "dataset.data_dir"}
+SAFE = {"train.epochs", "train.budget", "train.save_every", "train.tensorboard", "dataset.data_dir", "dataset.download"}
 VERSIONS_THAT_COUNT = ("torch", "clr")
 
 
@@ -49,14 +52,15 @@ def changed_config(run: Run, manifest: Manifest, changes: Changes | None) -> tup
         UsageError: If anything changes that is not on the short list.
         RunError: If the configuration of the run is missing or damaged.
     """
-    own = read_run_config(run)
-    own = own.model_copy(
-        update={"device": manifest.device, "train": own.train.model_copy(update={"precision": manifest.precision})}
-    )
+    written = read_run_config(run)
     if changes is None:
-        return own, False
+        return _as_begun(written, manifest), False
+    own = written
+    refuse_double(changes.sets, changes.flags)
     given = merge_lengths(read_preset(changes.config) if changes.config else {}, changes.sets, changes.flags)
-    method = given.get("method", {}).get("name", own.method_name)
+    if given.get("device") == manifest.device:  # what the run found by itself may be named
+        own = own.model_copy(update={"device": manifest.device})
+    method = name_of(given, "method", own.method_name)
     if method != own.method_name:
         _refuse(run, {"method.name": (own.method_name, method)})
     if "views" in given:
@@ -70,7 +74,12 @@ def changed_config(run: Run, manifest: Manifest, changes: Changes | None) -> tup
         _refuse(run, unsafe)
     if "train.budget" in different and new.train.budget is not None:
         raise UsageError("a resumed run cannot get another --budget", hint="give its new length by --epochs")
-    return new, bool(different)
+    return _as_begun(new, manifest), bool(different)
+
+
+def _as_begun(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
+    train = config.train.model_copy(update={"precision": manifest.precision})
+    return config.model_copy(update={"device": manifest.device, "train": train})
 
 
 def new_length(trainee: Trainee, manifest: Manifest, *, step: int) -> tuple[int, str | None]:

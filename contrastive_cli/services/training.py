@@ -20,17 +20,8 @@ from torch import Tensor
 
 from contrastive_cli.core.errors import ClrError, DataError, Interrupted, RunError
 from contrastive_cli.core.files import cannot_write, write_atomically
-from contrastive_cli.core.runs import (
-    DatasetFacts,
-    Manifest,
-    ParentFacts,
-    Run,
-    create_run,
-    default_run_name,
-    free_run_path,
-    now,
-    process_facts,
-)
+from contrastive_cli.core.manifest import DatasetFacts, EarlierLength, Manifest, ParentFacts
+from contrastive_cli.core.runs import Run, create_run, default_run_name, free_run_path, now, process_facts
 from contrastive_cli.core.signals import StopSignals
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import bad_files_csv
@@ -170,8 +161,8 @@ def resume_session(run: Run, *, changes: Changes | None = None, progress: CountP
     """
     manifest = run.manifest()
     config, is_changed = changed_config(run, manifest, changes)
-    if manifest.status == "finished" and not is_changed:
-        raise RunError(f"run {run.path} is finished", hint="give it more --epochs, or start a new one with --config")
+    if manifest.status == "finished" and config.train.epochs is None:
+        raise _finished(run)
     torch.set_num_threads(manifest.threads)
     trainee = prepare(config, progress=progress)
     if trainee.images.fingerprint != manifest.dataset.fingerprint:
@@ -189,7 +180,7 @@ def resume_session(run: Run, *, changes: Changes | None = None, progress: CountP
         raise RunError(f"{run.path} was stopped before it had its first checkpoint", hint="run `clr finetune` again")
     total_steps, effect = new_length(trainee, manifest, step=state.step)
     if manifest.status == "finished" and effect is None:
-        raise RunError(f"run {run.path} is finished", hint="give it more --epochs, or start a new one with --config")
+        raise _finished(run)
     return Session(
         trainee=trainee,
         run=run,
@@ -199,6 +190,10 @@ def resume_session(run: Run, *, changes: Changes | None = None, progress: CountP
         changed=config if is_changed else None,
         remarks=(*other_versions(manifest), *([effect] if effect else [])),
     )
+
+
+def _finished(run: Run) -> RunError:
+    return RunError(f"run {run.path} is finished", hint="give it more --epochs, or start a new one with --config")
 
 
 def train_session(session: Session) -> Iterator[Status]:
@@ -211,10 +206,16 @@ def train_session(session: Session) -> Iterator[Status]:
     """
     run = session.run
     with run.locked(), StopSignals() as signals:
-        artifacts = {key: value for key, value in run.manifest().artifacts.items() if key not in session.damaged}
+        manifest = run.manifest()
+        artifacts = {key: value for key, value in manifest.artifacts.items() if key not in session.damaged}
+        lengths = manifest.earlier_lengths
+        if session.total_steps != manifest.total_steps:
+            lengths = (*lengths, EarlierLength(step=session.state.step, total_steps=manifest.total_steps))
         if session.changed is not None:
             run.write_config(session.changed)
-        run.update(status="running", ended=None, artifacts=artifacts, total_steps=session.total_steps)
+        run.update(
+            status="running", ended=None, artifacts=artifacts, total_steps=session.total_steps, earlier_lengths=lengths
+        )
         remove_orphans(run)
         try:
             with memory_errors(session.trainee.device, batch_size=session.trainee.config.batch_size):

@@ -206,7 +206,7 @@ def _with_self(graph: tuple[Integers, Floats]) -> tuple[Integers, Floats]:
 def _tsne(graph: tuple[Integers, Floats], *, start: Floats, perplexity: float, seed: int) -> Floats:
     from scipy.sparse import csr_matrix
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_info, threadpool_limits
 
     indices, distances = _with_self(graph)
     count, columns = indices.shape

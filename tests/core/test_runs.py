@@ -14,10 +14,8 @@ from contrastive_cli.core import runs
 from contrastive_cli.core.config import Config
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import TEMPORARY_SUFFIX, sha256_of
+from contrastive_cli.core.manifest import Artifact, DatasetFacts, Manifest
 from contrastive_cli.core.runs import (
-    Artifact,
-    DatasetFacts,
-    Manifest,
     Run,
     default_run_name,
     find_run,

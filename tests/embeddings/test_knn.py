@@ -138,7 +138,7 @@ def test_nearest_neighbors__pieces_do_not_matter(metric: Metric, monkeypatch: py
     pieces = nearest_neighbors(vectors, k=9, metric=metric, progress=lambda done, total: seen.append((done, total)))
     assert np.array_equal(whole.indices, pieces.indices)
     np.testing.assert_allclose(whole.distances, pieces.distances, rtol=1e-6)
-    assert seen[0] == (64, 997)
+    assert seen[0] == (16, 997)
     assert seen[-1] == (997, 997)
 
 

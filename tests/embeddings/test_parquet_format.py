@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,36 @@ def test_read_embeddings__equal_values_without_end_are_refused(tmp_path: Path) -
     assert path.stat().st_size < 1_000_000
     with pytest.raises(UnsafeFileError, match="would fill the memory"):
         read_embeddings(path)
+
+
+def test_read_embeddings__few_long_equal_rows_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    """Less than a batch of rows, and 160 MB of zeros."""
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(40_000_000, np.float32)), 1_000_000)
+    path = written(tmp_path / "x.parquet", {"embeddings": rows}, compression="zstd")
+    del rows
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UnsafeFileError, match="would fill the memory"):
+        read_embeddings(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_read_embeddings__a_column_for_every_dimension_is_no_vector(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.parquet", {"f0": [1.0, 2.0, 3.0], "f1": [4.0, 5.0, 6.0], "label": [0, 1, 0]})
+    with pytest.raises(DataError, match="no column holds vectors"):
+        read_embeddings(path)
+
+
+def test_read_embeddings__two_columns_of_one_name(tmp_path: Path) -> None:
+    table = pa.table([pa.array(ROWS), pa.array(ROWS)], names=["embeddings", "embeddings"])
+    parquet.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="two columns have one name"):
+        read_embeddings(tmp_path / "x.parquet")
+
+
+def test_write_embeddings__names_of_no_encoding(tmp_path: Path) -> None:
+    paths = ("caf\udce9.png", "\ud800", "c")
+    write_embeddings(tmp_path / "x.parquet", Embeddings(vectors=np.array(ROWS, np.float32), paths=paths))
+    assert read_embeddings(tmp_path / "x.parquet").paths == paths
 
 
 def test_read_embeddings__damage_is_an_error_of_data(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -56,6 +58,36 @@ def test_best_partners__equal_rows_and_progress(monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_allclose(least, (points[0] ** 2).sum(), rtol=1e-6)
     assert seen == sorted(seen)
     assert seen[-1] == (100, 100)
+
+
+def test_best_partners__one_row_with_all_the_finds_takes_little_memory() -> None:
+    """Nearly all finds of a tile fall to one row; the rest of the tile must not be padded to their number."""
+    part = self_join._first(rows(50) @ rows(50).T, start=0, count=5)
+    generator = np.random.default_rng(0)
+    partners, scores = 50 + np.arange(40_000), 100 + generator.standard_normal(40_000).astype(np.float32)
+    chosen = np.full(40_000, 7)
+    chosen[3] = 8
+    before = part.scores.copy()
+    tracemalloc.start()
+    part.add((chosen, partners, scores))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000  # 40,000 columns for 50 rows would be 24 MB and more
+    assert set(part.partners[7]) == set(partners[chosen == 7][np.argsort(scores[chosen == 7])[-5:]])
+    assert partners[3] in part.partners[8]
+    untouched = [row for row in range(50) if row not in (7, 8)]
+    assert np.array_equal(np.sort(part.scores[untouched]), np.sort(before[untouched]))
+
+
+def test_nearest_neighbors__as_many_as_nearly_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knn, "SELF_JOIN_ROWS", 0)
+    points = rows(300)
+    for tile_rows in (16, 2048):  # more candidates than rows of a tile take the other way
+        monkeypatch.setattr(knn, "TILE_ROWS", tile_rows)
+        monkeypatch.setattr(self_join, "TILE_ROWS", tile_rows)
+        found = nearest_neighbors(points, k=299)
+        assert all(sorted([number, *row]) == list(range(300)) for number, row in enumerate(found.indices.tolist()))
+        assert (np.diff(found.distances, axis=1) >= 0).all()
 
 
 def same_classes(num_rows: int) -> NDArray[np.float32]:

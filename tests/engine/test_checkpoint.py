@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from contrastive_cli.core.errors import RunError, UnsafeFileError
-from contrastive_cli.core.runs import Artifact, DatasetFacts, Manifest, Run
+from contrastive_cli.core.manifest import Artifact, DatasetFacts, Manifest
+from contrastive_cli.core.runs import Run
 from contrastive_cli.engine.checkpoint import load_checkpoint, remove_orphans, save_checkpoint
 
 

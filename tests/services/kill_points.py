@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import pathlib
 import signal
 import sys
 import traceback
@@ -55,7 +54,7 @@ class Counter:
             opened = plain_open(file, mode, *arguments, **keywords)
             return opened if mode in ("r", "rb") else Written(opened, self)
 
-        io.open = pathlib.io.open = counting_open  # type: ignore[assignment, attr-defined]
+        io.open = counting_open  # type: ignore[assignment]
 
     def _guarded(self, operation: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(*arguments: Any, **keywords: Any) -> Any:

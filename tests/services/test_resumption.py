@@ -83,6 +83,39 @@ def test_resume_session__other_changes_are_shown_and_refused(given: dict[str, An
     assert {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()} == before
 
 
+def test_resume_session__the_own_configuration_of_a_run_that_chose_by_itself(tmp_path: Path) -> None:
+    """`auto` in config.yaml and what it became in the manifest are both what the run has."""
+    run = begun(tmp_path)
+    config = read_run_config(run)
+    run.write_config(config.model_copy(update={"device": "auto"}))
+    for again in (changes(str(run.path / "config.yaml")), changes(device="auto"), changes(device="cpu")):
+        session = resume_session(run, changes=again)
+        assert session.changed is None
+        assert str(session.trainee.device) == "cpu"
+
+
+def test_resume_session__what_a_new_run_refuses_is_refused_too(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    with pytest.raises(UsageError, match="a mapping is needed"):
+        resume_session(run, changes=Changes(config=None, sets={"method": "byol"}, flags={}))
+    twice = Changes(config=None, sets={"train": {"epochs": 6}}, flags={"train": {"epochs": 5.0}})
+    with pytest.raises(UsageError, match="by --set and by its own option"):
+        resume_session(run, changes=twice)
+
+
+@pytest.mark.parametrize("given", [None, 0.35])
+def test_resume_session__killed_while_it_was_made_longer(given: float | None, tmp_path: Path) -> None:
+    """The configuration was written, the manifest not yet."""
+    run = begun(tmp_path)
+    for _ in train_session(resume_session(run)):
+        pass
+    config = read_run_config(run)
+    run.write_config(config.model_copy(update={"train": config.train.model_copy(update={"epochs": 0.35})}))
+    session = resume_session(run, changes=None if given is None else changes(train__epochs=given))
+    assert [status.step for status in train_session(session)] == [14, 15]
+    assert [(one.step, one.total_steps) for one in run.manifest().earlier_lengths] == [(13, 13)]
+
+
 def test_resume_session__more_epochs_say_what_they_do(tmp_path: Path) -> None:
     run = begun(tmp_path)
     session = resume_session(run, changes=changes(train__epochs=0.5))
