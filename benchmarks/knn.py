@@ -1,6 +1,6 @@
-"""Time of exact nearest neighbours of all rows, beside scikit-learn and faiss.
+"""Time of exact nearest neighbours, in turns with faiss: all rows among themselves, and queries against them.
 
-OMP_NUM_THREADS=2 python -m benchmarks.knn --samples 50000 --dimensions 512 -k 20 [--others]
+OMP_NUM_THREADS=2 python -m benchmarks.knn --samples 50000 --dimensions 512 -k 20 --rounds 2 [--scikit-learn]
 """
 
 from __future__ import annotations
@@ -8,56 +8,79 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from typing import Any
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from contrastive_cli.embeddings.exact_search import Metric
 from contrastive_cli.embeddings.knn import nearest_neighbors
+
+METRICS: tuple[Metric, ...] = ("cosine", "euclidean")
+NUM_QUERIES = 10_000
 
 
 def main() -> None:
-    """Print one line per program and metric."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print one line per search and round: both times, their ratio, and how many neighbours are the same."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=50_000)
     parser.add_argument("--dimensions", type=int, default=512)
     parser.add_argument("-k", type=int, default=20)
-    parser.add_argument("--others", action="store_true", help="time scikit-learn and faiss too")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--scikit-learn", action="store_true", help="time its brute force too")
     options = parser.parse_args()
     generator = np.random.default_rng(0)
     centers = generator.standard_normal((100, options.dimensions), dtype=np.float32)
     vectors = centers[generator.integers(100, size=options.samples)]
     vectors += generator.standard_normal(vectors.shape, dtype=np.float32)
-    for metric in ("cosine", "euclidean"):
-        timed(f"clr {metric}", lambda metric=metric: nearest_neighbors(vectors, k=options.k, metric=metric).indices)
-        if options.others:
-            timed(f"scikit-learn {metric}", lambda metric=metric: sklearn_neighbors(vectors, options.k, metric))
-    if options.others:
-        timed("faiss euclidean", lambda: faiss_neighbors(vectors, options.k))
+    queries = vectors[:NUM_QUERIES] + np.float32(0.1)
+    for metric in METRICS:
+        for _ in range(options.rounds):
+            ours, found = timed(lambda metric=metric: nearest_neighbors(vectors, k=options.k, metric=metric))
+            theirs, others = timed(lambda metric=metric: by_faiss(vectors, None, options.k, metric))
+            report(f"self, {metric}", ours, theirs, found.indices, others)
+            ours, found = timed(
+                lambda metric=metric: nearest_neighbors(vectors, k=options.k, metric=metric, queries=queries)
+            )
+            theirs, others = timed(lambda metric=metric: by_faiss(vectors, queries, options.k, metric))
+            report(f"{len(queries)} queries, {metric}", ours, theirs, found.indices, others)
+        if options.scikit_learn:
+            seconds, _ = timed(lambda metric=metric: by_scikit_learn(vectors, options.k, metric))
+            print(f"self, {metric}: scikit-learn {seconds:.2f} s", flush=True)
 
 
-def timed(name: str, search: Callable[[], NDArray[np.int64]]) -> None:
-    """Print wall and processor time; on a busy machine only the latter means something."""
-    wall, processor = time.perf_counter(), time.process_time()
-    checksum = int(search()[:, 0].sum())
-    spent = f"{time.perf_counter() - wall:.2f} s wall, {time.process_time() - processor:.2f} s processor"
-    print(f"{name}: {spent}, checksum of the nearest {checksum}", flush=True)
+def timed(search: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds, and what was found."""
+    started = time.perf_counter()
+    found = search()
+    return time.perf_counter() - started, found
 
 
-def sklearn_neighbors(vectors: NDArray[np.float32], k: int, metric: str) -> NDArray[np.int64]:
+def report(name: str, ours: float, theirs: float, found: NDArray[np.int64], others: NDArray[np.int64]) -> None:
+    """Print a line."""
+    same = 100 * float((found == others).mean())
+    print(f"{name}: clr {ours:.2f} s, faiss {theirs:.2f} s, ratio {ours / theirs:.2f}, same {same:.3f} %", flush=True)
+
+
+def by_faiss(vectors: NDArray[np.float32], queries: NDArray[np.float32] | None, k: int, metric: Metric) -> Any:
+    """Exact search of faiss; of a search among themselves each row finds itself first, which is cut off."""
+    kind = faiss.METRIC_L2
+    if metric == "cosine":
+        kind = faiss.METRIC_INNER_PRODUCT
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        queries = None if queries is None else queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    if queries is None:
+        return faiss.knn(vectors, vectors, k + 1, metric=kind)[1][:, 1:]
+    return faiss.knn(queries, vectors, k, metric=kind)[1]
+
+
+def by_scikit_learn(vectors: NDArray[np.float32], k: int, metric: Metric) -> Any:
     """Brute force of scikit-learn, self excluded."""
     from sklearn.neighbors import NearestNeighbors
 
     model = NearestNeighbors(n_neighbors=k, algorithm="brute", metric=metric).fit(vectors)
-    found: NDArray[np.int64] = model.kneighbors(return_distance=False)
-    return found
-
-
-def faiss_neighbors(vectors: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Exact search of faiss; each row finds itself first, which is cut off."""
-    import faiss
-
-    found: NDArray[np.int64] = faiss.knn(vectors, vectors, k + 1)[1][:, 1:]
-    return found
+    return model.kneighbors(return_distance=False)
 
 
 if __name__ == "__main__":
