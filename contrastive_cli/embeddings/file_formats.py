@@ -112,9 +112,14 @@ def _decode_zip(data: bytes, path: Path) -> Any:
     return arrays
 
 
+def _unpacked_limit(num_bytes: int) -> int:
+    """Bytes that a file of so many may unpack to."""
+    return min(MAX_BYTES, FREE_BYTES + MAX_RATIO * num_bytes)
+
+
 def _check_members(members: list[zipfile.ZipInfo], *, num_bytes: int, path: Path) -> None:
     total = sum(member.file_size for member in members)
-    if total > MAX_BYTES or total > FREE_BYTES + MAX_RATIO * num_bytes:
+    if total > _unpacked_limit(num_bytes):
         message = f"{path} would unpack to {total / 1e6:.0f} MB from {num_bytes / 1e6:.1f} MB"
         raise UnsafeFileError(message, hint="save it uncompressed (numpy.savez)", path=path)
     if len(members) > MAX_ZIP_MEMBERS or len({member.filename for member in members}) != len(members):
@@ -161,7 +166,7 @@ def _decode_safetensors(data: bytes, path: Path) -> dict[str, Any]:
 
 def _decode_parquet(data: bytes, path: Path) -> dict[str, Any]:
     try:
-        return parquet_format.decode(data)
+        return parquet_format.decode(data, limit=_unpacked_limit(len(data)))
     except UnsafeFileError as error:
         raise UnsafeFileError(f"refused to read {path}: {error.message}", hint=error.hint, path=path) from None
     except _DAMAGED as error:

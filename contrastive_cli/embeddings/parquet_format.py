@@ -20,8 +20,6 @@ from contrastive_cli.core.errors import UnsafeFileError, UsageError
 MAGIC = b"PAR1"
 METADATA = b"clr"
 VALUES_PER_BATCH = 1 << 20
-FREE_BYTES = 64 << 20
-MAX_RATIO = 200
 MAX_WIDTH = 1 << 20
 
 
@@ -49,8 +47,12 @@ def encode(columns: Mapping[str, Any]) -> bytes:
     return stream.getvalue()
 
 
-def decode(data: bytes) -> dict[str, Any]:
+def decode(data: bytes, *, limit: int) -> dict[str, Any]:
     """The usable columns of a file, and what we put into its schema.
+
+    Args:
+        data: Its content.
+        limit: Bytes that its columns may take.
 
     Raises:
         UsageError: If pyarrow is not installed.
@@ -64,16 +66,13 @@ def decode(data: bytes) -> dict[str, Any]:
             if len(set(usable)) < len(usable):
                 raise ValueError("two columns have one name")
             metadata = (file.schema_arrow.metadata or {}).get(METADATA, b"{}")
-            limit = FREE_BYTES + MAX_RATIO * len(data)
             num_values = _count_values(file.metadata)
-            if 8 * num_values > limit:
-                raise UnsafeFileError("it would fill the memory", hint="write it again without compression")
+            _refuse_beyond(limit, 8 * num_values)
             batches, size = [], 0
             rows = max(1, VALUES_PER_BATCH * file.metadata.num_rows // max(1, num_values))  # the count may be forged
             for batch in file.iter_batches(batch_size=min(rows, VALUES_PER_BATCH), columns=usable):
                 size += batch.nbytes
-                if size > limit:
-                    raise UnsafeFileError("it would fill the memory", hint="write it again without compression")
+                _refuse_beyond(limit, size)
                 batches.append(batch)
             schema = pyarrow.schema([file.schema_arrow.field(name) for name in usable])
             table = pyarrow.Table.from_batches(batches, schema=schema)
@@ -83,6 +82,11 @@ def decode(data: bytes) -> dict[str, Any]:
     if not any(isinstance(values, np.ndarray) and values.ndim == 2 for values in columns.values()):
         raise ValueError("no column holds vectors, which are lists of numbers of one length")
     return columns | dict(json.loads(metadata))
+
+
+def _refuse_beyond(limit: int, size: int) -> None:
+    if size > limit:
+        raise UnsafeFileError("it would fill the memory", hint="write it again without compression")
 
 
 def _count_values(metadata: Any) -> int:

@@ -43,7 +43,8 @@ def best_partners(
     num_tiles = max(1, min(math.ceil(len(left) / TILE_ROWS), len(left) // (count + 1)))
     edges = np.linspace(0, len(left), num_tiles + 1).round().astype(int)
     tiles = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
-    best = [_first(left[tile] @ right[tile].T, start=tile.start, count=count) for tile in tiles]
+    firsts = map_in_threads(lambda tile: _first(left[tile] @ right[tile].T, start=tile.start, count=count), tiles)
+    best = list(firsts)
     pairs = list(_pairs(num_tiles))
 
     def search(pair: tuple[int, int]) -> tuple[Finds, Finds]:
@@ -111,8 +112,8 @@ class _Best:
         rows = rows[order]
         places = np.arange(len(rows)) - (np.cumsum(found) - found)[rows] + count
         if crowded:
-            kept = places < 2 * count
-            rows, places, order = rows[kept], places[kept], order[kept]
+            near = places < 2 * count
+            rows, places, order = rows[near], places[near], order[near]
         width = int(places.max()) + 1
         all_scores = np.full((num_rows, width), -np.inf, np.float32)
         all_partners = np.zeros((num_rows, width), np.int64)

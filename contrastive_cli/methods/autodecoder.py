@@ -27,6 +27,7 @@ from contrastive_cli.models.decoders import Decoder
 MEMORY = 0.9  # of a code's mean squared gradient, from one visit to the next
 PROBE = 0.1  # root mean square of the step that measures a curvature; shorter ones are lost in rounding
 TINY = 1e-20
+ROUNDING = 1 + 1e-6  # near the minimum float32 cannot tell two losses apart, and the later code is the better one
 
 
 class AutodecoderConfig(Config):
@@ -111,7 +112,7 @@ class Autodecoder(nn.Module):
             direction, before = torch.zeros_like(codes), torch.ones_like(codes)
             for _ in range(self.config.embed_steps):
                 loss, gradient, drawn = self._loss_and_gradient(codes, images)
-                best, best_loss = torch.where(loss < best_loss, codes, best), loss.minimum(best_loss)
+                best, best_loss = torch.where(loss <= best_loss * ROUNDING, codes, best), loss.minimum(best_loss)
                 # Polak and Ribiere's conjugate direction; steepest descent where that would lead uphill.
                 turned = _dot(gradient, gradient - before) / _dot(before, before).clamp_min(TINY)
                 direction = turned.clamp_min(0) * direction - gradient
@@ -121,7 +122,7 @@ class Autodecoder(nn.Module):
                 before = gradient
             with torch.no_grad():
                 loss = self._losses(codes, self.decode(codes), images)[:, None]
-            return torch.where(loss < best_loss, codes, best)
+            return torch.where(loss <= best_loss * ROUNDING, codes, best)
 
     def _loss_and_gradient(self, codes: Tensor, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of each image the loss [B, 1], its gradient [B, D] and what the code draws; the weights get no gradient."""

@@ -248,8 +248,8 @@ def merge_lengths(*layers: Mapping[str, Any]) -> Tree:
         train = layer.get("train")
         given = {key for key in ("epochs", "budget") if isinstance(train, Mapping) and train.get(key) is not None}
         if len(given) == 1 and isinstance(merged.get("train"), dict):
-            for key in {"epochs", "budget"} - given:
-                merged["train"].pop(key, None)
+            replaced = {"epochs", "budget"} - given
+            merged["train"] = {key: value for key, value in merged["train"].items() if key not in replaced}
         merged = merge(merged, layer)
     return merged
 

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from contrastive_cli.core.config import Tree, build, merge, read_preset
+from contrastive_cli.core.config import Tree, build, read_preset
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.runs import Run, versions
-from contrastive_cli.engine.schedule import warmup_cosine
 from contrastive_cli.services.configuration import (
     PretrainConfig,
     config_model,
@@ -21,7 +20,7 @@ from contrastive_cli.services.configuration import (
     read_run_config,
     refuse_double,
 )
-from contrastive_cli.services.trainee import Trainee, warmup_steps
+from contrastive_cli.services.trainee import Trainee, learning_rate
 
 # The length changes the schedule of the steps to come, which is said; the others do not change what is learned.
 SAFE = {"train.epochs", "train.budget", "train.save_every", "train.tensorboard", "dataset.data_dir", "dataset.download"}
@@ -52,10 +51,9 @@ def changed_config(run: Run, manifest: Manifest, changes: Changes | None) -> tup
         UsageError: If anything changes that is not on the short list.
         RunError: If the configuration of the run is missing or damaged.
     """
-    written = read_run_config(run)
+    own = read_run_config(run)
     if changes is None:
-        return _as_begun(written, manifest), False
-    own = written
+        return _as_begun(own, manifest), False
     refuse_double(changes.sets, changes.flags)
     given = merge_lengths(read_preset(changes.config) if changes.config else {}, changes.sets, changes.flags)
     if given.get("device") == manifest.device:  # what the run found by itself may be named
@@ -65,9 +63,8 @@ def changed_config(run: Run, manifest: Manifest, changes: Changes | None) -> tup
         _refuse(run, {"method.name": (own.method_name, method)})
     if "views" in given:
         given["views"] = name_recipe(given["views"], default=None)
-    tree = merge(merge_lengths(own.model_dump(mode="json"), given), {"method": {"name": method}})
-    new = fill(build(config_model(method), tree))
-    old_values, new_values = dict(_leaves(own.model_dump(mode="json"))), dict(_leaves(new.model_dump(mode="json")))
+    new = fill(build(config_model(method), merge_lengths(own.model_dump(mode="json"), given)))
+    old_values, new_values = (dict(_leaves(config.model_dump(mode="json"))) for config in (own, new))
     different = {key: (old_values[key], value) for key, value in new_values.items() if value != old_values[key]}
     unsafe = {key: values for key, values in different.items() if key not in SAFE}
     if unsafe:
@@ -91,7 +88,7 @@ def new_length(trainee: Trainee, manifest: Manifest, *, step: int) -> tuple[int,
     config = trainee.config
     if config.train.epochs is None:
         return manifest.total_steps, None
-    total = max(1, round(config.train.epochs * trainee.steps_per_epoch))
+    total = trainee.steps_of(config.train.epochs)
     if total == manifest.total_steps:
         return total, None
     if total <= step:
@@ -99,13 +96,7 @@ def new_length(trainee: Trainee, manifest: Manifest, *, step: int) -> tuple[int,
             f"{config.train.epochs:g} epochs are {total} steps, and {step} are done", hint="give more --epochs"
         )
     before, after = (
-        warmup_cosine(
-            min(step, steps - 1),
-            total_steps=steps,
-            warmup_steps=warmup_steps(config, steps),
-            base=config.peak_learning_rate,
-        )
-        for steps in (manifest.total_steps, total)
+        learning_rate(config, min(step, steps - 1), total_steps=steps) for steps in (manifest.total_steps, total)
     )
     return total, (
         f"{total} steps instead of {manifest.total_steps}: the learning rate goes on at {after:.3g}, not {before:.3g}; "

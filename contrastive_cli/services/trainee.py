@@ -64,6 +64,10 @@ class Trainee:
         """Optimiser steps in one pass over the images."""
         return steps_per_epoch(num_samples=self.num_samples, batch_size=self.config.batch_size)
 
+    def steps_of(self, epochs: float) -> int:
+        """Optimiser steps in so many passes over the images, at least one."""
+        return max(1, round(epochs * self.steps_per_epoch))
+
     def sample(self, step: int) -> tuple[int, Tensor]:
         """The epoch of a step, or its round over the classes, and the positions [B] of its images, on the CPU."""
         size, seed, per_class = self.config.batch_size, self.config.seed, self.config.train.images_per_class
@@ -195,15 +199,12 @@ def batch_maker(trainee: Trainee) -> Callable[[int], Callable[[slice], Batch]]:
 def train_steps(trainee: Trainee, *, first_step: int, total_steps: int) -> Iterator[StepRecord]:
     """The engine's generator over the steps of this trainee."""
     config = trainee.config
-    warmup = warmup_steps(config, total_steps)
     return train(
         trainee.method,
         make_batch=batch_maker(trainee),
         batch_size=config.batch_size,
         optimizer=trainee.optimizer,
-        learning_rate=lambda step: warmup_cosine(
-            step, total_steps=total_steps, warmup_steps=warmup, base=config.peak_learning_rate
-        ),
+        learning_rate=lambda step: learning_rate(config, step, total_steps=total_steps),
         steps=range(first_step, total_steps),
         total_steps=total_steps,
         autocast=lambda: autocast(trainee.device, trainee.precision),
@@ -212,9 +213,10 @@ def train_steps(trainee: Trainee, *, first_step: int, total_steps: int) -> Itera
     )
 
 
-def warmup_steps(config: PretrainConfig, total_steps: int) -> int:
-    """Steps in which the learning rate rises."""
-    return round(config.optim.warmup_fraction * total_steps)
+def learning_rate(config: PretrainConfig, step: int, *, total_steps: int) -> float:
+    """The rate of a step: warm-up, then half a cosine."""
+    warmup = round(config.optim.warmup_fraction * total_steps)
+    return warmup_cosine(step, total_steps=total_steps, warmup_steps=warmup, base=config.peak_learning_rate)
 
 
 def plan_steps(trainee: Trainee) -> tuple[int, float | None]:
@@ -225,7 +227,7 @@ def plan_steps(trainee: Trainee) -> tuple[int, float | None]:
     """
     config = trainee.config
     if config.train.epochs is not None:
-        return max(1, round(config.train.epochs * trainee.steps_per_epoch)), None
+        return trainee.steps_of(config.train.epochs), None
     assert config.train.budget is not None, "the configuration was resolved"
     seconds = time_steps(trainee)
     evaluation = 0.0
