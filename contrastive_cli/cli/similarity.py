@@ -25,6 +25,13 @@ def similarity(
     layer: Annotated[
         str | None, typer.Option(help="h (encoder) or z (projector); default: what the run's validation chose.")
     ] = None,
+    mirrored: Annotated[
+        bool | None,
+        typer.Option(
+            "--mirrored/--not-mirrored",
+            help="Take an image together with its mirror image; default: what the run's validation chose.",
+        ),
+    ] = None,
     run: RunName = None,
     device: Device = "auto",
     json: Json = False,
@@ -45,21 +52,23 @@ def similarity(
     from contrastive_cli.core.runs import find_run
 
     found = find_run(run)
+    from contrastive_cli.services.comparison import comparison_of
     from contrastive_cli.services.embedding import load_model
     from contrastive_cli.services.retrieval import similarity as compare
 
     output = Output(json=json, quiet=quiet)
     model = load_model(found, device=device)
     chosen: Literal["h", "z"] | None = None if layer is None else "z" if layer == "z" else "h"
+    how = comparison_of(model, layer=chosen, mirrored=mirrored)
     if pairs is not None:
         from contrastive_cli.services.verification import verify_pairs
 
         with output.counting("decoding images") as progress:
-            verdict = verify_pairs(model, pairs, root=root, layer=chosen, progress=progress)
+            verdict = verify_pairs(model, pairs, root=root, how=how, progress=progress)
         output.result({**verdict.as_json(), "run": found.name}, _verdict(verdict))
         return
     assert images is not None, "without --pairs there are images"
-    result = compare(model, images, layer=chosen)
+    result = compare(model, images, how=how)
     value = {
         "images": list(result.paths),
         "similarity": result.cosines.tolist() if len(images) > 2 else float(result.cosines[0, 1]),
@@ -68,14 +77,15 @@ def similarity(
             for kind, values in result.percentiles.items()
         },
         "reference": result.reference,
-        "layer": result.layer,
+        "layer": how.layer,
+        "mirrored": how.mirrored,
         "run": found.name,
     }
     if len(images) == 2:
         output.result(value, _sentence(result, noun="person" if model.config.dataset.name == "lfw" else "class"))
     else:
         output.table(
-            title=f"cosine similarity, layer {result.layer}",
+            title=f"cosine similarity, {how}",
             columns=["", *(str(number + 1) for number in range(len(images)))],
             rows=[
                 [f"{row + 1} {path}", *(f"{cosine:.3f}" for cosine in result.cosines[row])]
@@ -87,7 +97,7 @@ def similarity(
 
 
 def _sentence(result: Similarities, *, noun: str) -> str:
-    text = f"cosine similarity {result.cosines[0, 1]:.4f} (layer {result.layer})"
+    text = f"cosine similarity {result.cosines[0, 1]:.4f} ({result.how})"
     plural = {"person": "people", "class": "classes"}[noun]
     wording = {"all": "random pairs", "same": f"pairs of the same {noun}", "different": f"pairs of different {plural}"}
     images = "validation images" if result.reference == "val" else "training images"
@@ -99,7 +109,7 @@ def _sentence(result: Similarities, *, noun: str) -> str:
 def _verdict(result: PairResult) -> str:
     found = result.verification
     return (
-        f"{found.pairs:,} pairs of {result.images:,} images ({found.same:,} same), layer {result.layer}\n"
+        f"{found.pairs:,} pairs of {result.images:,} images ({found.same:,} same), {result.how}\n"
         f"  ROC AUC   {found.auc:.4f}\n"
         f"  EER       {100 * found.eer:.2f} %\n"
         f"  accuracy  {100 * found.accuracy:.2f} +- {100 * found.accuracy_error:.2f} % "

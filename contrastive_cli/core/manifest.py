@@ -83,6 +83,7 @@ class Manifest(Config):
     classes: tuple[str, ...] = ()
     size: int
     similarity_layer: Literal["h", "z"] = "h"
+    similarity_mirrored: bool = False
     step: int = 0
     seconds: float = 0.0
     neighbors: NeighborFacts | None = None

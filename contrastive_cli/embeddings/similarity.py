@@ -37,7 +37,7 @@ def cosine_similarity(a: ArrayLike, b: ArrayLike) -> float:
     first, second = _finite(np.atleast_1d(a)), _finite(np.atleast_1d(b))
     if first.ndim != 1 or first.shape != second.shape:
         raise DataError(f"cannot compare vectors of shapes {first.shape} and {second.shape}")
-    return float(np.clip(_unit(first) @ _unit(second), -1, 1))
+    return float(np.clip(unit_rows(first) @ unit_rows(second), -1, 1))
 
 
 def cosine_matrix(vectors: ArrayLike) -> NDArray[np.float64]:
@@ -46,7 +46,7 @@ def cosine_matrix(vectors: ArrayLike) -> NDArray[np.float64]:
     Raises:
         DataError: If the array is not two-dimensional or a value is not finite.
     """
-    units = _unit(_table(vectors))
+    units = unit_rows(_table(vectors))
     return np.clip(units @ units.T, -1, 1)
 
 
@@ -59,7 +59,7 @@ def paired_cosines(vectors: Floats, positions: NDArray[np.int64]) -> NDArray[np.
     cosines = np.empty(len(positions))
     for start in range(0, len(positions), 8192):
         part = slice(start, start + 8192)
-        first, second = (_unit(_table(vectors[positions[part, side]])) for side in (0, 1))
+        first, second = (unit_rows(_table(vectors[positions[part, side]])) for side in (0, 1))
         cosines[part] = np.clip(np.einsum("nd,nd->n", first, second), -1, 1)
     return cosines
 
@@ -114,6 +114,14 @@ def random_pair_similarities(
     )
 
 
+def unit_rows(vectors: Floats) -> NDArray[np.float64]:
+    """Vectors [..., D] scaled to length 1; a zero vector stays zero."""
+    largest = np.abs(vectors).max(axis=-1, keepdims=True)  # scaled first, so that no square leaves float64
+    scaled = np.asarray(vectors, dtype=np.float64) / np.where(largest > 0, largest, 1.0)
+    norms = np.linalg.norm(scaled, axis=-1, keepdims=True)
+    return np.asarray(scaled / np.where(norms > 0, norms, 1.0))
+
+
 def _table(vectors: ArrayLike) -> NDArray[np.float64]:
     table = _finite(vectors)
     if table.ndim != 2:
@@ -126,10 +134,3 @@ def _finite(values: ArrayLike) -> NDArray[np.float64]:
     if not np.isfinite(array).all():
         raise DataError("a vector holds values that are not finite", hint="embed the image again")
     return array
-
-
-def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    largest = np.abs(vectors).max(axis=-1, keepdims=True)  # scaled first, so that no square leaves float64
-    scaled = vectors / np.where(largest > 0, largest, 1.0)
-    norms = np.linalg.norm(scaled, axis=-1, keepdims=True)
-    return np.asarray(scaled / np.where(norms > 0, norms, 1.0))

@@ -17,8 +17,8 @@ from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.embeddings.similarity import cosine_matrix, percentile_of, random_pair_similarities
-from contrastive_cli.services.embedding import Layer, Model, decode_all, embed_pixels, open_split
-from contrastive_cli.services.verification import similarity_layer
+from contrastive_cli.services.comparison import Comparison, compared_vectors
+from contrastive_cli.services.embedding import Model, decode_all, open_split
 
 REFERENCE_IMAGES = 1000
 REFERENCE_PAIRS = 20_000
@@ -37,11 +37,11 @@ class Similarities:
     cosines: NDArray[np.float64]
     percentiles: Mapping[str, NDArray[np.float64]]
     reference: str
-    layer: Layer
+    how: Comparison
 
 
-def similarity(model: Model, paths: Sequence[Path], *, layer: Layer | None = None) -> Similarities:
-    """Cosine similarities of the embeddings of image files, at a layer or the one that the run chose.
+def similarity(model: Model, paths: Sequence[Path], *, how: Comparison) -> Similarities:
+    """Cosine similarities of the embeddings of image files.
 
     Raises:
         DataError: If one cannot be read; each is needed.
@@ -51,22 +51,21 @@ def similarity(model: Model, paths: Sequence[Path], *, layer: Layer | None = Non
         raise bad[0]
     if len(paths) < 2:
         raise DataError(f"similarity compares two images or more (given: {len(paths)})")
-    chosen = similarity_layer(model, layer)
-    cosines = cosine_matrix(embed_pixels(model, pixels, layer=chosen))
-    split, quantiles = reference_pairs(model, layer=chosen)
+    cosines = cosine_matrix(compared_vectors(model, pixels, how))
+    split, quantiles = reference_pairs(model, how)
     percentiles = {kind: _percentiles(cosines, sample) for kind, sample in quantiles.items()}
     return Similarities(
-        paths=tuple(map(str, paths)), cosines=cosines, percentiles=percentiles, reference=split, layer=chosen
+        paths=tuple(map(str, paths)), cosines=cosines, percentiles=percentiles, reference=split, how=how
     )
 
 
-def reference_pairs(model: Model, *, layer: Layer) -> tuple[str, dict[str, NDArray[np.float64]]]:
-    """Quantiles of the cosine of random pairs of a split, made once for a checkpoint and layer and kept in the run.
+def reference_pairs(model: Model, how: Comparison) -> tuple[str, dict[str, NDArray[np.float64]]]:
+    """Quantiles of the cosine of random pairs of a split, made once for a checkpoint and a comparison, kept in the run.
 
     The split is the dataset's identity split where it has one, else the one that was trained on. No quantiles when
     its images cannot be had any more.
     """
-    file = model.run.path / "eval" / f"pair-similarities-{layer}.json"
+    file = model.run.path / "eval" / f"pair-similarities-{how.name}.json"
     if file.is_file():
         kept = json.loads(file.read_bytes())
         if kept["checkpoint"] == model.checkpoint:
@@ -75,7 +74,7 @@ def reference_pairs(model: Model, *, layer: Layer) -> tuple[str, dict[str, NDArr
     if images is None:
         return "", {}
     chosen = draw_positions(images.num_samples, limit=REFERENCE_IMAGES, seed=0)
-    vectors = embed_pixels(model, images.images[chosen], layer=layer)
+    vectors = compared_vectors(model, np.asarray(images.images[chosen]), how)
     labels = images.labels[chosen] if images.has_labels else None
     pairs = random_pair_similarities(vectors, num_pairs=REFERENCE_PAIRS, seed=0, labels=labels)
     samples = {"all": pairs.all_pairs, "same": pairs.same_class, "different": pairs.different_class}

@@ -28,6 +28,7 @@ from contrastive_cli.data.cache import bad_files_csv
 from contrastive_cli.engine.checkpoint import load_checkpoint, remove_orphans, save_checkpoint
 from contrastive_cli.engine.device import memory_errors
 from contrastive_cli.methods import load_method
+from contrastive_cli.services.comparison import record_comparison
 from contrastive_cli.services.configuration import PretrainConfig
 from contrastive_cli.services.loop_state import (
     LoopState,
@@ -41,7 +42,6 @@ from contrastive_cli.services.online import OnlineProbe
 from contrastive_cli.services.resumption import Changes, changed_config, new_length, other_versions
 from contrastive_cli.services.tensorboard import open_board
 from contrastive_cli.services.trainee import Trainee, plan_steps, prepare, train_steps
-from contrastive_cli.services.verification import record_similarity_layer
 
 LINES_PER_RUN = 200
 
@@ -220,7 +220,7 @@ def train_session(session: Session) -> Iterator[Status]:
         try:
             with memory_errors(session.trainee.device, batch_size=session.trainee.config.batch_size):
                 yield from _train(session, signals)
-                layer = record_similarity_layer(run, device=str(session.trainee.device))
+                how = record_comparison(run, device=str(session.trainee.device))
         except Interrupted:
             run.update(status="interrupted", ended=now())
             raise
@@ -230,7 +230,7 @@ def train_session(session: Session) -> Iterator[Status]:
             if isinstance(error, OSError):
                 raise cannot_write(run.path, error) from error
             raise
-        run.update(status="finished", ended=now(), similarity_layer=layer)
+        run.update(status="finished", ended=now(), similarity_layer=how.layer, similarity_mirrored=how.mirrored)
 
 
 def _train(session: Session, signals: StopSignals) -> Iterator[Status]:

@@ -1,4 +1,4 @@
-"""Verification of a run on pairs of images, and the layer that similarity uses. `clr similarity --pairs` reaches it."""
+"""Verification of a run on pairs of images. `clr similarity --pairs` reaches this module."""
 
 from __future__ import annotations
 
@@ -12,21 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contrastive_cli.core.errors import ClrError, DataError
-from contrastive_cli.core.files import harmless_cell, write_atomically, write_json
-from contrastive_cli.core.runs import Run
+from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.files import harmless_cell, write_atomically
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.datasets import DEFAULT_DATA_DIR, LFW_FOLDERS, find_dataset, open_dataset
-from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.data.pairs import Pair, draw_pairs, pairs_csv, read_pairs
 from contrastive_cli.embeddings.similarity import paired_cosines
 from contrastive_cli.embeddings.verification import Curve, Verification, verify
+from contrastive_cli.services.comparison import Comparison, compared_vectors
 from contrastive_cli.services.configuration import DatasetConfig
-from contrastive_cli.services.embedding import Layer, Model, decode_all, embed_pixels, load_model, open_split
+from contrastive_cli.services.embedding import Model, decode_all
 from contrastive_cli.services.records import enter_file, write_result
-
-VALIDATION_IMAGES = 1000
-VALIDATION_PAIRS = 6000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +30,7 @@ class PairResult:
     """The verdict on a list of pairs, and the files that were written."""
 
     verification: Verification
-    layer: Layer
+    how: Comparison
     images: int
     figure: Path
     curve: Path
@@ -43,20 +39,15 @@ class PairResult:
         """Plain values for `--json` and the result file."""
         return {
             **asdict(self.verification),
-            "layer": self.layer,
+            **asdict(self.how),
             "images": self.images,
             "figure": str(self.figure),
             "curve": str(self.curve),
         }
 
 
-def similarity_layer(model: Model, layer: Layer | None) -> Layer:
-    """The layer that was asked for, else the one that the run's validation pairs chose."""
-    return layer or model.manifest.similarity_layer
-
-
 def verify_pairs(
-    model: Model, file: Path, *, root: Path, layer: Layer | None, progress: CountProgress | None = None
+    model: Model, file: Path, *, root: Path, how: Comparison, progress: CountProgress | None = None
 ) -> PairResult:
     """Judge the cosines of a list of pairs; the curve goes into the run as a figure and as CSV.
 
@@ -64,20 +55,19 @@ def verify_pairs(
         DataError: If the list or an image cannot be read.
     """
     pairs = read_pairs(file, root=root)
-    chosen = similarity_layer(model, layer)
     paths = list(dict.fromkeys(path for pair in pairs for path in (pair.first, pair.second)))
     pixels, _, bad = decode_all(model, paths, progress=progress)
     if bad:
         line = next(pair.line for pair in pairs if bad[0].path in (os.fspath(pair.first), os.fspath(pair.second)))
         raise DataError(f"{file}:{line}: {bad[0].message}", path=file)
-    vectors = embed_pixels(model, pixels, layer=chosen)
+    vectors = compared_vectors(model, pixels, how)
     number = {path: index for index, path in enumerate(paths)}
     positions = np.array([(number[pair.first], number[pair.second]) for pair in pairs])
     scores = paired_cosines(vectors, positions)
     same = np.array([pair.same for pair in pairs])
     verification, curve = verify(scores, same)
     return _save(
-        model, verification, curve, pairs, scores=scores, same=same, layer=chosen, name=file.stem, images=len(paths)
+        model, verification, curve, pairs, scores=scores, same=same, how=how, name=file.stem, images=len(paths)
     )
 
 
@@ -89,17 +79,17 @@ def _save(
     *,
     scores: NDArray[np.float64],
     same: NDArray[np.bool_],
-    layer: Layer,
+    how: Comparison,
     name: str,
     images: int,
 ) -> PairResult:
     from contrastive_cli.viz.verification import verification_figure
 
-    stem = f"verification-{_plain(name)}-{layer}"
+    stem = f"verification-{_plain(name)}-{how.name}"
     run = model.run
     result = PairResult(
         verification=verification,
-        layer=layer,
+        how=how,
         images=images,
         figure=run.path / "plots" / f"{stem}.png",
         curve=run.path / "eval" / f"{stem}-roc.csv",
@@ -112,7 +102,7 @@ def _save(
         threshold=verification.threshold,
         path=result.figure,
         title=f"{name}: area under the curve {verification.auc:.3f}",
-        caption=f"{len(pairs):,} pairs of {images:,} images, layer {layer} of {run.name}",
+        caption=f"{len(pairs):,} pairs of {images:,} images, {how} of {run.name}",
     )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -138,40 +128,6 @@ def _save(
 
 def _plain(name: str) -> str:
     return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "_" for letter in name)
-
-
-def choose_similarity_layer(model: Model) -> tuple[Layer, dict[str, float]]:
-    """The layer whose cosine tells the people of the dataset's identity split apart better, and the AUC of each.
-
-    h, and no figures, where the method has no projector or the dataset no such split.
-    """
-    split = find_dataset(model.config.dataset.name).identity_split
-    if split is None or not hasattr(model.method, "projector"):
-        return "h", {}
-    try:
-        images = open_split(model, split)
-        chosen = draw_positions(images.num_samples, limit=VALIDATION_IMAGES, seed=0)
-        labels = images.labels[chosen]
-        sizes = np.bincount(labels[labels >= 0])
-        possible = int((sizes * (sizes - 1) // 2).sum())
-        positions, same = draw_pairs(labels, count=min(VALIDATION_PAIRS, 2 * possible), seed=0)
-        areas = {}
-        for layer in ("h", "z"):
-            vectors = embed_pixels(model, images.images[chosen], layer="z" if layer == "z" else "h")
-            areas[layer] = verify(paired_cosines(vectors, positions), same)[0].auc
-    except ClrError:  # the images are absent or there are too few pairs to tell, which must not fail a training
-        return "h", {}
-    return ("z" if areas["z"] > areas["h"] else "h"), areas
-
-
-def record_similarity_layer(run: Run, *, device: str) -> Layer:
-    """Choose the layer at the end of a training, which holds the run, and leave the figures in it."""
-    layer, areas = choose_similarity_layer(load_model(run, device=device))
-    if areas:
-        file = run.path / "eval" / "similarity-layer.json"
-        write_json(file, {"layer": layer, "validation_auc": areas})
-        run.add_artifact(file, kind="evaluation")
-    return layer
 
 
 def save_pairs(file: Path, *, dataset: DatasetConfig, split: str, count: int, seed: int) -> int:

@@ -40,7 +40,10 @@ def test_faces__pretrain_pairs_similarity(clr: Clr, faces: Path, tmp_path: Path)
     manifest = json.loads((tmp_path / "runs/faces/manifest.json").read_bytes())
     chosen = json.loads((tmp_path / "runs/faces/eval/similarity-layer.json").read_bytes())
     areas = chosen["validation_auc"]
-    assert manifest["similarity_layer"] == chosen["layer"] == max(areas, key=areas.get)
+    best = f"{chosen['layer']}-mirrored" if chosen["mirrored"] else chosen["layer"]
+    assert areas.keys() == {"h", "z", "h-mirrored", "z-mirrored"}
+    assert best == max(areas, key=areas.get)
+    assert (manifest["similarity_layer"], manifest["similarity_mirrored"]) == (chosen["layer"], chosen["mirrored"])
     saved = clr("datasets", "lfw", "--data-dir", faces, "--save-pairs", "pairs.csv", "--count", "24", cwd=tmp_path)
     assert saved.code == 0, saved.err
     judged = clr("similarity", "--pairs", "pairs.csv", "--root", faces, "--json", cwd=tmp_path)
@@ -48,7 +51,7 @@ def test_faces__pretrain_pairs_similarity(clr: Clr, faces: Path, tmp_path: Path)
     assert judged.json["auc"] > 0.8
     assert judged.json["eer"] < 0.3
     assert judged.json["accuracy"] > 0.6
-    assert judged.json["layer"] == chosen["layer"]
+    assert (judged.json["layer"], judged.json["mirrored"]) == (chosen["layer"], chosen["mirrored"])
     assert judged.json["pairs"] == 24
     assert -1 <= judged.json["threshold"] <= 1
     with Image.open(tmp_path / judged.json["figure"]) as picture:
@@ -63,3 +66,11 @@ def test_faces__pretrain_pairs_similarity(clr: Clr, faces: Path, tmp_path: Path)
     assert two.json["reference"] == "val"
     assert two.json["layer"] == "h"
     assert two.json["percentiles"].keys() == {"all", "same", "different"}
+    with Image.open(pair[0]) as picture:
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirror.png")
+    cosines = [
+        clr("similarity", pair[0], "mirror.png", option, "--json", cwd=tmp_path).json["similarity"]
+        for option in ("--mirrored", "--not-mirrored")
+    ]
+    assert cosines[0] == pytest.approx(1, abs=1e-5)
+    assert cosines[1] < 1 - 1e-4
