@@ -16,6 +16,7 @@ import time
 
 import torch
 
+from benchmarks.record import Row, record
 from contrastive_cli.core.types import Batch, ImageFacts, Progress
 from contrastive_cli.engine.accumulate import backward
 from contrastive_cli.engine.device import choose_device
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[512, 2048, 8192, 16384])
     parser.add_argument("--micro-batch-size", type=int, default=128)
     parser.add_argument("--encoder", default="resnet9")
+    parser.add_argument("--record", action="store_true", help="keep the result for README's table")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -42,11 +44,16 @@ def main() -> None:
         return
     print(f"{options.encoder}, micro-batches of {options.micro_batch_size}, torch {torch.__version__}")
     print(f"{'batch':>7} {'negatives':>10} {'peak MB':>8} {'seconds':>8} {'images/s':>9}")
+    rows = []
     for size in options.batch_sizes:
         command = [sys.executable, "-m", "benchmarks.memory", "--one", "--batch-sizes", str(size)]
         command += ["--micro-batch-size", str(options.micro_batch_size), "--encoder", options.encoder]
         peak, seconds = map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
         print(f"{size:>7} {2 * size - 2:>10} {peak:>8.0f} {seconds:>8.1f} {size / seconds:>9.0f}", flush=True)
+        what = f"peak memory of a step of {size:,} images in micro-batches of {options.micro_batch_size}"
+        rows.append(Row(what=f"{what}, {2 * size - 2:,} negatives an anchor", clr=peak, unit="MB"))
+    if options.record:
+        record("memory", rows, threads=torch.get_num_threads())
 
 
 def step(batch_size: int, micro_batch_size: int, *, encoder_name: str) -> tuple[float, float]:

@@ -84,15 +84,20 @@ def table(results: Iterable[dict[str, Any]]) -> Iterator[str]:
     for (name, threads), group in sorted(by_machine.items()):
         yield f"{name}, {threads} thread{'s' if threads > 1 else ''}; medians of so many rounds in turns:"
         yield ""
-        yield "| what | clr | others in the same run | ratio | rounds | command, day |"
+        yield "| what | clr | others in the same run | clr is better by | rounds | command, day |"
         yield "|---|---|---|---|---|---|"
         for result in group:
             for row in (Row(**values) for values in result["rows"]):
                 theirs = "" if row.theirs is None else f"{row.peer} {figure(row.theirs, row.unit)}"
-                ratio = "" if row.theirs is None else f"{row.clr / row.theirs:.2g}"
+                ratio = "" if row.theirs is None else f"{advantage(row.clr, row.theirs, row.unit):.2f}x"
                 command = f"`{result['command']}`, {result['day']}"
                 yield f"| {row.what} | {figure(row.clr, row.unit)} | {theirs} | {ratio} | {row.rounds} | {command} |"
         yield ""
+
+
+def advantage(ours: float, theirs: float, unit: str) -> float:
+    """How many times as good ours is: more of a rate, less of anything else."""
+    return ours / theirs if unit.endswith("/s") else theirs / ours
 
 
 def figure(value: float, unit: str) -> str:

@@ -13,9 +13,11 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
+from benchmarks.record import Row, record
 from contrastive_cli.core.types import Batch, ImageFacts, Progress
 from contrastive_cli.engine.accumulate import backward
 from contrastive_cli.engine.device import choose_device
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="simclr", choices=sorted(RECIPES))
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--record", action="store_true", help="keep the result for README's table")
     arguments = parser.parse_args()
     device = choose_device("auto")
     precision = choose_precision("auto", device)
@@ -92,6 +95,21 @@ def main() -> None:
             f"{name:6s} {1000 * value:8.1f} ms  {num_views / value:9.0f} views/s  {value / seconds['bare']:.3f} of bare"
         )
     print(f"views take {100 * seconds['views'] / seconds['step']:.1f} % of the step")
+    if arguments.record:
+        rates = {name: num_views / value for name, value in seconds.items()}
+        common: dict[str, Any] = {"unit": "views/s", "rounds": arguments.rounds}
+        what = f"{arguments.encoder}, {num_views} views of {size} px, recipe {arguments.recipe}, {precision}"
+        rows = [
+            Row(
+                what=f"SimCLR step: {what}",
+                clr=rates["step"],
+                peer="bare encoder and projector",
+                theirs=rates["bare"],
+                **common,
+            ),
+            Row(what=f"views in that step: {what}", clr=rates["views"], **common),
+        ]
+        record("step", rows, threads=torch.get_num_threads())
 
 
 def in_turns(parts: dict[str, Callable[[], None]], *, rounds: int) -> dict[str, float]:

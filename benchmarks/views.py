@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.record import Row, record
 from contrastive_cli.views.augment import make_views
 from contrastive_cli.views.recipe import RECIPES, Recipe
 
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--record", action="store_true", help="keep the result for README's table")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
@@ -50,10 +52,26 @@ def main() -> None:
     }
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {options.threads} threads,")
     print(f"{len(tiles)} tiles of {SIDE} px, seed {options.seed}, median of {options.rounds} rounds\n")
-    print_table(measure(contestants, rounds=options.rounds))
+    rates = measure(contestants, rounds=options.rounds)
+    print_table(rates)
     fast, exact = (views(tiles, mode=mode, seed=options.seed, unit=True) for mode in ("fast", "exact"))
     difference = (fast - exact).abs()
     print(f"\nfast - exact, pixels in [0, 1]: mean {difference.mean():.4f}, max {difference.max():.3f}")
+    if options.record:
+        mine = rates.pop("clr fast")[0]
+        rows = [
+            Row(
+                what=f"views of the whole SimCLR recipe with blur, {SIDE} px, {len(tiles)} images at once",
+                clr=mine,
+                unit="views/s",
+                peer=name,
+                theirs=rate,
+                rounds=options.rounds,
+            )
+            for name, (rate, _) in rates.items()
+            if "process" in name
+        ]
+        record("views", rows, threads=options.threads)
 
 
 def photographs(num: int) -> Tensor:
