@@ -82,6 +82,7 @@ class Manifest(Config):
     std: tuple[float, ...]
     classes: tuple[str, ...] = ()
     size: int
+    stored_size: int | None = None
     similarity_layer: Literal["h", "z"] = "h"
     similarity_mirrored: bool = False
     step: int = 0
@@ -95,3 +96,8 @@ class Manifest(Config):
     versions: dict[str, str] = Field(default_factory=dict)
     git: str | None = None
     artifacts: dict[Annotated[str, AfterValidator(_inside)], Artifact] = Field(default_factory=dict)
+
+    @property
+    def decoded_size(self) -> int:
+        """Side in pixels at which images are decoded, before they are resized to `size`."""
+        return self.stored_size or self.size

@@ -53,6 +53,8 @@ class DatasetConfig(Config):
         name: One of `clr datasets`.
         data_dir: Where they are, or go with `download`.
         size: Side in pixels of what the encoder sees; None takes the dataset's own.
+        stored_size: Side at which the images are decoded and kept, so that a crop shows what a smaller picture has
+            lost; None takes `size`.
         download: Fetch them when absent; nothing is fetched otherwise.
         max_bad: Largest part of unreadable files that is passed over, in [0, 1].
     """
@@ -60,6 +62,7 @@ class DatasetConfig(Config):
     name: str = "digits"
     data_dir: Path | None = None
     size: int | None = Field(None, ge=8, le=1024)
+    stored_size: int | None = Field(None, ge=8, le=1024)
     download: bool = False
     max_bad: float = Field(0.01, ge=0, le=1)
 
@@ -202,6 +205,9 @@ def fill(config: PretrainConfig) -> PretrainConfig:
     """Put in what was left open: the size, the encoder, the length; paths become absolute."""
     device = choose_device(config.device)
     size = config.dataset.size or find_dataset(config.dataset.name).size
+    stored_size = config.dataset.stored_size
+    if stored_size is not None and stored_size < size:
+        raise UsageError(f"dataset.stored_size {stored_size} is below dataset.size {size}: nothing would be gained")
     encoder, train = config.encoder, config.train
     if not load_method(config.method_name).has_encoder:
         encoder = _no_encoder(config)

@@ -140,7 +140,7 @@ def open_split(
         chosen.name,
         split=split,
         data_dir=chosen.data_dir,
-        size=model.manifest.size,
+        size=model.manifest.decoded_size,
         download=chosen.download,
         max_bad=chosen.max_bad,
         progress=progress,
@@ -229,7 +229,7 @@ def decode_all(
             if progress is not None:
                 progress(number, len(paths))
             try:
-                pixels.append(decode(path, size=model.manifest.size, channels=channels))
+                pixels.append(decode(path, size=model.manifest.decoded_size, channels=channels))
                 kept.append(path)
             except BadImage as error:
                 bad.append(error)

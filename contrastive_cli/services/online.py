@@ -25,11 +25,12 @@ class OnlineProbe:
 
     pixels: Tensor
     labels: Tensor | None
+    size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @classmethod
-    def of(cls, images: ImageSet, source: DeviceImages, *, seed: int) -> OnlineProbe:
+    def of(cls, images: ImageSet, source: DeviceImages, *, size: int, seed: int) -> OnlineProbe:
         """Draw the sample among the labelled images where there are enough of them, else among all."""
         labels = torch.from_numpy(images.labels)
         labelled = torch.nonzero(labels >= 0)[:, 0]
@@ -40,6 +41,7 @@ class OnlineProbe:
         pixels = source.gather(chosen)
         return cls(
             pixels=pixels,
+            size=size,
             labels=labels[chosen].to(pixels.device) if enough and images.has_labels else None,
             mean=images.mean,
             std=images.std,
@@ -49,10 +51,9 @@ class OnlineProbe:
         """Leave-one-out kNN-20 accuracy (never of test images), spread and effective rank; leaves eval mode on."""
         method.eval()
         parts = []
-        size = self.pixels.shape[-1]
         with torch.no_grad(), autocast(self.pixels.device, precision):
             for chunk in torch.split(self.pixels, CHUNK):
-                parts.append(method.embed(prepare(chunk, size=size, mean=self.mean, std=self.std)).float())
+                parts.append(method.embed(prepare(chunk, size=self.size, mean=self.mean, std=self.std)).float())
         embeddings = torch.cat(parts)  # [M, D]
         spread, effective_rank = embedding_health(embeddings)
         result = {"online/spread": float(spread), "online/effective_rank": float(effective_rank)}

@@ -95,7 +95,7 @@ def plot_views(run: Run, *, out: Path | None, count: int, data_dir: Path | None)
         config.dataset.name,
         split=find_dataset(config.dataset.name).pretrain_split,
         data_dir=data_dir or config.dataset.data_dir,
-        size=manifest.size,
+        size=manifest.decoded_size,
         max_bad=config.dataset.max_bad,
     )
     indices = torch.from_numpy(np.random.default_rng(config.seed).permutation(images.num_samples)[:count].copy())
@@ -133,7 +133,7 @@ def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, coun
     name = str(mined.dataset.get("name") or (own.name if own else ""))
     if not name:
         raise DataError(f"{path} does not say of which dataset it is", hint="give a --run on its images", path=path)
-    size = None if own is None or own.name != name else own.size
+    size = None if own is None or own.name != name else own.stored_size or own.size
     images = open_dataset(
         name,
         split=str(mined.dataset.get("split") or find_dataset(name).pretrain_split),

@@ -94,7 +94,7 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
         dataset.name,
         split=find_dataset(dataset.name).pretrain_split,
         data_dir=dataset.data_dir,
-        size=dataset.size,
+        size=dataset.stored_size or dataset.size,
         download=dataset.download,
         max_bad=dataset.max_bad,
         progress=progress,
@@ -196,6 +196,13 @@ def batch_maker(trainee: Trainee) -> Callable[[int], Callable[[slice], Batch]]:
     return make_batch
 
 
+def online_probe(trainee: Trainee) -> OnlineProbe:
+    """The probe of this trainee's images."""
+    assert trainee.config.dataset.size is not None, "the configuration was resolved"
+    images, seed = trainee.images, trainee.config.seed
+    return OnlineProbe.of(images, trainee.source, size=trainee.config.dataset.size, seed=seed)
+
+
 def train_steps(trainee: Trainee, *, first_step: int, total_steps: int) -> Iterator[StepRecord]:
     """The engine's generator over the steps of this trainee."""
     config = trainee.config
@@ -232,7 +239,7 @@ def plan_steps(trainee: Trainee) -> tuple[int, float | None]:
     seconds = time_steps(trainee)
     evaluation = 0.0
     if config.train.evaluations:
-        online = OnlineProbe.of(trainee.images, trainee.source, seed=config.seed)
+        online = online_probe(trainee)
         for _ in range(2):  # the first one warms up
             started = time.perf_counter()
             online.measure(trainee.method, precision=trainee.precision)

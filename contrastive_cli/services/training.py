@@ -38,10 +38,9 @@ from contrastive_cli.services.loop_state import (
     restore,
 )
 from contrastive_cli.services.neighbors import refuse_other_neighbors
-from contrastive_cli.services.online import OnlineProbe
 from contrastive_cli.services.resumption import Changes, changed_config, new_length, other_versions
 from contrastive_cli.services.tensorboard import open_board
-from contrastive_cli.services.trainee import Trainee, plan_steps, prepare, train_steps
+from contrastive_cli.services.trainee import Trainee, online_probe, plan_steps, prepare, train_steps
 
 LINES_PER_RUN = 200
 
@@ -139,6 +138,7 @@ def _write_start(run: Run, trainee: Trainee, *, total_steps: int, parent: Parent
             std=images.std,
             classes=images.classes,
             size=config.dataset.size or 0,
+            stored_size=config.dataset.stored_size,
             neighbors=None if trainee.neighbors is None else trainee.neighbors.facts,
             labels=_num_labels(trainee),
             parent=parent,
@@ -236,7 +236,7 @@ def train_session(session: Session) -> Iterator[Status]:
 def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
     trainee, run, state, total_steps = session.trainee, session.run, session.state, session.total_steps
     config = trainee.config
-    online = OnlineProbe.of(trainee.images, trainee.source, seed=config.seed)
+    online = online_probe(trainee)
     evaluate_at = {
         math.ceil(total_steps * k / config.train.evaluations) for k in range(1, config.train.evaluations + 1)
     }

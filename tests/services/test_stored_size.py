@@ -1,0 +1,82 @@
+"""Images kept larger than what the encoder sees: crops keep their detail, and all ways to an embedding agree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from contrastive_cli.core.config import nested
+from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.runs import Run
+from contrastive_cli.services.configuration import PretrainConfig, resolve
+from contrastive_cli.services.embedding import embed_images, embed_paths, load_model, open_split
+from contrastive_cli.services.trainee import batch_maker, prepare
+from contrastive_cli.services.training import start_session, train_session
+
+STORED, SIZE = 64, 16
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Stripes one pixel wide, which no picture of a quarter of the side can show."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(8):
+        pixels = np.zeros((STORED, STORED, 3), np.uint8)
+        pixels[:, number % 2 :: 2] = 255
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield folder
+
+
+def configured(photos: Path, *, stored_size: int | None, **more: Any) -> PretrainConfig:
+    flags = {
+        "dataset.name": "folder",
+        "dataset.data_dir": str(photos),
+        "dataset.size": SIZE,
+        "views.recipe": "none",
+        "encoder.width": 4,
+        "device": "cpu",
+        "train.epochs": 1.0,
+        "train.batch_size": 4,
+        **more,
+    }
+    sets = {} if stored_size is None else {"dataset": {"stored_size": stored_size}}
+    return resolve(config=None, sets=sets, flags=nested(flags)).config
+
+
+@pytest.mark.parametrize(("stored_size", "contrast"), [(STORED, 1.0), (None, 0.0)])
+def test_stored_size__a_crop_shows_what_a_small_picture_has_lost(
+    photos: Path, stored_size: int | None, contrast: float
+) -> None:
+    part = (SIZE / STORED) ** 2
+    crops = {"views.crop_probability": 1.0, "views.crop_area": [part, part], "views.crop_aspect": [1.0, 1.0]}
+    trainee = prepare(configured(photos, stored_size=stored_size, **crops))
+    views = batch_maker(trainee)(0)(slice(0, 4)).views * trainee.images.std[0] + trainee.images.mean[0]
+    assert views.shape[-2:] == (SIZE, SIZE)
+    seen = views.amax(dim=(2, 3, 4)) - views.amin(dim=(2, 3, 4))
+    torch.testing.assert_close(seen, torch.full_like(seen, contrast), atol=0.05, rtol=0)
+
+
+def test_stored_size__split_and_files_embed_alike(photos: Path, tmp_path: Path) -> None:
+    session = start_session(configured(photos, stored_size=STORED), out=tmp_path / "run", overwrite=False)
+    for _ in train_session(session):
+        pass
+    model = load_model(Run(tmp_path / "run"))
+    assert (model.manifest.size, model.manifest.decoded_size) == (SIZE, STORED)
+    images = open_split(model, "train")
+    assert images.fingerprint == model.manifest.dataset.fingerprint
+    split = embed_images(model, images)
+    files, bad = embed_paths(model, [photos / path for path in images.paths])
+    assert not bad
+    np.testing.assert_allclose(files.vectors, split.vectors, rtol=1e-5, atol=1e-6)
+
+
+def test_stored_size__below_the_size_is_refused(photos: Path) -> None:
+    with pytest.raises(UsageError, match=r"dataset.stored_size 8 is below dataset.size 16"):
+        configured(photos, stored_size=8)
