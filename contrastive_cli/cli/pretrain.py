@@ -163,6 +163,8 @@ def _resume(path: Path, given: Mapping[str, Any], *, config: str | None, sets: l
     from contrastive_cli.core.runs import find_run
 
     run = find_run(str(path))
+    with run.locked():  # so that a run in use is refused at once
+        pass
     assignments = read_assignments(sets)
     from contrastive_cli.services.resumption import Changes
     from contrastive_cli.services.training import resume_session

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from contrastive_cli.core.errors import TrainingError
+from contrastive_cli.core.runs import Run
 from contrastive_cli.engine.train import StepRecord
 from contrastive_cli.services.trainee import Trainee
 
@@ -41,18 +44,25 @@ def checkpoint_state(trainee: Trainee, state: LoopState) -> dict[str, Any]:
 
 
 def restore(trainee: Trainee, saved: Mapping[str, Any]) -> LoopState:
-    """Put a saved state into method, optimiser and torch's generator; returns the loop's own."""
+    """Put a saved state into method, optimiser and torch's generator; returns the loop's own.
+
+    Raises:
+        KeyError, TypeError, ValueError, RuntimeError, AttributeError: If it is not the state of such a trainee.
+    """
     module: nn.Module = trainee.method
     module.load_state_dict(saved["method"])
     trainee.optimizer.load_state_dict(saved["optimizer"])
     torch.set_rng_state(saved["torch_rng"])
-    return LoopState(
-        step=saved["step"],
-        seconds=saved["seconds"],
-        metrics_bytes=saved["metrics_bytes"],
+    state = LoopState(
+        step=operator.index(saved["step"]),
+        seconds=float(saved["seconds"]),
+        metrics_bytes=operator.index(saved["metrics_bytes"]),
         loss_sum=saved["loss_sum"].to(trainee.device),
-        loss_count=saved["loss_count"],
+        loss_count=operator.index(saved["loss_count"]),
     )
+    if min(state.step, state.metrics_bytes, state.loss_count) < 0:
+        raise ValueError("a count is negative")
+    return state
 
 
 def metrics_line(trainee: Trainee, state: LoopState, record: StepRecord, rate: float) -> dict[str, float]:
@@ -69,6 +79,23 @@ def metrics_line(trainee: Trainee, state: LoopState, record: StepRecord, rate: f
         "train/lr": record.learning_rate,
         "views_per_second": round(rate, 1),
     }
+
+
+def cut_metrics(path: Path, size: int) -> None:
+    """Leave the lines that a checkpoint counts; a line that was cut off by hand or by the disk goes too."""
+    with path.open("ab+") as file:
+        end = min(size, file.tell())
+        file.seek(0)
+        file.truncate(file.read(end).rfind(b"\n") + 1)
+
+
+def missing_metrics(run: Run, state: LoopState) -> list[str]:
+    """A warning if `metrics.jsonl` is shorter than it was when the checkpoint was saved, which no kill brings about."""
+    path = run.path / "metrics.jsonl"
+    missing = state.metrics_bytes - (path.stat().st_size if path.is_file() else 0)
+    if missing <= 0:
+        return []
+    return [f"warning: {path} is {missing} bytes shorter than when the checkpoint was saved; its last lines are lost"]
 
 
 def require_finite(loss: Tensor, record: StepRecord) -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from contrastive_cli.core.config import Tree, build, read_preset
-from contrastive_cli.core.errors import UsageError
-from contrastive_cli.core.manifest import Manifest
+from contrastive_cli.core.errors import RunError, UsageError
+from contrastive_cli.core.manifest import Artifact, Manifest
 from contrastive_cli.core.runs import Run, versions
+from contrastive_cli.engine.checkpoint import KIND
 from contrastive_cli.services.configuration import (
     PretrainConfig,
     config_model,
@@ -112,6 +113,19 @@ def other_versions(manifest: Manifest) -> list[str]:
         for name in VERSIONS_THAT_COUNT
         if name in current and manifest.versions.get(name, current[name]) != current[name]
     ]
+
+
+def refuse_overtaken(
+    run: Run, manifest: Manifest, *, started: str, artifacts: Mapping[str, Artifact], step: int
+) -> None:
+    """Ask, with the run locked, that no other process trained or replaced it while this one opened the images.
+
+    Raises:
+        RunError: If one did.
+    """
+    newest = max((artifact.step or 0 for artifact in artifacts.values() if artifact.kind == KIND), default=0)
+    if manifest.started != started or newest != step:
+        raise RunError(f"run {run.path} was changed by another process meanwhile", hint="resume it again")
 
 
 def _refuse(run: Run, different: Mapping[str, tuple[Any, Any]]) -> None:

@@ -12,7 +12,9 @@ import torch
 from contrastive_cli.core.config import nested
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.runs import Run
+from contrastive_cli.engine.checkpoint import load_checkpoint, save_checkpoint
 from contrastive_cli.engine.schedule import warmup_cosine
+from contrastive_cli.services import training
 from contrastive_cli.services.configuration import read_run_config, resolve
 from contrastive_cli.services.resumption import Changes
 from contrastive_cli.services.training import resume_session, start_session, train_session
@@ -158,3 +160,61 @@ def test_resume_session__a_budget_gives_way_to_epochs(tmp_path: Path) -> None:
     run.write_config(config.model_copy(update={"train": train}))
     assert resume_session(run, changes=changes(train__budget="1m")).total_steps == 13
     assert resume_session(run, changes=changes(train__epochs=1.0)).total_steps == PER_EPOCH
+
+
+def test_train_session__a_run_that_another_process_took_further(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    late = resume_session(run)
+    for _ in train_session(resume_session(run)):
+        pass
+    content = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+    with pytest.raises(RunError, match="changed by another process"):
+        next(train_session(late))
+    assert content == {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+
+
+def test_start_session__two_at_the_same_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = resolve(config=None, sets=nested({**SMALL, "train.epochs": 0.3}), flags={}).config
+    opened = training.prepare
+
+    def while_another_starts(*arguments: Any, **keywords: Any) -> Any:
+        monkeypatch.setattr(training, "prepare", opened)
+        start_session(config.model_copy(update={"seed": 5}), out=tmp_path / "run", overwrite=False)
+        return opened(*arguments, **keywords)
+
+    monkeypatch.setattr(training, "prepare", while_another_starts)
+    with pytest.raises(RunError, match="exists"):
+        start_session(config, out=tmp_path / "run", overwrite=False)
+    assert Run(tmp_path / "run").manifest().seed == 5
+
+
+@pytest.mark.parametrize("kept", [0, 100])
+def test_resume_session__metrics_that_were_cut_off_are_said(tmp_path: Path, kept: int) -> None:
+    run = begun(tmp_path)
+    metrics = run.path / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes()[:kept])
+    session = resume_session(run)
+    assert "metrics.jsonl" in session.remarks[0]
+    for _ in train_session(session):
+        pass
+    steps = [json.loads(line)["step"] for line in metrics.read_bytes().splitlines()]
+    assert steps == list(range(6, 14))  # whole lines only
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": {}},
+        {"method": None},
+        {"optimizer": {}},
+        {"step": "x"},
+        {"torch_rng": torch.zeros(3)},
+        {"loss_sum": 1.0},
+    ],
+)
+def test_resume_session__a_checkpoint_of_something_else(tmp_path: Path, change: dict[str, Any]) -> None:
+    run = begun(tmp_path)
+    state = dict(load_checkpoint(run).state) | change
+    save_checkpoint(run, state, step=6, seconds=0.0)
+    with pytest.raises(RunError, match="does not fit the configuration"):
+        resume_session(run)
