@@ -125,7 +125,10 @@ def pretrain(
             return
         session = _start(resolved, out=out, overwrite=overwrite, output=output)
     summary = run_session(session, output)
-    if resume is not None and session.run.manifest().parent is not None:
+    from contrastive_cli.core.types import Classifying
+
+    finetuned = session.run.manifest().parent is not None and isinstance(session.trainee.method, Classifying)
+    if resume is not None and finetuned:
         from contrastive_cli.cli.finetune import measure
 
         measure(session.run, summary, device=str(session.trainee.device), output=output)

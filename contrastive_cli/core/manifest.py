@@ -88,7 +88,7 @@ class Manifest(Config):
     device: Annotated[str, Field(pattern=r"^[a-z]{2,20}(:\d{1,3})?$")]
     precision: Literal["fp32", "bf16"]
     threads: Annotated[int, Field(ge=1, le=1024)]
-    total_steps: Count
+    total_steps: Annotated[Count, Field(ge=1)]
     mean: PerChannel
     std: PositivePerChannel
     classes: tuple[str, ...] = ()

@@ -80,7 +80,10 @@ class Run:
 
     def config(self) -> Tree:
         """The resolved configuration the run was started with."""
-        return read_preset(str(self.path / "config.yaml"))
+        file = self.path / "config.yaml"
+        if file.exists() and not file.is_file():  # reading a FIFO would wait for ever
+            raise RunError(f"{file} is no file", path=file)
+        return read_preset(str(file))
 
     def write_config(self, config: Config) -> None:
         """Write the resolved configuration; `clr pretrain --config` it to repeat the run."""

@@ -64,7 +64,8 @@ def load_model(run: Run, *, device: str = "auto") -> Model:
     config = read_run_config(run)
     checkpoint = load_checkpoint(run)
     chosen = choose_device(device)
-    method = _build(config, manifest)
+    with memory_errors(chosen):
+        method = _build(config, manifest)
     with does_not_fit(run, checkpoint.name):
         method.load_state_dict(checkpoint.state["method"])
     same = chosen.type == manifest.device.partition(":")[0]

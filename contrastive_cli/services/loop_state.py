@@ -16,6 +16,8 @@ from contrastive_cli.core.runs import Run
 from contrastive_cli.engine.train import StepRecord
 from contrastive_cli.services.trainee import Trainee
 
+LOWER_RATE = "lower --lr, or pass --precision fp32; the last good checkpoint is kept"
+
 
 @dataclass(slots=True)
 class LoopState:
@@ -29,9 +31,17 @@ class LoopState:
 
 
 def checkpoint_state(trainee: Trainee, state: LoopState) -> dict[str, Any]:
-    """Plain values and tensors, from which `restore` goes on bit by bit."""
+    """Plain values and tensors, from which `restore` goes on bit by bit.
+
+    Raises:
+        TrainingError: If a weight is no number, which a finite loss does not rule out: the step after it may have been.
+    """
+    for name, weight in trainee.method.state_dict().items():
+        if not bool(torch.isfinite(weight).all()):
+            raise TrainingError(f"the weights {name} are not finite after step {state.step}", hint=LOWER_RATE)
     return {
         "schema": 1,
+        "config": trainee.config.model_dump(mode="json"),
         "step": state.step,
         "seconds": state.seconds,
         "metrics_bytes": state.metrics_bytes,
@@ -103,5 +113,5 @@ def require_finite(loss: Tensor, record: StepRecord) -> None:
     if not bool(torch.isfinite(loss)):
         raise TrainingError(
             f"the loss is {loss.item()} at step {record.step} (learning rate {record.learning_rate:.3g})",
-            hint="lower --lr, or pass --precision fp32; the last good checkpoint is kept",
+            hint=LOWER_RATE,
         )

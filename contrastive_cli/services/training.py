@@ -40,7 +40,14 @@ from contrastive_cli.services.loop_state import (
 )
 from contrastive_cli.services.neighbors import refuse_other_neighbors
 from contrastive_cli.services.online import OnlineProbe
-from contrastive_cli.services.resumption import Changes, changed_config, new_length, other_versions, refuse_overtaken
+from contrastive_cli.services.resumption import (
+    Changes,
+    changed_config,
+    new_length,
+    other_versions,
+    refuse_edited,
+    refuse_overtaken,
+)
 from contrastive_cli.services.tensorboard import open_board
 from contrastive_cli.services.trainee import Trainee, plan_steps, prepare, train_steps
 from contrastive_cli.services.verification import record_similarity_layer
@@ -182,6 +189,7 @@ def resume_session(run: Run, *, changes: Changes | None = None, progress: CountP
     damaged: tuple[str, ...] = ()
     if any(artifact.kind == KIND for artifact in manifest.artifacts.values()):
         checkpoint = load_checkpoint(run)
+        refuse_edited(run, trainee.config, checkpoint.state)
         with does_not_fit(run, checkpoint.name):
             state = restore(trainee, checkpoint.state)
         damaged = checkpoint.damaged

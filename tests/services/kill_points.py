@@ -174,6 +174,7 @@ def main() -> None:
     """Kill at every point asked for and print how it went."""
     method, folder, *rest = sys.argv[1:]
     points, settings = (rest[: rest.index("--")], rest[rest.index("--") + 1 :]) if "--" in rest else (rest, [])
+    start(method, settings, Path(folder) / "warm-up")  # what it imports, no child has to import again
     whole = Path(folder) / "whole"
     code, total = forked(lambda: counted(lambda: start(method, settings, whole), None))
     if code != 0:
