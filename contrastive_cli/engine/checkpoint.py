@@ -92,7 +92,7 @@ def does_not_fit(run: Run, name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RunError(
             f"checkpoint {run.path / name} does not fit the configuration of its run: {reason}",

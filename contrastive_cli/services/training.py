@@ -189,8 +189,8 @@ def resume_session(run: Run, *, changes: Changes | None = None, progress: CountP
     damaged: tuple[str, ...] = ()
     if any(artifact.kind == KIND for artifact in manifest.artifacts.values()):
         checkpoint = load_checkpoint(run)
-        refuse_edited(run, trainee.config, checkpoint.state)
         with does_not_fit(run, checkpoint.name):
+            refuse_edited(run, trainee.config, checkpoint.state)
             state = restore(trainee, checkpoint.state)
         damaged = checkpoint.damaged
     elif manifest.parent is not None:

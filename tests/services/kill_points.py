@@ -105,10 +105,10 @@ def train(session: Any) -> None:
 
 def resume(method: str, settings: list[str], folder: Path) -> None:
     """Go on; a run that was killed before it was one has nothing to lose and is started anew."""
-    if (folder / "manifest.json").exists():
-        train(resume_session(Run(folder)))
-    else:
+    if not (folder / "manifest.json").exists():
         start(method, settings, folder)
+    elif Run(folder).manifest().status != "finished":  # it can be killed after its last word
+        train(resume_session(Run(folder)))
 
 
 def compare(whole: Path, resumed: Path) -> str:

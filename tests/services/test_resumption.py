@@ -10,13 +10,16 @@ import pytest
 import torch
 
 from contrastive_cli.core.config import nested
-from contrastive_cli.core.errors import RunError, UsageError
+from contrastive_cli.core.errors import RunError, TrainingError, UsageError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.engine.checkpoint import load_checkpoint, save_checkpoint
 from contrastive_cli.engine.schedule import warmup_cosine
 from contrastive_cli.services import training
 from contrastive_cli.services.configuration import read_run_config, resolve
+from contrastive_cli.services.embedding import load_model
+from contrastive_cli.services.loop_state import checkpoint_state
 from contrastive_cli.services.resumption import Changes
+from contrastive_cli.services.retrieval import reference_pairs
 from contrastive_cli.services.training import resume_session, start_session, train_session
 
 SMALL = {
@@ -206,6 +209,7 @@ def test_resume_session__metrics_that_were_cut_off_are_said(tmp_path: Path, kept
     [
         {"method": {}},
         {"method": None},
+        {"config": None},
         {"optimizer": {}},
         {"step": "x"},
         {"torch_rng": torch.zeros(3)},
@@ -218,3 +222,46 @@ def test_resume_session__a_checkpoint_of_something_else(tmp_path: Path, change: 
     save_checkpoint(run, state, step=6, seconds=0.0)
     with pytest.raises(RunError, match="does not fit the configuration"):
         resume_session(run)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("temperature: 0.5", "temperature: 0.1", r"method.temperature 0.5 -> 0.1"),
+        ("flip_probability: 0.0", "flip_probability: 0.5", r"views.flip_probability 0.0 -> 0.5"),
+        ("seed: 0", "seed: 1", r"seed 0 -> 1"),
+    ],
+)
+def test_resume_session__a_configuration_that_was_edited(tmp_path: Path, old: str, new: str, words: str) -> None:
+    run = begun(tmp_path)
+    file = run.path / "config.yaml"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new, 1))
+    with pytest.raises(UsageError, match=words):
+        resume_session(run)
+    file.write_text(file.read_text().replace(new, old, 1).replace("save_every: 1.0e-09", "save_every: 60"))
+    assert resume_session(run).state.step == 5
+
+
+def test_checkpoint_state__weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
+    session = resume_session(begun(tmp_path))
+    with torch.no_grad():
+        next(iter(session.trainee.method.parameters())).view(-1)[0] = float("inf")
+    with pytest.raises(TrainingError, match="not finite after step 5"):
+        checkpoint_state(session.trainee, session.state)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"checkpoint": 1}', b"[" * 100_000])
+def test_reference_pairs__damaged_ones_are_made_again(tmp_path: Path, content: bytes) -> None:
+    run = begun(tmp_path)
+    model = load_model(run, device="cpu")
+    whole = reference_pairs(model, layer="h")
+    file = run.path / "eval" / "pair-similarities-h.json"
+    if content == b'{"checkpoint": 1}':
+        content = json.dumps({**json.loads(file.read_bytes()), "quantiles": {"all": [1, 2]}}).encode()
+    file.write_bytes(content)
+    again = reference_pairs(model, layer="h")
+    assert whole[0] == again[0]
+    assert {kind: values.tolist() for kind, values in whole[1].items()} == {
+        kind: values.tolist() for kind, values in again[1].items()
+    }
