@@ -14,6 +14,7 @@ from contrastive_cli.cli.options import DataDir, Json, MaxBad, Quiet
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from contrastive_cli.core.runs import Run
     from contrastive_cli.services.training import Session, Status
 
 COLLAPSED_RANK = 1.5
@@ -117,20 +118,33 @@ def pretrain(
     given = {key: value for key, value in flags.items() if value is not None}
     if resume is not None:
         _refuse_with_resume(out=out, overwrite=overwrite, plan=plan)
-        session = _resume(resume, given, config=config, sets=set_ or [], output=output)
+        _go_on(resume, given, config=config, sets=set_ or [], output=output)
+        return
+    resolved = _resolve(given, config=config, sets=set_ or [], output=output)
+    if plan:
+        _show_plan(resolved, output)
+        return
+    session = _start(resolved, out=out, overwrite=overwrite, output=output)
+    output.result(run_session(session, output), f"{session.run.path}")
+
+
+def _go_on(path: Path, given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output) -> None:
+    """Resume a run; one that has finished, as it may have when it was killed, is only told of."""
+    from contrastive_cli.core.runs import find_run
+
+    run = find_run(str(path))
+    manifest = run.manifest()
+    if manifest.status == "finished" and not given and config is None and not sets:
+        output.note("the run is finished already; --epochs N makes it longer")
+        summary = {"run": str(run.path), "steps": manifest.total_steps, "seconds": round(manifest.seconds, 1)}
     else:
-        resolved = _resolve(given, config=config, sets=set_ or [], output=output)
-        if plan:
-            _show_plan(resolved, output)
-            return
-        session = _start(resolved, out=out, overwrite=overwrite, output=output)
-    summary = run_session(session, output)
-    if resume is not None and session.run.manifest().parent is not None:
+        summary = run_session(_resume(run, given, config=config, sets=sets, output=output), output)
+    if manifest.parent is not None and manifest.method == "supervised":
         from contrastive_cli.cli.finetune import measure
 
-        measure(session.run, summary, device=str(session.trainee.device), output=output)
+        measure(run, summary, device=manifest.device, output=output)
         return
-    output.result(summary, f"{session.run.path}")
+    output.result(summary, f"{run.path}")
 
 
 def _resolve(given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output) -> Any:
@@ -158,11 +172,11 @@ def _start(config: Any, *, out: Path | None, overwrite: bool, output: Output) ->
     return session
 
 
-def _resume(path: Path, given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output) -> Session:
+def _resume(run: Run, given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output) -> Session:
     from contrastive_cli.core.config import nested, read_assignments
-    from contrastive_cli.core.runs import find_run
 
-    run = find_run(str(path))
+    with run.locked():  # so that a run in use is refused at once
+        pass
     assignments = read_assignments(sets)
     from contrastive_cli.services.resumption import Changes
     from contrastive_cli.services.training import resume_session

@@ -27,7 +27,7 @@ def write_atomically(path: Path, content: bytes) -> str:
     Raises:
         RunError: If the directory cannot be written or the disk is full; the old file is untouched.
     """
-    temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    temporary = path.with_name(f".{path.name[:50]}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -67,10 +67,30 @@ def sha256_of(path: Path) -> str:
 
 
 def sweep_temporaries(directory: Path) -> None:
-    """Remove what a killed writer left behind. Call it only while holding the lock of the directory."""
+    """Remove what killed writers left behind; what another living process is writing just now stays."""
     for leftover in directory.rglob(f".*{TEMPORARY_SUFFIX}"):
-        with contextlib.suppress(OSError):
-            leftover.unlink()
+        if not _is_being_written(leftover.name):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is one that `write_atomically` begins with."""
+    return name.startswith(".") and name.endswith(TEMPORARY_SUFFIX)
+
+
+def _is_being_written(name: str) -> bool:
+    writer = name.rsplit(".", 3)[1]
+    # os.kill would end a process of Windows, and this process is writing nothing now.
+    if os.name != "posix" or not writer.isdecimal() or int(writer) in (0, os.getpid()):
+        return False
+    try:
+        os.kill(int(writer), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it belongs to another user
+        pass
+    return True
 
 
 def harmless_cell(text: str) -> str:

@@ -13,18 +13,29 @@ Status = Literal["running", "finished", "interrupted", "failed"]
 
 def _inside(key: str) -> str:
     # A manifest may come from a stranger: it must not lead to files outside its own folder.
-    if not key or key.startswith("/") or ".." in key.split("/"):
+    if not key or key.startswith("/") or ".." in key.split("/") or "\\" in key or "\0" in key:
         raise ValueError("not a path inside the run")
     return key
+
+
+def _one_a_channel(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(values) not in (1, 3):
+        raise ValueError("must have one number per channel, 1 or 3")
+    return values
+
+
+PerChannel = Annotated[tuple[float, ...], AfterValidator(_one_a_channel)]
+PositivePerChannel = Annotated[tuple[Annotated[float, Field(gt=0)], ...], AfterValidator(_one_a_channel)]
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 
 class Artifact(Config):
     """A complete file of the run: what it is, its size and its sha256."""
 
     kind: str
-    bytes: int
+    bytes: Count
     sha256: str
-    step: int | None = None
+    step: Count | None = None
 
 
 class DatasetFacts(Config):
@@ -32,7 +43,7 @@ class DatasetFacts(Config):
 
     name: str
     split: str
-    count: int
+    count: Count
     fingerprint: str
 
 
@@ -60,8 +71,8 @@ class ParentFacts(Config):
 class EarlierLength(Config):
     """A length that a run was planned for until it was resumed with another one, and the step at which that was."""
 
-    step: int
-    total_steps: int
+    step: Count
+    total_steps: Count
 
 
 class Manifest(Config):
@@ -73,20 +84,20 @@ class Manifest(Config):
     method: str
     encoder: str
     dataset: DatasetFacts
-    seed: int
-    device: str
-    precision: str
-    threads: int
-    total_steps: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    seed: Count
+    device: Annotated[str, Field(pattern=r"^[a-z]{2,20}(:\d{1,3})?$")]
+    precision: Literal["fp32", "bf16"]
+    threads: Annotated[int, Field(ge=1, le=1024)]
+    total_steps: Annotated[Count, Field(ge=1)]
+    mean: PerChannel
+    std: PositivePerChannel
     classes: tuple[str, ...] = ()
-    size: int
-    stored_size: int | None = None
+    size: Count
+    stored_size: Count | None = None
     similarity_layer: Literal["h", "z"] = "h"
     similarity_mirrored: bool = False
-    step: int = 0
-    seconds: float = 0.0
+    step: Count = 0
+    seconds: Annotated[float, Field(ge=0)] = 0.0
     neighbors: NeighborFacts | None = None
     labels: int | None = None
     parent: ParentFacts | None = None

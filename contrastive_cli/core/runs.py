@@ -24,10 +24,11 @@ from pydantic import ValidationError
 from contrastive_cli import __version__
 from contrastive_cli.core.config import Config, Tree, dump_yaml, read_preset
 from contrastive_cli.core.errors import RunError, UsageError
-from contrastive_cli.core.files import cannot_write, sha256_of, sweep_temporaries, write_atomically
+from contrastive_cli.core.files import cannot_write, is_temporary, sha256_of, sweep_temporaries, write_atomically
 from contrastive_cli.core.manifest import Artifact, Manifest
 
 RUNS = Path("runs")
+LOCK_FILE = "run.lock"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -50,11 +51,15 @@ class Run:
         """
         file = self.path / "manifest.json"
         try:
+            if file.exists() and not file.is_file():
+                raise RunError(f"{self.path} holds no readable manifest.json: it is no file", path=file)
             return Manifest.model_validate_json(file.read_bytes())
         except OSError as error:
             raise RunError(f"{self.path} holds no readable manifest.json: {error.strerror}", path=file) from None
         except ValidationError as error:
-            raise RunError(f"{file} is not a manifest of clr ({error.error_count()} problems)", path=file) from None
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))[:100]
+            raise RunError(f"{file} is not a manifest of clr: {where} {first['msg'][:200]}", path=file) from None
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest, atomically."""
@@ -66,9 +71,19 @@ class Run:
         self.write_manifest(manifest)
         return manifest
 
+    def is_empty(self) -> bool:
+        """Whether nothing is there, or only what a start that was killed or has just begun leaves."""
+        if not self.path.is_dir():
+            return not self.path.exists()
+        names = (file.name for file in self.path.iterdir())
+        return all(name == LOCK_FILE or is_temporary(name) for name in names)
+
     def config(self) -> Tree:
         """The resolved configuration the run was started with."""
-        return read_preset(str(self.path / "config.yaml"))
+        file = self.path / "config.yaml"
+        if file.exists() and not file.is_file():  # reading a FIFO would wait for ever
+            raise RunError(f"{file} is no file", path=file)
+        return read_preset(str(file))
 
     def write_config(self, config: Config) -> None:
         """Write the resolved configuration; `clr pretrain --config` it to repeat the run."""
@@ -91,7 +106,7 @@ class Run:
         """
         from filelock import FileLock, Timeout
 
-        lock = FileLock(self.path / "run.lock", timeout=0.5)
+        lock = FileLock(self.path / LOCK_FILE, timeout=0.2)
         try:
             lock.acquire()
         except Timeout:
@@ -120,8 +135,8 @@ def free_run_path(out: Path | None, *, default_name: str, overwrite: bool) -> Pa
     if ".." in path.parts:
         raise UsageError(f"run directory {str(path)!r} goes up by '..'", hint="give the directory without '..'")
     try:
-        if not overwrite and path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(f"run {path} exists", hint="pass --resume, --overwrite or another --out", path=path)
+        if not overwrite and not Run(path).is_empty():
+            raise run_exists(path)
         parent = next(folder for folder in path.absolute().parents if folder.exists())
     except OSError as error:
         raise cannot_write(path, error) from error
@@ -131,22 +146,27 @@ def free_run_path(out: Path | None, *, default_name: str, overwrite: bool) -> Pa
 
 
 def create_run(path: Path, *, overwrite: bool) -> Run:
-    """Make the empty run directory.
+    """Make the empty run directory; write into it under its lock, and only if it is empty still.
 
     Raises:
         RunError: If it holds anything (`overwrite` renames the old one away, unless it is in use) or cannot be made.
     """
     try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not Run(path).is_empty():
             if not overwrite:
-                raise RunError(f"run {path} exists", hint="pass --resume, --overwrite or another --out", path=path)
+                raise run_exists(path)
             # A run in training would go on writing by name, into its successor.
-            with Run(path).locked() if (path / "run.lock").exists() else contextlib.nullcontext():
+            with Run(path).locked() if (path / LOCK_FILE).exists() else contextlib.nullcontext():
                 path.rename(_free_name(path))
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
     return Run(path)
+
+
+def run_exists(path: Path) -> RunError:
+    """Something is in the place of a new run."""
+    return RunError(f"run {path} exists", hint="pass --resume, --overwrite or another --out", path=path)
 
 
 def find_run(name_or_path: str | None) -> Run:

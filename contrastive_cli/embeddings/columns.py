@@ -17,7 +17,7 @@ MAX_ROWS_NAMED = 5
 def to_float32(value: Any, name: str) -> NDArray[np.float32]:
     """A numeric array as float32; numbers too large for it become infinite and are found by `check_finite`."""
     with np.errstate(over="ignore"):
-        return _numbers(value, name, kinds="fiu").astype(np.float32, copy=False)
+        return _numbers(value, name, kinds="biuf").astype(np.float32, copy=False)
 
 
 def to_int64(value: Any, name: str) -> NDArray[np.int64]:
@@ -33,6 +33,8 @@ def to_int64(value: Any, name: str) -> NDArray[np.int64]:
 def to_text(value: Any, name: str) -> tuple[str, ...]:
     """Names as text."""
     items = value.ravel().tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(items, list) and all(isinstance(item, bytes) for item in items):  # numpy's type S
+        items = [item.decode("utf-8", "surrogateescape") for item in items]
     if not isinstance(items, Sequence) or isinstance(items, str | bytes) or not all(isinstance(i, str) for i in items):
         raise DataError(f"{name} are not a list of text", hint=f"store {name} as a list of str")
     return tuple(str(item) for item in items)  # numpy's own text scalars become plain ones
@@ -40,7 +42,9 @@ def to_text(value: Any, name: str) -> tuple[str, ...]:
 
 def to_labels(value: Any, classes: tuple[str, ...]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Labels as int64 and the names of the classes; labels that are names are numbered in sorted order."""
-    items = value.tolist() if isinstance(value, np.ndarray) and value.dtype.kind in "UO" else value
+    if isinstance(value, np.ndarray) and value.ndim == 2 and value.shape[1] == 1:
+        value = value[:, 0]
+    items = list(to_text(value, "labels")) if isinstance(value, np.ndarray) and value.dtype.kind in "UOS" else value
     if not isinstance(items, list | tuple) or not items or not all(isinstance(item, str) for item in items):
         return to_int64(value, "labels"), classes
     if not set(items) <= set(classes):

@@ -10,7 +10,9 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -33,6 +35,7 @@ Columns = Mapping[str, NDArray[Any] | list[str] | Mapping[str, Any] | str]
 
 _JSON_SUFFIX = "_json"
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+_TORCH_GLOBAL = re.compile(r"GLOBAL (\S{1,100})")
 _DAMAGED = (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, RecursionError, MemoryError, OSError)
 _DAMAGED_ZIP = (*_DAMAGED, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, tokenize.TokenError)
 
@@ -182,7 +185,7 @@ def _decode_torch(data: bytes, path: Path) -> Any:
             if value.layout != torch.strided or value.numel() * value.element_size() > len(data):
                 raise ValueError("a tensor is sparse or larger than the file")
             value = value.detach()
-            return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+            return (value.float() if value.is_floating_point() else value).numpy()  # numpy lacks half of the kinds
         if depth > safe_pickle.MAX_DEPTH:
             raise ValueError("nested too deeply")
         if isinstance(value, dict):
@@ -192,9 +195,15 @@ def _decode_torch(data: bytes, path: Path) -> Any:
         return value
 
     try:
-        return plain(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True), 0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of pickle protocols other than its own
+            return plain(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True), 0)
     except pickle.UnpicklingError as error:
-        message = f"refused to read {path}: it holds more than tensors and plain values"
+        asked = _TORCH_GLOBAL.search(str(error))
+        what = (
+            "holds more than tensors and plain values" if asked is None else f"asks for {asked[1]!a}, which is no data"
+        )
+        message = f"refused to read {path}: it {what}"
         raise UnsafeFileError(message, hint="save it as .npz or .safetensors", path=path) from error
     except (*_DAMAGED_ZIP, AttributeError, AssertionError) as error:
         raise _damaged(path, error) from error

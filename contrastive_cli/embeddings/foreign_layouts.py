@@ -1,7 +1,8 @@
 """What people put into embeddings files, brought to one set of columns.
 
 Understood: a dict with a matrix under one of its usual names (or as the only float matrix), `{path: vector}`,
-`[(path, vector), ...]`, `(matrix, labels)`, a bare matrix, a list of vectors. Everything else is a clear error.
+`[(path, vector), ...]`, `(matrix, labels)`, a bare matrix, a list of vectors, and a dict that holds one of these beside
+nothing else that could be meant. Everything else is a clear error.
 """
 
 from __future__ import annotations
@@ -37,7 +38,14 @@ def columns_of(value: Any) -> dict[str, Any]:
     if matrix is not None:
         return {"embeddings": matrix}
     if isinstance(value, dict):
-        return _from_dict(value)
+        columns = _from_dict(value)
+        if columns is None:  # one level down, no deeper: a small file can hold millions of dicts
+            within = [found for item in value.values() if isinstance(item, dict) and (found := _from_dict(item))]
+            columns = within[0] if len(within) == 1 else None
+        if columns is None:
+            keys = ", ".join(ascii(key)[:30] for key in list(value)[:8]) or "(none)"
+            raise _not_recognised(f"a dict with the keys {keys}")
+        return columns
     if _is_sequence(value) and len(value) == 2 and (matrix := _matrix(value[0])) is not None:
         return {"embeddings": matrix, "labels": value[1]}
     if _is_sequence(value) and all(_is_sequence(pair) and len(pair) == 2 and _is_text(pair[0]) for pair in value):
@@ -47,8 +55,8 @@ def columns_of(value: Any) -> dict[str, Any]:
     raise _not_recognised(_describe(value))
 
 
-def _from_dict(value: dict[Any, Any]) -> dict[str, Any]:
-    by_name = {key.lower(): item for key, item in value.items() if isinstance(key, str)}
+def _from_dict(value: dict[Any, Any]) -> dict[str, Any] | None:
+    by_name = {_name(key).lower(): item for key, item in value.items()}
     columns = {name: by_name[name] for name in _METADATA if name in by_name}
     for name, synonyms in _SYNONYMS.items():
         found = next((by_name[synonym] for synonym in synonyms if by_name.get(synonym) is not None), None)
@@ -63,17 +71,21 @@ def _from_dict(value: dict[Any, Any]) -> dict[str, Any]:
     matrices = [item for item in matrices if item.dtype.kind == "f"]
     if len(matrices) == 1:
         return columns | {"embeddings": matrices[0]}
-    if all(isinstance(key, str) for key in value):
-        stacked = _matrix(list(value.values()))
-        if stacked is not None:
-            return {"embeddings": stacked, "paths": [str(key) for key in value]}
-    raise _not_recognised(f"a dict with the keys {', '.join(ascii(key)[:30] for key in list(value)[:8]) or '(none)'}")
+    stacked = _matrix(list(value.values()))
+    if stacked is not None:
+        return {"embeddings": stacked, "paths": [_name(key) for key in value]}
+    return None
+
+
+def _name(key: Any) -> str:
+    """A key as text; Python 2 and file systems give bytes."""
+    return key.decode("utf-8", "surrogateescape") if isinstance(key, bytes) else str(key)
 
 
 def _matrix(value: Any) -> NDArray[Any] | None:
     """`value` as a numeric matrix, or None if it is not one."""
     if isinstance(value, np.ndarray):
-        return value if value.ndim == 2 and value.dtype.kind in "fiu" else None
+        return value if value.ndim == 2 and value.dtype.kind in "biuf" else None
     if not _is_sequence(value) or len(value) == 0:
         return None
     if not all(_is_vector(row) for row in value) or len({len(row) for row in value}) != 1:
@@ -86,8 +98,9 @@ def _matrix(value: Any) -> NDArray[Any] | None:
 
 def _is_vector(row: Any) -> bool:
     if isinstance(row, np.ndarray):
-        return row.ndim == 1 and row.dtype.kind in "fiu"
-    return _is_sequence(row) and len(row) > 0 and set(map(type, row)) <= {int, float, np.float32, np.float64}
+        return row.ndim == 1 and row.dtype.kind in "biuf"
+    kinds = (int, float, np.integer, np.floating, np.bool_)
+    return _is_sequence(row) and len(row) > 0 and all(issubclass(kind, kinds) for kind in set(map(type, row)))
 
 
 def _is_sequence(value: Any) -> bool:

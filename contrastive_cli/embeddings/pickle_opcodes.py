@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from contrastive_cli.embeddings.pickle_machine import Machine
-from contrastive_cli.embeddings.pickled_arrays import Global, RefusedError, build, find_global
+from contrastive_cli.embeddings.pickled_arrays import Global, PickledArray, RefusedError, build, carry_out, find_global
 
 MAX_STEPS = 200_000_000
 MAX_MARKS = 100
@@ -148,10 +148,19 @@ def _update(machine: Machine, items: list[Any]) -> None:
     if type(target) is not dict or len(items) % 2:
         raise RefusedError("it sets items of something that is not a dict")
     for key, value in zip(items[::2], items[1::2], strict=True):
-        # Other keys are rare in data, and long integers can be chosen so that all their hashes are equal.
-        if type(key) is not str and (type(key) is not int or abs(key) >= 1 << 63):
-            raise RefusedError(f"a dict has a key of the type {type(key).__name__}")
-        target[key] = value
+        target[_key(key)] = value
+
+
+def _key(value: Any) -> str | int | bytes:
+    """Text, bytes or a number that fits 64 bits, also as numpy's scalars of them."""
+    if type(value) is PickledArray and value.plan is not None and value.plan.is_scalar:
+        value = carry_out(value.plan).item()
+    if type(value) is memoryview:
+        value = value.tobytes()
+    # Other keys are rare in data, and long integers can be chosen so that all their hashes are equal.
+    if type(value) not in (str, bytes) and (type(value) is not int or abs(value) >= 1 << 63):
+        raise RefusedError(f"a dict has a key of the type {type(value).__name__}")
+    return value  # type: ignore[no-any-return]
 
 
 def _dict_of(items: list[Any]) -> dict[Any, Any]:

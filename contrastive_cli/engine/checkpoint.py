@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,12 +65,8 @@ def load_checkpoint(run: Run) -> Checkpoint:
     """
     damaged: list[str] = []
     for key, artifact in _checkpoints(run.manifest().artifacts):
-        try:
-            content = (run.path / key).read_bytes()
-        except OSError:
-            damaged.append(key)
-            continue
-        if hashlib.sha256(content).hexdigest() != artifact.sha256:
+        content = _read(run.path / key, artifact)
+        if content is None:
             damaged.append(key)
             continue
         try:
@@ -86,6 +83,24 @@ def load_checkpoint(run: Run) -> Checkpoint:
     raise RunError(f"run {run.path} has no checkpoint yet", hint="start it again with --overwrite", path=run.path)
 
 
+@contextlib.contextmanager
+def does_not_fit(run: Run, name: str) -> Iterator[None]:
+    """Turn what torch raises when the state of a checkpoint is put into another model into one line.
+
+    Raises:
+        RunError: In its place.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(
+            f"checkpoint {run.path / name} does not fit the configuration of its run: {reason}",
+            hint="bring back the config.yaml and manifest.json that it was trained with",
+            path=run.path / name,
+        ) from error
+
+
 def remove_orphans(run: Run) -> None:
     """Remove checkpoint files that no manifest entry names: pruned ones, and those of a killed writer."""
     known = run.manifest().artifacts
@@ -97,6 +112,17 @@ def remove_orphans(run: Run) -> None:
 def _checkpoints(artifacts: Mapping[str, Artifact]) -> list[tuple[str, Artifact]]:
     found = [(key, artifact) for key, artifact in artifacts.items() if artifact.kind == KIND]
     return sorted(found, key=lambda pair: pair[1].step or 0, reverse=True)
+
+
+def _read(file: Path, artifact: Artifact) -> bytes | None:
+    """The content, if it is what the manifest says; anything but a regular file of that size is not opened."""
+    try:
+        if not file.is_file() or file.stat().st_size != artifact.bytes:
+            return None
+        content = file.read_bytes()
+    except OSError:
+        return None
+    return content if hashlib.sha256(content).hexdigest() == artifact.sha256 else None
 
 
 def _key(run: Run, file: Path) -> str:

@@ -29,8 +29,8 @@ def choose_device(requested: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def memory_errors(device: torch.device, *, batch_size: int) -> Iterator[None]:
-    """Turn running out of memory, on whatever device, into one line.
+def memory_errors(device: torch.device, *, batch_size: int | None = None) -> Iterator[None]:
+    """Turn running out of memory, on whatever device, into one line; without a batch size it is the model's own.
 
     Raises:
         TrainingError: In place of torch's errors.
@@ -40,6 +40,11 @@ def memory_errors(device: torch.device, *, batch_size: int) -> Iterator[None]:
     except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU raises a plain one
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
+        if batch_size is None:
+            raise TrainingError(
+                f"the model does not fit into the memory of {device}",
+                hint="lower encoder.width or take another encoder",
+            ) from error
         raise TrainingError(
             f"out of memory on {device} at batch size {batch_size}",
             hint="pass a smaller --micro-batch-size (contrastive methods keep all negatives) or --batch-size",

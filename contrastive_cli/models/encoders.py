@@ -33,8 +33,8 @@ class EncoderConfig(Config):
     """
 
     name: str = "auto"
-    width: int = Field(16, gt=0)
-    embedding_dim: int | None = Field(512, gt=0)
+    width: int = Field(16, gt=0, le=1024)
+    embedding_dim: int | None = Field(512, gt=0, le=65536)
     stem: Literal["auto", "small", "imagenet"] = "auto"
     weights: str | None = None
 

@@ -20,7 +20,7 @@ from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.data.images import BadImage, decode, quiet_decoders
 from contrastive_cli.data.scan import find_labels, scan_images
 from contrastive_cli.embeddings.files import Embeddings
-from contrastive_cli.engine.checkpoint import load_checkpoint
+from contrastive_cli.engine.checkpoint import does_not_fit, load_checkpoint
 from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.precision import Precision, autocast, choose_precision
 from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, build_method, read_run_config
@@ -64,17 +64,18 @@ def load_model(run: Run, *, device: str = "auto") -> Model:
     config = read_run_config(run)
     checkpoint = load_checkpoint(run)
     chosen = choose_device(device)
-    method = _build(config, manifest)
-    method.load_state_dict(checkpoint.state["method"])
-    same = chosen.type == torch.device(manifest.device).type
-    precision: Precision = "bf16" if manifest.precision == "bf16" else "fp32"
+    with memory_errors(chosen):
+        method = _build(config, manifest)
+    with does_not_fit(run, checkpoint.name):
+        method.load_state_dict(checkpoint.state["method"])
+    same = chosen.type == manifest.device.partition(":")[0]
     return Model(
         run=run,
         manifest=manifest,
         config=config,
         method=_ready(method, chosen),
         device=chosen,
-        precision=precision if same else choose_precision("auto", chosen),
+        precision=manifest.precision if same else choose_precision("auto", chosen),
         checkpoint=checkpoint.sha256,
     )
 

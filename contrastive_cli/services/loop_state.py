@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from contrastive_cli.core.errors import TrainingError
+from contrastive_cli.core.runs import Run
 from contrastive_cli.engine.train import StepRecord
 from contrastive_cli.services.trainee import Trainee
+
+LOWER_RATE = "lower --lr, or pass --precision fp32; the last good checkpoint is kept"
 
 
 @dataclass(slots=True)
@@ -26,9 +31,17 @@ class LoopState:
 
 
 def checkpoint_state(trainee: Trainee, state: LoopState) -> dict[str, Any]:
-    """Plain values and tensors, from which `restore` goes on bit by bit."""
+    """Plain values and tensors, from which `restore` goes on bit by bit.
+
+    Raises:
+        TrainingError: If a weight is no number, which a finite loss does not rule out: the step after it may have been.
+    """
+    for name, weight in trainee.method.state_dict().items():
+        if not bool(torch.isfinite(weight).all()):
+            raise TrainingError(f"the weights {name} are not finite after step {state.step}", hint=LOWER_RATE)
     return {
         "schema": 1,
+        "config": trainee.config.model_dump(mode="json"),
         "step": state.step,
         "seconds": state.seconds,
         "metrics_bytes": state.metrics_bytes,
@@ -41,18 +54,25 @@ def checkpoint_state(trainee: Trainee, state: LoopState) -> dict[str, Any]:
 
 
 def restore(trainee: Trainee, saved: Mapping[str, Any]) -> LoopState:
-    """Put a saved state into method, optimiser and torch's generator; returns the loop's own."""
+    """Put a saved state into method, optimiser and torch's generator; returns the loop's own.
+
+    Raises:
+        KeyError, TypeError, ValueError, RuntimeError, AttributeError: If it is not the state of such a trainee.
+    """
     module: nn.Module = trainee.method
     module.load_state_dict(saved["method"])
     trainee.optimizer.load_state_dict(saved["optimizer"])
     torch.set_rng_state(saved["torch_rng"])
-    return LoopState(
-        step=saved["step"],
-        seconds=saved["seconds"],
-        metrics_bytes=saved["metrics_bytes"],
+    state = LoopState(
+        step=operator.index(saved["step"]),
+        seconds=float(saved["seconds"]),
+        metrics_bytes=operator.index(saved["metrics_bytes"]),
         loss_sum=saved["loss_sum"].to(trainee.device),
-        loss_count=saved["loss_count"],
+        loss_count=operator.index(saved["loss_count"]),
     )
+    if min(state.step, state.metrics_bytes, state.loss_count) < 0:
+        raise ValueError("a count is negative")
+    return state
 
 
 def metrics_line(trainee: Trainee, state: LoopState, record: StepRecord, rate: float) -> dict[str, float]:
@@ -71,10 +91,27 @@ def metrics_line(trainee: Trainee, state: LoopState, record: StepRecord, rate: f
     }
 
 
+def cut_metrics(path: Path, size: int) -> None:
+    """Leave the lines that a checkpoint counts; a line that was cut off by hand or by the disk goes too."""
+    with path.open("ab+") as file:
+        end = min(size, file.tell())
+        file.seek(0)
+        file.truncate(file.read(end).rfind(b"\n") + 1)
+
+
+def missing_metrics(run: Run, state: LoopState) -> list[str]:
+    """A warning if `metrics.jsonl` is shorter than it was when the checkpoint was saved, which no kill brings about."""
+    path = run.path / "metrics.jsonl"
+    missing = state.metrics_bytes - (path.stat().st_size if path.is_file() else 0)
+    if missing <= 0:
+        return []
+    return [f"warning: {path} is {missing} bytes shorter than when the checkpoint was saved; its last lines are lost"]
+
+
 def require_finite(loss: Tensor, record: StepRecord) -> None:
     """Raise TrainingError unless the loss is a number."""
     if not bool(torch.isfinite(loss)):
         raise TrainingError(
             f"the loss is {loss.item()} at step {record.step} (learning rate {record.learning_rate:.3g})",
-            hint="lower --lr, or pass --precision fp32; the last good checkpoint is kept",
+            hint=LOWER_RATE,
         )

@@ -67,7 +67,7 @@ def plot_labels(run: Run, *, out: Path | None, dataset: str | None = None) -> li
     targets = []
     for file in files:
         found = _read_evaluation(file)
-        target = out or run.path / "plots" / f"labels-{found['dataset']}.png"
+        target = out or run.path / "plots" / f"{file.stem.replace('linear-', 'labels-', 1)}.png"
         caption = f"{run.name}; {found['test_images']} test images, 95 % intervals"
         title = f"accuracy over labels, {found['dataset']}"
         accuracy_over_labels(found["rows"], path=target, title=title, caption=caption)
@@ -79,10 +79,15 @@ def plot_labels(run: Run, *, out: Path | None, dataset: str | None = None) -> li
 def _read_evaluation(file: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(file.read_bytes())
-        names = ("features", "head", "label_fraction", "accuracy", "ci95")
-        rows = [{name: row[name] for name in names} for row in found["rows"]]
+        rows = []
+        for row in found["rows"]:
+            low, high = map(float, row["ci95"])
+            numbers = {"label_fraction": float(row["label_fraction"]), "accuracy": float(row["accuracy"])}
+            if not np.isfinite([low, high, *numbers.values()]).all():
+                raise ValueError("a number is not finite")
+            rows.append({"features": str(row["features"]), "head": str(row["head"]), **numbers, "ci95": (low, high)})
         return {"dataset": str(found["dataset"]), "test_images": int(found["test_images"]), "rows": rows}
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         raise DataError(f"{file} is not a result of `clr linear-eval`", hint="run it again", path=file) from None
 
 

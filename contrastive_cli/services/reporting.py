@@ -26,12 +26,15 @@ class Check:
 
 
 def read_metrics(run: Run) -> list[dict[str, float]]:
-    """The whole lines of `metrics.jsonl`; a last line cut off by a kill is left out."""
+    """The whole lines of `metrics.jsonl`, numbers only; a last line cut off by a kill is left out."""
+    file = run.path / "metrics.jsonl"
     records = []
     with contextlib.suppress(OSError):
-        for line in (run.path / "metrics.jsonl").read_bytes().splitlines():
-            with contextlib.suppress(ValueError):
-                records.append(json.loads(line))
+        for line in file.read_bytes().splitlines() if file.is_file() else ():
+            with contextlib.suppress(ValueError, RecursionError):
+                record = json.loads(line)
+                if isinstance(record, dict):
+                    records.append({key: value for key, value in record.items() if _is_number(value)})
     return records
 
 
@@ -56,6 +59,10 @@ def summarise(run: Run) -> dict[str, Any]:
     }
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) < 1e300  # which a NaN is not
+
+
 def examine() -> list[Check]:
     """Everything that `clr doctor` looks at."""
     checks = [Check(name=name, ok=True, found=version) for name, version in versions().items()]
@@ -72,9 +79,9 @@ def examine() -> list[Check]:
 
 
 def _linear_accuracy(run: Run, dataset: str) -> float | None:
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
         rows = json.loads((run.path / "eval" / f"linear-{dataset}.json").read_bytes())["rows"]
-        best = [row["accuracy"] for row in rows if row["features"] == "pretrained" and row["head"] == "linear"]
+        best = [float(row["accuracy"]) for row in rows if row["features"] == "pretrained" and row["head"] == "linear"]
         return max(best, default=None)
     return None
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from contrastive_cli.core.config import Tree, build, read_preset
-from contrastive_cli.core.errors import UsageError
-from contrastive_cli.core.manifest import Manifest
+from contrastive_cli.core.errors import RunError, UsageError
+from contrastive_cli.core.manifest import Artifact, Manifest
 from contrastive_cli.core.runs import Run, versions
+from contrastive_cli.engine.checkpoint import KIND
 from contrastive_cli.services.configuration import (
     PretrainConfig,
     config_model,
@@ -66,9 +67,7 @@ def changed_config(run: Run, manifest: Manifest, changes: Changes | None) -> tup
     new = fill(build(config_model(method), merge_lengths(own.model_dump(mode="json"), given)))
     old_values, new_values = (dict(_leaves(config.model_dump(mode="json"))) for config in (own, new))
     different = {key: (old_values[key], value) for key, value in new_values.items() if value != old_values[key]}
-    unsafe = {key: values for key, values in different.items() if key not in SAFE}
-    if unsafe:
-        _refuse(run, unsafe)
+    _refuse_unsafe(run, different)
     if "train.budget" in different and new.train.budget is not None:
         raise UsageError("a resumed run cannot get another --budget", hint="give its new length by --epochs")
     return _as_begun(new, manifest), bool(different)
@@ -112,6 +111,35 @@ def other_versions(manifest: Manifest) -> list[str]:
         for name in VERSIONS_THAT_COUNT
         if name in current and manifest.versions.get(name, current[name]) != current[name]
     ]
+
+
+def refuse_edited(run: Run, config: PretrainConfig, saved: Mapping[str, Any]) -> None:
+    """Ask that `config.yaml` is still what the checkpoint was trained with, as far as it counts.
+
+    Raises:
+        UsageError: With what is different.
+    """
+    old, new = (dict(_leaves(tree)) for tree in (saved.get("config", {}), config.model_dump(mode="json")))
+    _refuse_unsafe(run, {key: (old[key], new.get(key)) for key in old if new.get(key) != old[key]})
+
+
+def refuse_overtaken(
+    run: Run, manifest: Manifest, *, started: str, artifacts: Mapping[str, Artifact], step: int
+) -> None:
+    """Ask, with the run locked, that no other process trained or replaced it while this one opened the images.
+
+    Raises:
+        RunError: If one did.
+    """
+    newest = max((artifact.step or 0 for artifact in artifacts.values() if artifact.kind == KIND), default=0)
+    if manifest.started != started or newest != step:
+        raise RunError(f"run {run.path} was changed by another process meanwhile", hint="resume it again")
+
+
+def _refuse_unsafe(run: Run, different: Mapping[str, tuple[Any, Any]]) -> None:
+    unsafe = {key: values for key, values in different.items() if key not in SAFE}
+    if unsafe:
+        _refuse(run, unsafe)
 
 
 def _refuse(run: Run, different: Mapping[str, tuple[Any, Any]]) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +66,9 @@ def reference_pairs(model: Model, how: Comparison) -> tuple[str, dict[str, NDArr
     The split is the dataset's identity split where it has one, else the one that was trained on. No quantiles when
     its images cannot be had any more.
     """
-    file = model.run.path / "eval" / f"pair-similarities-{how.name}.json"
-    if file.is_file():
-        kept = json.loads(file.read_bytes())
-        if kept["checkpoint"] == model.checkpoint:
-            return kept["split"], {kind: np.array(values) for kind, values in kept["quantiles"].items()}
+    kept = _kept_pairs(model, how)
+    if kept is not None:
+        return kept
     images = _reference_images(model)
     if images is None:
         return "", {}
@@ -84,10 +83,29 @@ def reference_pairs(model: Model, how: Comparison) -> tuple[str, dict[str, NDArr
     }
     try:
         listed = {kind: values.tolist() for kind, values in quantiles.items()}
-        write_json(file, {"checkpoint": model.checkpoint, "split": images.split, "quantiles": listed})
+        write_json(
+            _pairs_file(model, how), {"checkpoint": model.checkpoint, "split": images.split, "quantiles": listed}
+        )
     except ClrError:
         pass  # a read-only run can still be used
     return images.split, quantiles
+
+
+def _pairs_file(model: Model, how: Comparison) -> Path:
+    return model.run.path / "eval" / f"pair-similarities-{how.name}.json"
+
+
+def _kept_pairs(model: Model, how: Comparison) -> tuple[str, dict[str, NDArray[np.float64]]] | None:
+    file = _pairs_file(model, how)
+    try:
+        kept: Any = json.loads(file.read_bytes()) if file.is_file() else {"checkpoint": None}
+        if kept["checkpoint"] != model.checkpoint:
+            return None
+        quantiles = {str(kind): np.array(values, dtype=np.float64) for kind, values in kept["quantiles"].items()}
+        whole = all(values.shape == (QUANTILES,) and np.isfinite(values).all() for values in quantiles.values())
+        return (str(kept["split"]), quantiles) if whole else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):  # damaged: made again
+        return None
 
 
 def _reference_images(model: Model) -> ImageSet | None:

@@ -18,7 +18,7 @@ from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.data.loader import DeviceImages, balanced_batch_indices, batch_indices, steps_per_epoch
 from contrastive_cli.embeddings.files import read_neighbors
 from contrastive_cli.embeddings.label_split import label_subset
-from contrastive_cli.engine.device import choose_device
+from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.optim import build_optimizer
 from contrastive_cli.engine.precision import Precision, autocast, choose_precision
 from contrastive_cli.engine.schedule import warmup_cosine
@@ -106,12 +106,13 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
     subset = labelled_subset(config, images) if spec.needs_labels else None
     config = _fit_batch(config, num_samples=images.num_samples if subset is None else len(subset))
     torch.manual_seed(config.seed)
-    method = build_method(config, image_facts(images, size=dataset.size))
+    with memory_errors(device):
+        method = build_method(config, image_facts(images, size=dataset.size))
+        method.to(device=device, memory_format=torch.channels_last).train()
     check_wanted(method, config)
     neighbors = None
     if config.neighbors is not None and neighbors_file is not None:
         neighbors = neighbors_of(images, neighbors_file, path=config.neighbors)
-    method.to(device=device, memory_format=torch.channels_last).train()
     return Trainee(
         config=config,
         images=images,

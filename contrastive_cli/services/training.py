@@ -21,11 +21,11 @@ from torch import Tensor
 from contrastive_cli.core.errors import ClrError, DataError, Interrupted, RunError
 from contrastive_cli.core.files import cannot_write, write_atomically
 from contrastive_cli.core.manifest import DatasetFacts, EarlierLength, Manifest, ParentFacts
-from contrastive_cli.core.runs import Run, create_run, default_run_name, free_run_path, now, process_facts
+from contrastive_cli.core.runs import Run, create_run, default_run_name, free_run_path, now, process_facts, run_exists
 from contrastive_cli.core.signals import StopSignals
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import bad_files_csv
-from contrastive_cli.engine.checkpoint import load_checkpoint, remove_orphans, save_checkpoint
+from contrastive_cli.engine.checkpoint import KIND, does_not_fit, load_checkpoint, remove_orphans, save_checkpoint
 from contrastive_cli.engine.device import memory_errors
 from contrastive_cli.methods import load_method
 from contrastive_cli.services.comparison import record_comparison
@@ -33,12 +33,21 @@ from contrastive_cli.services.configuration import PretrainConfig
 from contrastive_cli.services.loop_state import (
     LoopState,
     checkpoint_state,
+    cut_metrics,
     metrics_line,
+    missing_metrics,
     require_finite,
     restore,
 )
 from contrastive_cli.services.neighbors import refuse_other_neighbors
-from contrastive_cli.services.resumption import Changes, changed_config, new_length, other_versions
+from contrastive_cli.services.resumption import (
+    Changes,
+    changed_config,
+    new_length,
+    other_versions,
+    refuse_edited,
+    refuse_overtaken,
+)
 from contrastive_cli.services.tensorboard import open_board
 from contrastive_cli.services.trainee import Trainee, online_probe, plan_steps, prepare, train_steps
 
@@ -62,6 +71,7 @@ class Session:
     """A training that can start: the trainee, its run directory, and where it stands.
 
     Attributes:
+        started: When the run was, which tells it from a later one of its name.
         damaged: Checkpoints that were passed over.
         changed: The configuration to write, if a resumed run has another one than it began with.
         remarks: What there is to say of a resumed run.
@@ -71,6 +81,7 @@ class Session:
     run: Run
     total_steps: int
     state: LoopState
+    started: str
     damaged: tuple[str, ...] = ()
     changed: PretrainConfig | None = None
     remarks: tuple[str, ...] = ()
@@ -109,11 +120,14 @@ def start_session(
     with memory_errors(trainee.device, batch_size=trainee.config.batch_size):
         total_steps, _ = plan_steps(trainee)
     run = create_run(path, overwrite=overwrite)
-    _write_start(run, trainee, total_steps=total_steps, parent=None if inherited is None else inherited.facts)
     state = LoopState()
-    if inherited is not None:
-        save_checkpoint(run, checkpoint_state(trainee, state), step=0, seconds=0.0)
-    return Session(trainee=trainee, run=run, total_steps=total_steps, state=state)
+    with run.locked():
+        if not run.is_empty():  # another process was faster
+            raise run_exists(path)
+        _write_start(run, trainee, total_steps=total_steps, parent=None if inherited is None else inherited.facts)
+        if inherited is not None:
+            save_checkpoint(run, checkpoint_state(trainee, state), step=0, seconds=0.0)
+    return Session(trainee=trainee, run=run, total_steps=total_steps, state=state, started=run.manifest().started)
 
 
 def _write_start(run: Run, trainee: Trainee, *, total_steps: int, parent: ParentFacts | None) -> None:
@@ -173,9 +187,12 @@ def resume_session(run: Run, *, changes: Changes | None = None, progress: CountP
     refuse_other_neighbors(trainee.neighbors, manifest.neighbors)
     state = LoopState()
     damaged: tuple[str, ...] = ()
-    if any(artifact.kind == "checkpoint" for artifact in manifest.artifacts.values()):
+    if any(artifact.kind == KIND for artifact in manifest.artifacts.values()):
         checkpoint = load_checkpoint(run)
-        state, damaged = restore(trainee, checkpoint.state), checkpoint.damaged
+        with does_not_fit(run, checkpoint.name):
+            refuse_edited(run, trainee.config, checkpoint.state)
+            state = restore(trainee, checkpoint.state)
+        damaged = checkpoint.damaged
     elif manifest.parent is not None:
         raise RunError(f"{run.path} was stopped before it had its first checkpoint", hint="run `clr finetune` again")
     total_steps, effect = new_length(trainee, manifest, step=state.step)
@@ -186,9 +203,10 @@ def resume_session(run: Run, *, changes: Changes | None = None, progress: CountP
         run=run,
         total_steps=total_steps,
         state=state,
+        started=manifest.started,
         damaged=damaged,
         changed=config if is_changed else None,
-        remarks=(*other_versions(manifest), *([effect] if effect else [])),
+        remarks=(*other_versions(manifest), *missing_metrics(run, state), *([effect] if effect else [])),
     )
 
 
@@ -208,6 +226,7 @@ def train_session(session: Session) -> Iterator[Status]:
     with run.locked(), StopSignals() as signals:
         manifest = run.manifest()
         artifacts = {key: value for key, value in manifest.artifacts.items() if key not in session.damaged}
+        refuse_overtaken(run, manifest, started=session.started, artifacts=artifacts, step=session.state.step)
         lengths = manifest.earlier_lengths
         if session.total_steps != manifest.total_steps:
             lengths = (*lengths, EarlierLength(step=session.state.step, total_steps=manifest.total_steps))
@@ -245,7 +264,7 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
     seconds_before, first_step = state.seconds, state.step
     started = last_saved = time.monotonic()
     metrics_path = run.path / "metrics.jsonl"
-    _truncate(metrics_path, state.metrics_bytes)
+    cut_metrics(metrics_path, state.metrics_bytes)
     with metrics_path.open("ab") as metrics, open_board(run, config.train.tensorboard, first_step=first_step) as board:
         for record in train_steps(trainee, first_step=state.step, total_steps=total_steps):
             state.step = record.step
@@ -283,8 +302,3 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
                 views_per_second=rate,
                 line=line,
             )
-
-
-def _truncate(path: Path, size: int) -> None:
-    with path.open("ab") as file:
-        file.truncate(min(size, file.tell()))

@@ -136,6 +136,15 @@ def test_pretrain__two_processes_do_not_share_a_run(clr: Clr, clr_cache: Path, t
     assert "in use by another process" in second.err
 
 
+def test_pretrain__resuming_a_finished_run_is_no_error(clr: Clr, trained: Path) -> None:
+    """A script that resumes until it succeeds may have been killed after the last step."""
+    before = (trained / "runs/small/manifest.json").read_bytes()
+    again = clr("pretrain", "--resume", "runs/small", "--json", cwd=trained)
+    assert (again.code, again.json["steps"]) == (0, json.loads(before)["total_steps"])
+    assert "finished already" in again.err
+    assert (trained / "runs/small/manifest.json").read_bytes() == before
+
+
 def test_pretrain__refuses_an_existing_run_and_keeps_it(clr: Clr, trained: Path) -> None:
     refused = clr("pretrain", *TINY, "--epochs", "1", "--out", "runs/small", cwd=trained)
     assert refused.code == 5

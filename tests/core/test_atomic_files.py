@@ -123,6 +123,21 @@ def test_sweep_temporaries__takes_only_leftovers(tmp_path: Path) -> None:
     assert all(file.exists() for file in kept)
 
 
+def test_sweep_temporaries__leaves_what_another_process_is_writing(tmp_path: Path) -> None:
+    slow = (
+        "import os, time; fsync = os.fsync; os.fsync = lambda file: (print(flush=True), time.sleep(30), fsync(file))\n"
+    )
+    command = [sys.executable, "-c", slow + WRITER, str(tmp_path / "state.bin"), "10"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert (writer.stdout.readline(), writer.stdout.readline()) == (b"ready\n", b"\n")
+        sweep_temporaries(tmp_path)
+        assert len(list(tmp_path.iterdir())) == 1
+        writer.kill()
+    sweep_temporaries(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_write_atomically__a_killed_writer_is_told_by_its_signal(tmp_path: Path) -> None:
     """The kill test above would prove nothing if the writer had died of something else."""
     command = [sys.executable, "-c", WRITER, str(tmp_path / "f"), "10"]

@@ -98,6 +98,17 @@ def test_create_run__refuses_what_holds_anything(tmp_path: Path) -> None:
     assert (run / "mine.txt").read_text() + file.read_text() == "xy"
 
 
+def test_create_run__what_a_killed_start_leaves_is_nothing(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.lock").touch()
+    (run / f".config.yaml.1.ab{TEMPORARY_SUFFIX}").touch()
+    assert create_run(run, default_name="-", overwrite=False).is_empty()
+    (run / "config.yaml").touch()
+    assert not Run(run).is_empty()
+    assert not Run(run / "config.yaml").is_empty()
+
+
 def test_create_run__overwrite_renames_the_old_one(tmp_path: Path) -> None:
     for content in ("first", "second"):
         run = create_run(tmp_path / "run", default_name="-", overwrite=True)
@@ -240,6 +251,22 @@ def artifact_named(key: str) -> bytes:
         artifact_named("../other/checkpoints/step-1.pt"),
         artifact_named("a/../../b"),
         artifact_named(""),
+        artifact_named("C:\\windows\\x.pt"),
+        artifact_named("a\0b"),
+        *(
+            manifest().model_dump_json().replace(old, new).encode()
+            for old, new in [
+                ('"threads":1', '"threads":0'),
+                ('"threads":1', '"threads":1000000'),
+                ('"device":"cpu"', '"device":"a banana"'),
+                ('"precision":"fp32"', '"precision":"fp99"'),
+                ('"mean":[0.5]', '"mean":[0.5,0.5,0.5,0.5]'),
+                ('"std":[0.25]', '"std":[0]'),
+                ('"total_steps":100', '"total_steps":-1'),
+                ('"seed":0', '"seed":-1'),
+                ('"seconds":0.0', '"seconds":NaN'),
+            ]
+        ),
     ],
 )
 def test_manifest__hostile_content(tmp_path: Path, content: bytes) -> None:

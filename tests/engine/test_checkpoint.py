@@ -114,6 +114,17 @@ def test_load_checkpoint__all_damaged(run: Run, absent: bool) -> None:
     assert "step-00000002.pt" in caught.value.message
 
 
+@pytest.mark.parametrize("kind", ["fifo", "endless", "folder"])
+def test_load_checkpoint__what_is_no_file_of_its_size_is_not_opened(run: Run, kind: str) -> None:
+    save_checkpoint(run, state_at(1), step=1, seconds=0)
+    newest = save_checkpoint(run, state_at(2), step=2, seconds=0)
+    newest.unlink()
+    {"fifo": lambda: os.mkfifo(newest), "endless": lambda: newest.symlink_to("/dev/zero"), "folder": newest.mkdir}[
+        kind
+    ]()
+    assert load_checkpoint(run).damaged == ("checkpoints/step-00000002.pt",)
+
+
 def test_load_checkpoint__none_yet(run: Run) -> None:
     with pytest.raises(RunError, match="no checkpoint yet"):
         load_checkpoint(run)

@@ -3,6 +3,7 @@
     python kill_points.py METHOD FOLDER (all | POINT ...) [-- SETTING ...]
 
 Every write, fsync, rename, unlink and mkdir of the training is a point; a write that is hit leaves half of its bytes.
+The resumed run is killed too, at a drawn point of its own, and resumed again.
 Prints one JSON object: how many points there are, and for each one how its resumed run ended ("equal" is right).
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import signal
 import sys
 import traceback
@@ -29,7 +31,7 @@ from contrastive_cli.services.training import resume_session, start_session, tra
 
 TIMINGS = {"seconds", "views_per_second"}
 SETTINGS = ["dataset.name=digits", "encoder.name=resnet9", "encoder.width=4", "encoder.embedding_dim=16"]
-SETTINGS += ["train.batch_size=32", "train.epochs=0.12", "train.save_every=1e-9", "train.evaluations=1"]
+SETTINGS += ["train.batch_size=32", "train.epochs=0.1", "train.save_every=1e-9", "train.evaluations=1"]
 SETTINGS += ["train.precision=fp32", "device=cpu"]
 
 
@@ -103,10 +105,10 @@ def train(session: Any) -> None:
 
 def resume(method: str, settings: list[str], folder: Path) -> None:
     """Go on; a run that was killed before it was one has nothing to lose and is started anew."""
-    if (folder / "manifest.json").exists():
-        train(resume_session(Run(folder)))
-    else:
+    if not (folder / "manifest.json").exists():
         start(method, settings, folder)
+    elif Run(folder).manifest().status != "finished":  # it can be killed after its last word
+        train(resume_session(Run(folder)))
 
 
 def compare(whole: Path, resumed: Path) -> str:
@@ -116,7 +118,7 @@ def compare(whole: Path, resumed: Path) -> str:
     if Run(resumed).manifest().status != "finished":
         return "not finished"
     first, second = load_checkpoint(Run(whole)).state, load_checkpoint(Run(resumed)).state
-    for part in ("step", "method", "optimizer"):
+    for part in ("step", "method", "optimizer", "loss_sum", "loss_count", "torch_rng"):
         if not same(first[part], second[part]):
             return f"other {part}"
     left = [str(file) for file in resumed.rglob("*.tmp-clr")]
@@ -172,6 +174,7 @@ def main() -> None:
     """Kill at every point asked for and print how it went."""
     method, folder, *rest = sys.argv[1:]
     points, settings = (rest[: rest.index("--")], rest[rest.index("--") + 1 :]) if "--" in rest else (rest, [])
+    start(method, settings, Path(folder) / "warm-up")  # what it imports, no child has to import again
     whole = Path(folder) / "whole"
     code, total = forked(lambda: counted(lambda: start(method, settings, whole), None))
     if code != 0:
@@ -184,7 +187,10 @@ def main() -> None:
         if code != -signal.SIGKILL:
             ended[point] = f"was not killed: {said}"
             continue
-        code, said = forked(lambda run=run: resume(method, settings, run))
+        second = random.Random(point).randint(1, total)
+        code, said = forked(lambda run=run, second=second: counted(lambda: resume(method, settings, run), second))
+        if code == -signal.SIGKILL:
+            code, said = forked(lambda run=run: resume(method, settings, run))
         ended[point] = str(forked(lambda run=run: compare(whole, run))[1]) if code == 0 else f"resume: {said}"
     print(json.dumps({"points": total, "ended": ended}))
 

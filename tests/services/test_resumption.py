@@ -10,11 +10,16 @@ import pytest
 import torch
 
 from contrastive_cli.core.config import nested
-from contrastive_cli.core.errors import RunError, UsageError
+from contrastive_cli.core.errors import RunError, TrainingError, UsageError
 from contrastive_cli.core.runs import Run
+from contrastive_cli.engine.checkpoint import load_checkpoint, save_checkpoint
 from contrastive_cli.engine.schedule import warmup_cosine
+from contrastive_cli.services import training
 from contrastive_cli.services.configuration import read_run_config, resolve
+from contrastive_cli.services.embedding import load_model
+from contrastive_cli.services.loop_state import checkpoint_state
 from contrastive_cli.services.resumption import Changes
+from contrastive_cli.services.retrieval import reference_pairs
 from contrastive_cli.services.training import resume_session, start_session, train_session
 
 SMALL = {
@@ -158,3 +163,105 @@ def test_resume_session__a_budget_gives_way_to_epochs(tmp_path: Path) -> None:
     run.write_config(config.model_copy(update={"train": train}))
     assert resume_session(run, changes=changes(train__budget="1m")).total_steps == 13
     assert resume_session(run, changes=changes(train__epochs=1.0)).total_steps == PER_EPOCH
+
+
+def test_train_session__a_run_that_another_process_took_further(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    late = resume_session(run)
+    for _ in train_session(resume_session(run)):
+        pass
+    content = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+    with pytest.raises(RunError, match="changed by another process"):
+        next(train_session(late))
+    assert content == {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+
+
+def test_start_session__two_at_the_same_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = resolve(config=None, sets=nested({**SMALL, "train.epochs": 0.3}), flags={}).config
+    opened = training.prepare
+
+    def while_another_starts(*arguments: Any, **keywords: Any) -> Any:
+        monkeypatch.setattr(training, "prepare", opened)
+        start_session(config.model_copy(update={"seed": 5}), out=tmp_path / "run", overwrite=False)
+        return opened(*arguments, **keywords)
+
+    monkeypatch.setattr(training, "prepare", while_another_starts)
+    with pytest.raises(RunError, match="exists"):
+        start_session(config, out=tmp_path / "run", overwrite=False)
+    assert Run(tmp_path / "run").manifest().seed == 5
+
+
+@pytest.mark.parametrize("kept", [0, 100])
+def test_resume_session__metrics_that_were_cut_off_are_said(tmp_path: Path, kept: int) -> None:
+    run = begun(tmp_path)
+    metrics = run.path / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes()[:kept])
+    session = resume_session(run)
+    assert "metrics.jsonl" in session.remarks[0]
+    for _ in train_session(session):
+        pass
+    steps = [json.loads(line)["step"] for line in metrics.read_bytes().splitlines()]
+    assert steps == list(range(6, 14))  # whole lines only
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": {}},
+        {"method": None},
+        {"config": None},
+        {"optimizer": {}},
+        {"step": "x"},
+        {"torch_rng": torch.zeros(3)},
+        {"loss_sum": 1.0},
+    ],
+)
+def test_resume_session__a_checkpoint_of_something_else(tmp_path: Path, change: dict[str, Any]) -> None:
+    run = begun(tmp_path)
+    state = dict(load_checkpoint(run).state) | change
+    save_checkpoint(run, state, step=6, seconds=0.0)
+    with pytest.raises(RunError, match="does not fit the configuration"):
+        resume_session(run)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("temperature: 0.5", "temperature: 0.1", r"method.temperature 0.5 -> 0.1"),
+        ("flip_probability: 0.0", "flip_probability: 0.5", r"views.flip_probability 0.0 -> 0.5"),
+        ("seed: 0", "seed: 1", r"seed 0 -> 1"),
+    ],
+)
+def test_resume_session__a_configuration_that_was_edited(tmp_path: Path, old: str, new: str, words: str) -> None:
+    run = begun(tmp_path)
+    file = run.path / "config.yaml"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new, 1))
+    with pytest.raises(UsageError, match=words):
+        resume_session(run)
+    file.write_text(file.read_text().replace(new, old, 1).replace("save_every: 1.0e-09", "save_every: 60"))
+    assert resume_session(run).state.step == 5
+
+
+def test_checkpoint_state__weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
+    session = resume_session(begun(tmp_path))
+    with torch.no_grad():
+        next(iter(session.trainee.method.parameters())).view(-1)[0] = float("inf")
+    with pytest.raises(TrainingError, match="not finite after step 5"):
+        checkpoint_state(session.trainee, session.state)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"checkpoint": 1}', b"[" * 100_000])
+def test_reference_pairs__damaged_ones_are_made_again(tmp_path: Path, content: bytes) -> None:
+    run = begun(tmp_path)
+    model = load_model(run, device="cpu")
+    whole = reference_pairs(model, layer="h")
+    file = run.path / "eval" / "pair-similarities-h.json"
+    if content == b'{"checkpoint": 1}':
+        content = json.dumps({**json.loads(file.read_bytes()), "quantiles": {"all": [1, 2]}}).encode()
+    file.write_bytes(content)
+    again = reference_pairs(model, layer="h")
+    assert whole[0] == again[0]
+    assert {kind: values.tolist() for kind, values in whole[1].items()} == {
+        kind: values.tolist() for kind, values in again[1].items()
+    }
