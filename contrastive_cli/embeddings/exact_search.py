@@ -10,8 +10,6 @@ Letters: N vectors, R queries at a time, D dimensions, K candidates.
 from __future__ import annotations
 
 import math
-import mmap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.types import CountProgress
+from contrastive_cli.embeddings.pieces import gather, read_chunks
 from contrastive_cli.embeddings.query_join import best_of_table
 from contrastive_cli.embeddings.self_join import best_partners
 
 Metric = Literal["cosine", "euclidean"]
 Floats = NDArray[np.floating[Any]]
 GATHER_VALUES = 2**17  # 1 MiB of float64: beyond the caches it takes three times as long
-ROWS_PER_READ = 4096
 SMALLEST_NORM = 1e-150  # the square of a smaller norm leaves float64
 
 
@@ -86,8 +84,7 @@ class ExactSearch:
 
     def _tile(self, members: NDArray[np.int64]) -> NDArray[np.float32]:
         """Prepared vectors [R, D]; the bias is one dimension more, whose own rounding takes a second error."""
-        ready = self._prepare(np.asarray(self.vectors[members], dtype=np.float64))
-        release(self.vectors)
+        ready = self._prepare(gather(self.vectors, members))
         if self.metric == "cosine":
             return ready.astype(np.float32)
         bias = (1 - 3 * self.error) * 0.5 * _norms(ready) ** 2
@@ -152,7 +149,7 @@ class ExactSearch:
         return np.take_along_axis(chosen, order, 1), np.take_along_axis(distances, order, 1)
 
     def _ready(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        return self._prepare(np.asarray(self.queries[rows], dtype=np.float64))
+        return self._prepare(gather(self.queries, rows))
 
     def _prepare(self, chunk: NDArray[np.float64]) -> NDArray[np.float64]:
         return _unit(chunk) if self.metric == "cosine" else (chunk - self.center) / self.scale
@@ -161,12 +158,11 @@ class ExactSearch:
         """Distances in float64 from the given vectors, [R, K]; a few rows at a time to stay in the cache."""
         distances = np.empty(candidates.shape)
         step = max(1, GATHER_VALUES // (candidates.shape[1] * self.vectors.shape[1]))
-        own = np.asarray(self.queries[rows], dtype=np.float64)  # [R, D]
+        own = gather(self.queries, rows)  # [R, D]
         own = _unit(own) if self.metric == "cosine" else own
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
-            others = self.vectors[candidates[part]].astype(np.float64)  # [R, K, D]
-            release(self.vectors)
+            others = gather(self.vectors, candidates[part])  # [R, K, D]
             if self.metric == "cosine":
                 products = np.einsum("rkd,rd->rk", others, own[part])  # sums all rows alike, which BLAS does not
                 cosine = products / self.norms[candidates[part]]
@@ -197,20 +193,3 @@ def rounding_error(num_dimensions: int) -> float:
     The probable bound of Higham and Mary 2019 (doi:10.1137/18M1226312): it grows with the square root of D.
     """
     return float(np.finfo(np.float32).eps) * (math.sqrt(num_dimensions) + 4)
-
-
-def read_chunks(array: Floats) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """The rows of `array` in float64, a few thousand at a time, each with the number of its first row."""
-    for start in range(0, len(array), ROWS_PER_READ):
-        yield start, np.asarray(array[start : start + ROWS_PER_READ], dtype=np.float64)
-        release(array)
-
-
-def release(array: Floats) -> None:
-    """Give the pages of a read-only memory map back, so that what was read of a large file does not stay in memory."""
-    if isinstance(array, np.memmap) and array.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
-        owner: Any = array
-        while isinstance(owner, np.ndarray):
-            owner = owner.base
-        if isinstance(owner, mmap.mmap):
-            owner.madvise(mmap.MADV_DONTNEED)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.types import CountProgress
-from contrastive_cli.embeddings.exact_search import ROWS_PER_READ, ExactSearch, Floats, Metric, release
+from contrastive_cli.embeddings.exact_search import ExactSearch, Floats, Metric
+from contrastive_cli.embeddings.pieces import read_pieces
 from contrastive_cli.embeddings.self_join import TILE_ROWS
 from contrastive_cli.embeddings.threads import map_in_threads
 
@@ -177,10 +178,8 @@ def _part_of(progress: CountProgress, rows: NDArray[np.int64], num_queries: int)
 def _check(array: Floats, name: str) -> None:
     if array.ndim != 2 or array.dtype.kind not in "fiu" or 0 in array.shape:
         raise DataError(f"{name} must be a table of real numbers [N, D], not {array.dtype} of shape {array.shape}")
-    for start in range(0, len(array), ROWS_PER_READ):
-        chunk = array[start : start + ROWS_PER_READ]
+    for start, chunk in read_pieces(array):
         if not (float(chunk.min()) >= -LARGEST_VALUE and float(chunk.max()) <= LARGEST_VALUE):  # so for nan too
             usable = (np.abs(chunk.astype(np.float64)) <= LARGEST_VALUE).all(1)
             bad = (start + np.flatnonzero(~usable)[:5]).tolist()
             raise DataError(f"{name} hold values that are not finite or beyond {LARGEST_VALUE:g}, first in rows {bad}")
-        release(array)

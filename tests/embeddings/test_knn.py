@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.embeddings import exact_search, knn, query_join
+from contrastive_cli.embeddings import exact_search, knn, pieces, query_join
 from contrastive_cli.embeddings.exact_search import Metric
 from contrastive_cli.embeddings.knn import knn_vote, nearest_neighbors
 
@@ -135,12 +135,12 @@ def test_nearest_neighbors__pieces_do_not_matter(metric: Metric, monkeypatch: py
     monkeypatch.setattr(knn, "ROWS_PER_RANK", 70)
     monkeypatch.setattr(query_join, "TILE_VALUES", 1)
     monkeypatch.setattr(query_join, "TILE_ROWS", 50)
-    monkeypatch.setattr(exact_search, "ROWS_PER_READ", 100)
+    monkeypatch.setattr(pieces, "ROWS_PER_READ", 100)
     monkeypatch.setattr(exact_search, "GATHER_VALUES", 1)
     seen: list[tuple[int, int]] = []
-    pieces = nearest_neighbors(vectors, k=9, metric=metric, progress=lambda done, total: seen.append((done, total)))
-    assert np.array_equal(whole.indices, pieces.indices)
-    np.testing.assert_allclose(whole.distances, pieces.distances, rtol=1e-6)
+    in_pieces = nearest_neighbors(vectors, k=9, metric=metric, progress=lambda done, total: seen.append((done, total)))
+    assert np.array_equal(whole.indices, in_pieces.indices)
+    np.testing.assert_allclose(whole.distances, in_pieces.distances, rtol=1e-6)
     assert [total for _, total in seen] == [997] * len(seen)
     assert sorted(seen) == seen
     assert len(seen) > 40

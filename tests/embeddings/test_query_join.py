@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from contrastive_cli.embeddings import query_join
-from contrastive_cli.embeddings.exact_search import release
 from contrastive_cli.embeddings.knn import nearest_neighbors
+from contrastive_cli.embeddings.pieces import release
 from contrastive_cli.embeddings.query_join import best_of_table, spread_tiles
 
 
