@@ -26,6 +26,9 @@ def nearest_neighbors(
     query: Annotated[
         list[Path] | None, typer.Option(help="Image to look up in the file; repeatable. Needs the run.")
     ] = None,
+    queries: Annotated[
+        Path | None, typer.Option(help="Embeddings to look up in FILE, which is then read in pieces if large.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help=".pkl, .npz, .safetensors or .parquet; FILE's name with -neighbors.pkl if not given."),
@@ -40,7 +43,11 @@ def nearest_neighbors(
     clr knn embeddings.pkl --metric cosine
 
     clr knn photos.npz --query photo.jpg -k 5
+
+    clr knn million.npy --queries embeddings.pkl
     """
+    if query and queries is not None:
+        raise UsageError("--query and --queries exclude each other", hint="embed the images and give --queries FILE")
     if metric not in ("cosine", "euclidean"):
         raise UsageError(f"--metric {metric!r} is unknown; known are cosine, euclidean")
     if out is not None and out.suffix not in SUFFIXES:
@@ -53,59 +60,73 @@ def nearest_neighbors(
     if query:
         _look_up(embeddings, query, k=k, metric=chosen, run=run, device=device, output=output)
     else:
-        _mine(embeddings, file, k=k, metric=chosen, out=out, output=output)
+        _mine(embeddings, file, queries=queries, k=k, metric=chosen, out=out, output=output)
 
 
 def _mine(
     embeddings: Embeddings,
     file: Path,
     *,
+    queries: Path | None,
     k: int,
     metric: Literal["cosine", "euclidean"],
     out: Path | None,
     output: Output,
 ) -> None:
-    from contrastive_cli.embeddings.files import NeighborsFile, write_neighbors
+    from contrastive_cli.embeddings.files import NeighborsFile, read_embeddings, write_neighbors
     from contrastive_cli.embeddings.knn import nearest_neighbors as search
 
-    count = len(embeddings.vectors)
-    if count < 2:
-        raise UsageError(f"{file} holds {count} embedding; neighbours need two or more")
-    target = out or file.with_name(f"{file.stem}-neighbors.pkl")
-    if target.exists() and target.samefile(file):
-        raise UsageError(f"--out {target} is the embeddings file itself", hint="give the neighbours another name")
-    k = _clip(k, count - 1, output)
+    asked = embeddings if queries is None else read_embeddings(queries)
+    available = len(embeddings.vectors) - (queries is None)
+    if available < 1:
+        raise UsageError(f"{file} holds {len(embeddings.vectors)} embedding; neighbours need two or more")
+    of = queries or file
+    target = out or of.with_name(f"{of.stem}-neighbors.pkl")
+    for given in (file, of):
+        if target.exists() and target.samefile(given):
+            raise UsageError(f"--out {target} is an embeddings file itself", hint="give the neighbours another name")
+    k = _clip(k, available, output)
     with output.counting("neighbours") as progress:
-        found = search(embeddings.vectors, k=k, metric=metric, progress=progress)
+        found = search(
+            embeddings.vectors,
+            k=k,
+            metric=metric,
+            queries=None if queries is None else asked.vectors,
+            progress=progress,
+        )
     neighbors = NeighborsFile(
         indices=found.indices,
         distances=found.distances,
         metric=metric,
-        paths=embeddings.paths,
+        paths=asked.paths,
         dataset=embeddings.dataset,
         source=str(file),
+        queries="" if queries is None else str(queries),
     )
     write_neighbors(target, neighbors)
-    purity = _purity(embeddings, found)
-    names = _names(embeddings)
-    output.table(
-        title=f"{metric} neighbours of {count} embeddings, the first {SHOWN}",
-        columns=["item", *(f"neighbour {rank + 1}" for rank in range(min(3, k)))],
-        rows=[
-            [
-                names(row),
-                *(
-                    f"{names(int(i))} ({d:.3f})"
-                    for i, d in zip(found.indices[row][:3], found.distances[row][:3], strict=True)
-                ),
-            ]
-            for row in range(min(SHOWN, count))
-        ],
-    )
+    purity = _purity(asked, embeddings, found)
+    count = len(asked.vectors)
     text = f"{target}: {k} neighbours of {count} embeddings"
+    if queries is not None:
+        text += f" among {len(embeddings.vectors)}"
     if purity is not None:
         text += f"; {100 * purity:.1f} % of the nearest are of the same class"
+    _show_first(asked, embeddings, found, metric=metric, output=output)
     output.result({"file": str(target), "count": count, "k": k, "metric": metric, "same_class": purity}, text)
+
+
+def _show_first(asked: Embeddings, embeddings: Embeddings, found: Neighbors, *, metric: str, output: Output) -> None:
+    names, own_names = _names(embeddings), _names(asked)
+    shown = min(3, found.indices.shape[1])
+    rows = []
+    for row, (nearest, distances) in enumerate(zip(found.indices[:SHOWN], found.distances[:SHOWN], strict=True)):
+        pairs = zip(nearest[:shown].tolist(), distances[:shown].tolist(), strict=True)
+        rows.append([own_names(row), *(f"{names(index)} ({distance:.3f})" for index, distance in pairs)])
+    output.table(
+        title=f"{metric} neighbours of {len(asked.vectors)} embeddings, the first {SHOWN}",
+        columns=["item", *(f"neighbour {rank + 1}" for rank in range(shown))],
+        rows=rows,
+    )
 
 
 def _look_up(
@@ -159,12 +180,13 @@ def _clip(k: int, available: int, output: Output) -> int:
     return min(k, available)
 
 
-def _purity(embeddings: Embeddings, found: Neighbors) -> float | None:
-    labels = embeddings.labels
-    if labels is None or not (labels >= 0).any():
+def _purity(asked: Embeddings, embeddings: Embeddings, found: Neighbors) -> float | None:
+    """The part of the nearest that are of the class of what was asked, where both classes are known."""
+    if asked.labels is None or embeddings.labels is None or asked.classes != embeddings.classes:
         return None
+    labels, nearest = asked.labels, embeddings.labels[found.indices[:, 0]]
     known = labels >= 0
-    return float((labels[found.indices[:, 0]] == labels)[known].mean())
+    return float((nearest == labels)[known].mean()) if known.any() else None
 
 
 def _names(embeddings: Embeddings) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
+from contrastive_cli.embeddings.pieces import read_pieces
 
 MAX_ROWS_NAMED = 5
 
@@ -74,9 +75,9 @@ def foreign_json(value: Any) -> dict[str, Any]:
 
 def check_finite(rows: NDArray[np.float32], name: str) -> None:
     """Raise DataError naming the first rows [N, ...] that hold a NaN or an infinity."""
-    finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
-    if not finite.all():
-        bad = np.flatnonzero(~finite)
+    finite = [np.isfinite(piece).reshape(len(piece), -1).all(axis=1) for _, piece in read_pieces(rows)]
+    bad = np.flatnonzero(~np.concatenate(finite)) if finite else np.empty(0, np.int64)
+    if len(bad):
         first = ", ".join(str(row) for row in bad[:MAX_ROWS_NAMED]) + (", ..." if len(bad) > MAX_ROWS_NAMED else "")
         hint = "the model that made them diverged, or a number does not fit float32; make them again"
         raise DataError(f"{len(bad)} of {len(rows)} rows of {name} are not finite: rows {first}", hint=hint)

@@ -1,7 +1,7 @@
-"""Exact search for the nearest rows of a table: one float32 matrix product per block of queries, then a proof.
+"""Exact search for the nearest rows of a table: float32 matrix products of tiles, then a proof.
 
-The best candidates of the product are ranked again in float64, and a bound on the float32 error proves that none was
-missed; the few rows without that proof are searched again in float64. One numpy product takes most of the time, so
+The best candidates of the products are ranked again in float64, and a bound on the float32 error proves that none was
+missed; the few rows without that proof are searched again in float64. The numpy products take most of the time, so
 torch has nothing to add (its product and selection were no faster), and importing it would cost seconds.
 
 Letters: N vectors, R queries at a time, D dimensions, K candidates.
@@ -10,7 +10,6 @@ Letters: N vectors, R queries at a time, D dimensions, K candidates.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,20 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.types import CountProgress
+from contrastive_cli.embeddings.pieces import gather, read_chunks
+from contrastive_cli.embeddings.query_join import best_of_table
 from contrastive_cli.embeddings.self_join import best_partners
 
 Metric = Literal["cosine", "euclidean"]
 Floats = NDArray[np.floating[Any]]
-TILE_VALUES = 2**25  # 128 MiB of float32 scores, in all threads together
 GATHER_VALUES = 2**17  # 1 MiB of float64: beyond the caches it takes three times as long
-ROWS_PER_READ = 4096
-BLOCK = 32  # columns per block maximum
 SMALLEST_NORM = 1e-150  # the square of a smaller norm leaves float64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExactSearch:
-    """Both sides of a search, prepared: the score of a pair is `q . b - bias_b`, larger is nearer.
+    """Both sides of a search: the score of a pair is `q . b - bias_b` of its prepared vectors, larger is nearer.
 
     A prepared vector is a unit vector (cosine), or centred and scaled to norms <= 1 (euclidean). In both cases
     half the squared distance of a pair is at least `floor_q - score`, whatever float32 did to the score.
@@ -44,30 +42,18 @@ class ExactSearch:
     norms: NDArray[np.float64]  # [N] of the vectors, 1 for a zero vector; cosine only
     center: NDArray[np.float64]  # [D]
     scale: float
-    base: NDArray[np.float32]  # [N, D], filled with zero rows to a multiple of BLOCK
-    bias: NDArray[np.float32]  # [N], filled with +inf
     error: float
 
     @classmethod
     def build(cls, vectors: Floats, *, queries: Floats | None, metric: Metric) -> ExactSearch:
         """Prepare both sides; `queries` None means the vectors themselves, each excluded from its own neighbours."""
-        center, scale = np.zeros(vectors.shape[1]), 1.0
-        if metric == "euclidean":  # centring costs nothing and saves the digits that an offset would take
+        center, scale, norms = np.zeros(vectors.shape[1]), 1.0, np.ones(0)
+        if metric == "cosine":
+            norms = np.concatenate([_divisors(chunk) for _, chunk in read_chunks(vectors)])
+        else:  # centring costs nothing and saves the digits that an offset would take
             center = np.sum([chunk.sum(0) for _, chunk in read_chunks(vectors)], axis=0) / len(vectors)
             sides = (vectors,) if queries is None else (vectors, queries)
             scale = max(float(_norms(chunk - center).max()) for side in sides for _, chunk in read_chunks(side)) or 1.0
-        error = rounding_error(vectors.shape[1])
-        padded = -(-len(vectors) // BLOCK) * BLOCK
-        base = np.zeros((padded, vectors.shape[1]), np.float32)
-        bias = np.full(padded, np.inf, np.float32)
-        norms = np.ones(len(vectors))
-        for start, chunk in read_chunks(vectors):
-            if metric == "cosine":
-                norms[start : start + len(chunk)] = _divisors(chunk)
-            ready = _prepare(chunk, metric=metric, center=center, scale=scale)
-            base[start : start + len(chunk)] = ready
-            half = 0.0 if metric == "cosine" else (1 - error) * 0.5 * _norms(ready) ** 2
-            bias[start : start + len(chunk)] = half
         return cls(
             vectors=vectors,
             queries=vectors if queries is None else queries,
@@ -76,34 +62,48 @@ class ExactSearch:
             norms=norms,
             center=center,
             scale=scale,
-            base=base,
-            bias=bias,
-            error=error,
+            error=rounding_error(vectors.shape[1]),
         )
 
-    def fast(
-        self, rows: NDArray[np.int64], *, k: int, num_candidates: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
-        """Search in float32, rank in float64: indices [R, k], distances [R, k], and whether a row is proved [R]."""
-        scores = self._ready(rows).astype(np.float32) @ self.base.T  # [R, N]
-        scores -= self.bias
-        if self.exclude_self:
-            scores[np.arange(len(rows)), rows] = -np.inf
-        candidates = _top(scores, num_candidates)
-        return self.rank(rows, candidates, np.take_along_axis(scores, candidates, 1).min(1), k=k)
+    def candidates(
+        self, rows: NDArray[np.int64], num_candidates: int, *, progress: CountProgress | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """What `rank` takes for some queries, reading the vectors a tile at a time."""
+        queries = self._ready(rows).astype(np.float32)
+        if self.metric == "euclidean":
+            queries = np.hstack((queries, np.ones((len(queries), 1), np.float32)))
+        partners, worst = best_of_table(
+            queries,
+            self._tile,
+            len(self.vectors),
+            count=num_candidates,
+            own=rows if self.exclude_self else None,
+            progress=progress,
+        )
+        return partners, worst.astype(np.float64)
+
+    def _tile(self, members: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Prepared vectors [R, D]; the bias is one dimension more, whose own rounding takes a second error."""
+        ready = self._prepare(gather(self.vectors, members))
+        if self.metric == "cosine":
+            return ready.astype(np.float32)
+        bias = (1 - 3 * self.error) * 0.5 * _norms(ready) ** 2
+        return np.hstack((ready, -bias[:, None])).astype(np.float32)
 
     def candidates_of_all(
         self, num_candidates: int, *, progress: CountProgress | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """What `rank` takes, for every row of a search of the vectors among themselves, in half its products."""
-        count = len(self.vectors)
-        base, bias = self.base[:count], self.bias[:count]
+        base = np.empty(self.vectors.shape, np.float32)
+        for start, chunk in read_chunks(self.vectors):
+            base[start : start + len(chunk)] = self._prepare(chunk)
         if self.metric == "cosine":
             partners, worst = best_partners(base, base, count=num_candidates, progress=progress)
             return partners, worst.astype(np.float64)
         # The score less the other's bias is symmetric. Two more dimensions take both in; their part of the rounding
         # error is at most that of the product, so three errors are set aside where one would do.
-        half = bias[:, None] * np.float32(1 - 2 * self.error)
+        bias = (1 - self.error) * 0.5 * _norms(base.astype(np.float64)) ** 2
+        half = (bias[:, None] * (1 - 2 * self.error)).astype(np.float32)
         ones = np.ones_like(half)
         left, right = np.hstack((base, -half, ones)), np.hstack((base, ones, -half))
         partners, worst = best_partners(left, right, count=num_candidates, progress=progress)
@@ -112,7 +112,10 @@ class ExactSearch:
     def rank(
         self, rows: NDArray[np.int64], candidates: NDArray[np.int64], worst: Floats, *, k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
-        """The result of `fast` from candidates [R, K] and a score [R] that no other vector of the row exceeds."""
+        """Indices [R, k], distances [R, k] and whether a row is proved [R], from candidates [R, K] of the rows.
+
+        `worst` [R] is a score that no other vector exceeds.
+        """
         candidates = np.sort(candidates, axis=1)  # ascending, so that a stable sort keeps low indices
         distances = self._exact(rows, candidates)
         order = np.argsort(distances, axis=1, kind="stable")[:, :k]
@@ -129,7 +132,7 @@ class ExactSearch:
         ready = self._ready(rows)
         gaps = np.empty((len(rows), len(self.vectors)))
         for start, chunk in read_chunks(self.vectors):
-            others = _prepare(chunk, metric=self.metric, center=self.center, scale=self.scale)
+            others = self._prepare(chunk)
             half = 0.5 if self.metric == "cosine" else 0.5 * _norms(others) ** 2
             gaps[:, start : start + len(chunk)] = half - ready @ others.T
         np.round(gaps, 12, out=gaps)  # float64 noise must not order equal vectors
@@ -146,18 +149,20 @@ class ExactSearch:
         return np.take_along_axis(chosen, order, 1), np.take_along_axis(distances, order, 1)
 
     def _ready(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        chunk = np.asarray(self.queries[rows], dtype=np.float64)
-        return _prepare(chunk, metric=self.metric, center=self.center, scale=self.scale)
+        return self._prepare(gather(self.queries, rows))
+
+    def _prepare(self, chunk: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _unit(chunk) if self.metric == "cosine" else (chunk - self.center) / self.scale
 
     def _exact(self, rows: NDArray[np.int64], candidates: NDArray[np.int64]) -> NDArray[np.float64]:
         """Distances in float64 from the given vectors, [R, K]; a few rows at a time to stay in the cache."""
         distances = np.empty(candidates.shape)
         step = max(1, GATHER_VALUES // (candidates.shape[1] * self.vectors.shape[1]))
-        own = np.asarray(self.queries[rows], dtype=np.float64)  # [R, D]
+        own = gather(self.queries, rows)  # [R, D]
         own = _unit(own) if self.metric == "cosine" else own
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
-            others = self.vectors[candidates[part]].astype(np.float64)  # [R, K, D]
+            others = gather(self.vectors, candidates[part])  # [R, K, D]
             if self.metric == "cosine":
                 products = np.einsum("rkd,rd->rk", others, own[part])  # sums all rows alike, which BLAS does not
                 cosine = products / self.norms[candidates[part]]
@@ -165,29 +170,6 @@ class ExactSearch:
             else:
                 distances[part] = _norms(own[part, None] - others)
         return distances
-
-
-def _top(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Columns of the `count` largest scores of each row, in no order: [R, N] -> [R, count].
-
-    Each of them lies in one of the `count` blocks with the largest maxima, so only those are searched.
-    """
-    width = scores.shape[1]
-    num_blocks = width // BLOCK
-    if num_blocks < 4 * count:
-        return np.argpartition(scores, width - count, axis=1)[:, width - count :]
-    maxima = scores.reshape(len(scores), BLOCK, num_blocks).max(1)  # block j holds the columns j, j + num_blocks, ..
-    blocks = np.argpartition(maxima, num_blocks - count, axis=1)[:, num_blocks - count :]
-    columns = (blocks[:, None] + num_blocks * np.arange(BLOCK)[:, None]).reshape(len(scores), -1)
-    values = np.take_along_axis(scores, columns, 1)
-    best = np.argpartition(values, values.shape[1] - count, axis=1)[:, -count:]
-    return np.take_along_axis(columns, best, 1)
-
-
-def _prepare(
-    chunk: NDArray[np.float64], *, metric: Metric, center: NDArray[np.float64], scale: float
-) -> NDArray[np.float64]:
-    return _unit(chunk) if metric == "cosine" else (chunk - center) / scale
 
 
 def _unit(chunk: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -211,9 +193,3 @@ def rounding_error(num_dimensions: int) -> float:
     The probable bound of Higham and Mary 2019 (doi:10.1137/18M1226312): it grows with the square root of D.
     """
     return float(np.finfo(np.float32).eps) * (math.sqrt(num_dimensions) + 4)
-
-
-def read_chunks(array: Floats) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """The rows of `array` in float64, a few thousand at a time, each with the number of its first row."""
-    for start in range(0, len(array), ROWS_PER_READ):
-        yield start, np.asarray(array[start : start + ROWS_PER_READ], dtype=np.float64)

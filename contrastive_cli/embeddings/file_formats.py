@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError, UnsafeFileError, UsageError
-from contrastive_cli.embeddings import parquet_format, safe_pickle
-from contrastive_cli.embeddings.pickled_arrays import ArrayPlan, RefusedError, carry_out
+from contrastive_cli.embeddings import npy_format, parquet_format, safe_pickle
+from contrastive_cli.embeddings.pickled_arrays import RefusedError
 
 MAX_BYTES = safe_pickle.MAX_BYTES
+MAPPED_BYTES = 1 << 28  # an .npy file of this size and more is not read at once
 MAX_ZIP_MEMBERS = 1000
 FREE_BYTES = 64 << 20  # small files may expand by any ratio: a column of zeros compresses a thousandfold
 MAX_RATIO = 200
@@ -53,18 +54,21 @@ def encode(columns: Columns, path: Path) -> bytes:
 
 
 def decode(path: Path) -> Any:
-    """The plain values in a file, whatever its suffix.
+    """The plain values in a file, whatever its suffix; of a large .npy file, a read-only memory map.
 
     Raises:
         DataError: If the file is missing, empty, damaged or in no known format.
         UnsafeFileError: If reading it could run code or exhaust the machine.
     """
-    data = _read(path)
+    size = _check_file(path)
+    if size >= MAPPED_BYTES and _starts_with(path, npy_format.MAGIC):
+        return _decode_npy(path, path)
+    data = _read(path, size)
     if data.startswith(b"PK\x03\x04"):
         return _decode_zip(data, path)
     if data.startswith(_LEGACY_TORCH):
         return _decode_torch(data, path)
-    if data.startswith(b"\x93NUMPY"):
+    if data.startswith(npy_format.MAGIC):
         return _decode_npy(data, path)
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8:
         # Before pickle, since the first byte of the header's length can be any.
@@ -81,20 +85,40 @@ def decode(path: Path) -> Any:
     raise DataError(f"{path} is not an embeddings file (it starts with {data[:8]!r})", hint=hint, path=path)
 
 
-def _read(path: Path) -> bytes:
+def _check_file(path: Path) -> int:
+    """The size of a file that can be read."""
     try:
         if not path.is_file():
             what = "is a directory, not a file" if path.is_dir() else "does not exist or is not a file"
             raise DataError(f"{path} {what}", hint="give a file that `clr embed` or `clr knn` wrote", path=path)
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise UnsafeFileError(f"{path} is larger than {MAX_BYTES / 1e9:.1f} GB", hint="split it", path=path)
+        return path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _read(path: Path, size: int) -> bytes:
+    if size > MAX_BYTES:
+        hint = "split it, or save the matrix alone as .npy, which is read in pieces"
+        raise UnsafeFileError(f"{path} is larger than {MAX_BYTES / 1e9:.1f} GB", hint=hint, path=path)
+    try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}", path=path) from error
+        raise _unreadable(path, error) from error
     if not data:
         raise DataError(f"{path} is empty", hint="write it again", path=path)
     return data
+
+
+def _starts_with(path: Path, magic: bytes) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(magic)) == magic
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"cannot read {path}: {error.strerror or error}", path=path)
 
 
 def _decode_zip(data: bytes, path: Path) -> Any:
@@ -131,24 +155,11 @@ def _check_members(members: list[zipfile.ZipInfo], *, num_bytes: int, path: Path
         raise DataError(f"{path} is compressed in an unusual way", hint="save it with numpy.savez", path=path)
 
 
-def _decode_npy(data: bytes, path: Path) -> NDArray[Any]:
-    stream = io.BytesIO(data)
+def _decode_npy(source: bytes | Path, path: Path) -> NDArray[Any]:
     try:
-        version = np.lib.format.read_magic(stream)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"format version {version}")
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, is_fortran, dtype = read_header(stream)
-        if dtype.hasobject:
-            hint = "store text as numpy.array(paths, dtype=str) and numbers as float32"
-            raise UnsafeFileError(f"refused to read {path}: it holds pickled objects", hint=hint, path=path)
-        body = memoryview(data)[stream.tell() :]
-        if dtype.kind not in "biufcUS" or dtype.itemsize == 0 or any(length < 0 for length in shape):
-            raise ValueError(f"type {dtype}")
-        plan = ArrayPlan(data=body, dtype=dtype, shape=shape, order="F" if is_fortran else "C")
-        if plan.size != len(body):
-            raise ValueError("the shape of an array does not match its bytes")
-        return np.asarray(carry_out(plan))
+        return npy_format.decode(source) if isinstance(source, bytes) else npy_format.map_file(source)
+    except UnsafeFileError as error:
+        raise UnsafeFileError(f"refused to read {path}: {error.message}", hint=error.hint, path=path) from None
     except (*_DAMAGED, tokenize.TokenError, RefusedError) as error:
         raise _damaged(path, error) from error
 

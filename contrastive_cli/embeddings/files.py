@@ -75,6 +75,7 @@ class NeighborsFile:
         paths: N names of the images.
         dataset: Plain JSON: name, split, fingerprint of the set that was searched.
         source: Where the embeddings came from: a file name, or the sha256 of a checkpoint.
+        queries: Where the N images came from, if they were looked up in another set; empty if they are of the same.
     """
 
     indices: NDArray[np.int64]
@@ -83,6 +84,7 @@ class NeighborsFile:
     paths: tuple[str, ...] | None = None
     dataset: Json = field(default_factory=dict)
     source: str = ""
+    queries: str = ""
 
 
 def write_embeddings(path: Path, embeddings: Embeddings) -> str:
@@ -151,6 +153,7 @@ def write_neighbors(path: Path, neighbors: NeighborsFile) -> str:
         "paths": _listed(neighbors.paths),
         "dataset": to_json(neighbors.dataset, "dataset"),
         "source": neighbors.source,
+        "queries": neighbors.queries or None,
     }
     return write_atomically(path, file_formats.encode(_without_none(columns), path))
 
@@ -168,6 +171,7 @@ def read_neighbors(path: Path) -> NeighborsFile:
             paths=_optional(value.get("paths"), "paths", to_text),
             dataset=foreign_json(value.get("dataset")),
             source=str(value.get("source", "")),
+            queries=str(value.get("queries", "")),
         )
         _check_neighbors(neighbors)
     except DataError as error:

@@ -14,14 +14,20 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.types import CountProgress
-from contrastive_cli.embeddings.exact_search import TILE_VALUES, ExactSearch, Floats, Metric, read_chunks
+from contrastive_cli.embeddings.exact_search import ExactSearch, Floats, Metric
+from contrastive_cli.embeddings.pieces import read_pieces
 from contrastive_cli.embeddings.self_join import TILE_ROWS
-from contrastive_cli.embeddings.threads import count_threads, map_in_threads
+from contrastive_cli.embeddings.threads import map_in_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SELF_JOIN_ROWS = 4096  # from here on it pays to use the symmetry of a search of the vectors among themselves
+SELF_JOIN_VALUES = 2**30  # 4 GiB of float32, all in memory; beyond, the vectors are read in pieces
+QUERIES_AT_ONCE = 2**14  # the vectors are read once for so many
+ROWS_PER_RANK = 512
+SLOW_VALUES = 2**24  # 128 MiB of float64
+TILE_VALUES = 2**25  # 128 MiB of float32 similarities in a vote
 LARGEST_VALUE = 1e150  # the square of a larger value leaves float64
 
 
@@ -53,7 +59,7 @@ def nearest_neighbors(
         k: Neighbours per query, 1 <= k <= N (N - 1 without queries).
         metric: The cosine of a zero vector (norm below 1e-150) with anything is 0, its distance 1.
         queries: [Q, D]; None searches each vector among the others, itself excluded by its index.
-        progress: Called with (queries done, Q).
+        progress: Called with (queries done, Q), in proportion to the work.
 
     Raises:
         ValueError: If k is out of range or the metric is unknown.
@@ -73,25 +79,19 @@ def nearest_neighbors(
     num_queries = len(search.queries)
     indices = np.empty((num_queries, k), np.int64)
     distances = np.empty((num_queries, k), np.float64)
-    unproved: list[NDArray[np.int64]] = []
     num_candidates = min(k + k // 4 + 8, available)
-    step = int(np.clip(TILE_VALUES // count_threads() // len(search.base), 16, 1024))
-    blocks = [np.arange(start, min(start + step, num_queries)) for start in range(0, num_queries, step)]
-    if queries is None and len(vectors) >= SELF_JOIN_ROWS and num_candidates < TILE_ROWS:
+    by_symmetry = queries is None and len(vectors) >= SELF_JOIN_ROWS and vectors.size <= SELF_JOIN_VALUES
+    if by_symmetry and num_candidates < TILE_ROWS:
         candidates, worst = search.candidates_of_all(num_candidates, progress=progress)
-        found = map_in_threads(lambda rows: search.rank(rows, candidates[rows], worst[rows], k=k), blocks)
-        progress = None
+        indices[:], distances[:] = _rank(search, np.arange(num_queries), candidates, worst, k=k)
     else:
-        found = map_in_threads(lambda rows: search.fast(rows, k=k, num_candidates=num_candidates), blocks)
-    for rows, (nearest, near, proved) in zip(blocks, found, strict=True):
-        indices[rows], distances[rows] = nearest, near
-        unproved.append(rows[~proved])
-        if progress is not None:
-            progress(int(rows[-1]) + 1, num_queries)
-    missing = np.concatenate(unproved) if unproved else np.empty(0, np.int64)
-    for start in range(0, len(missing), step):
-        rows = missing[start : start + step]
-        indices[rows], distances[rows] = search.slow(rows, k=k)
+        for start in range(0, num_queries, QUERIES_AT_ONCE):
+            rows = np.arange(start, min(start + QUERIES_AT_ONCE, num_queries))
+            part = None if progress is None else _part_of(progress, rows, num_queries)
+            candidates, worst = search.candidates(rows, num_candidates, progress=part)
+            indices[rows], distances[rows] = _rank(search, rows, candidates, worst, k=k)
+    if progress is not None:
+        progress(num_queries, num_queries)
     with np.errstate(over="ignore"):  # beyond float32 a distance is inf
         return Neighbors(indices=indices, distances=distances.astype(np.float32))
 
@@ -152,14 +152,34 @@ def knn_vote(
     return torch.cat(predicted) if predicted else labels.new_empty(0)
 
 
+def _rank(
+    search: ExactSearch, rows: NDArray[np.int64], candidates: NDArray[np.int64], worst: NDArray[np.float64], *, k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Indices and distances [R, k] of the rows; those that the candidates do not prove are searched again."""
+    indices, distances = np.empty((len(rows), k), np.int64), np.empty((len(rows), k))
+    unproved: list[NDArray[np.int64]] = []
+    blocks = [np.arange(start, min(start + ROWS_PER_RANK, len(rows))) for start in range(0, len(rows), ROWS_PER_RANK)]
+    ranked = map_in_threads(lambda block: search.rank(rows[block], candidates[block], worst[block], k=k), blocks)
+    for block, (nearest, near, proved) in zip(blocks, ranked, strict=True):
+        indices[block], distances[block] = nearest, near
+        unproved.append(block[~proved])
+    missing = np.concatenate(unproved)
+    step = int(np.clip(SLOW_VALUES // len(search.vectors), 1, 1024))
+    for start in range(0, len(missing), step):
+        block = missing[start : start + step]
+        indices[block], distances[block] = search.slow(rows[block], k=k)
+    return indices, distances
+
+
+def _part_of(progress: CountProgress, rows: NDArray[np.int64], num_queries: int) -> CountProgress:
+    return lambda done, total: progress(int(rows[0]) + len(rows) * done // total, num_queries)
+
+
 def _check(array: Floats, name: str) -> None:
     if array.ndim != 2 or array.dtype.kind not in "fiu" or 0 in array.shape:
         raise DataError(f"{name} must be a table of real numbers [N, D], not {array.dtype} of shape {array.shape}")
-    bad: list[int] = []
-    for start, chunk in read_chunks(array):
-        usable = (np.abs(chunk) <= LARGEST_VALUE).all(1)  # false for nan and inf too
-        bad.extend((start + np.flatnonzero(~usable)[: 5 - len(bad)]).tolist())
-        if len(bad) == 5:
-            break
-    if bad:
-        raise DataError(f"{name} hold values that are not finite or beyond {LARGEST_VALUE:g}, first in rows {bad}")
+    for start, chunk in read_pieces(array):
+        if not (float(chunk.min()) >= -LARGEST_VALUE and float(chunk.max()) <= LARGEST_VALUE):  # so for nan too
+            usable = (np.abs(chunk.astype(np.float64)) <= LARGEST_VALUE).all(1)
+            bad = (start + np.flatnonzero(~usable)[:5]).tolist()
+            raise DataError(f"{name} hold values that are not finite or beyond {LARGEST_VALUE:g}, first in rows {bad}")

@@ -12,18 +12,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from contrastive_cli.core.types import CountProgress
+from contrastive_cli.embeddings.running_best import Finds, Indices, RunningBest, Scores, first_best, scores_above
 from contrastive_cli.embeddings.threads import map_in_threads
 
-TILE_ROWS = 2048  # a tile has at most twice as many where K is less, and 32767 at most for `_Best.merge`
-Scores = NDArray[np.float32]
-Indices = NDArray[np.int64]
-Finds = tuple[Indices, Indices, Scores]  # rows within the tile, partners, scores
+TILE_ROWS = 2048  # a tile has at most twice as many where K is less, and MAX_TILE_ROWS at most
 
 
 def best_partners(
@@ -43,16 +39,21 @@ def best_partners(
     num_tiles = max(1, min(math.ceil(len(left) / TILE_ROWS), len(left) // (count + 1)))
     edges = np.linspace(0, len(left), num_tiles + 1).round().astype(int)
     tiles = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
-    firsts = map_in_threads(lambda tile: _first(left[tile] @ right[tile].T, start=tile.start, count=count), tiles)
-    best = list(firsts)
+
+    def begin(tile: slice) -> RunningBest:
+        scores = left[tile] @ right[tile].T
+        np.fill_diagonal(scores, -np.inf)
+        return first_best(scores, np.arange(tile.start, tile.stop), count=count)
+
+    best = list(map_in_threads(begin, tiles))
     pairs = list(_pairs(num_tiles))
 
     def search(pair: tuple[int, int]) -> tuple[Finds, Finds]:
         row, column = pair
         scores = left[tiles[row]] @ right[tiles[column]].T  # [T, T]
-        rows, columns, found = _above(scores, best[row].limit[:, None])
+        rows, columns, found = scores_above(scores, best[row].limit[:, None])
         of_rows = rows, columns + tiles[column].start, found
-        rows, columns, found = _above(scores, best[column].limit)
+        rows, columns, found = scores_above(scores, best[column].limit)
         return of_rows, (columns, rows + tiles[row].start, found)
 
     for done, ((row, column), (of_rows, of_columns)) in enumerate(
@@ -67,67 +68,9 @@ def best_partners(
     return np.concatenate([part.partners for part in best]), np.concatenate([part.limit for part in best])
 
 
-def _above(scores: Scores, limit: Scores) -> Finds:
-    """Rows, columns and values of the scores above a limit that is broadcast."""
-    found = np.flatnonzero(scores > limit)
-    rows, columns = np.divmod(found, scores.shape[1])
-    return rows, columns, scores.ravel()[found]
-
-
 def _pairs(num_tiles: int) -> Iterator[tuple[int, int]]:
     """Each unordered pair of two tiles once, all pairs of neighbours first, then those two apart, and so on."""
     for distance in range(1, num_tiles // 2 + 1):
         twice = 2 * distance == num_tiles
         for row in range(distance if twice else num_tiles):
             yield row, (row + distance) % num_tiles
-
-
-@dataclass(kw_only=True, slots=True)
-class _Best:
-    """The best partners so far of the rows of a tile, and finds that were not compared with them yet."""
-
-    partners: Indices  # [T, K]
-    scores: Scores  # [T, K]
-    limit: Scores  # [T], the least of the scores
-    finds: list[Finds] = field(default_factory=list)
-    num_finds: int = 0
-
-    def add(self, finds: Finds) -> None:
-        """Remember the finds; a limit that is lower in the meantime costs more finds, not the result."""
-        self.finds.append(finds)
-        self.num_finds += len(finds[0])
-        if 2 * self.num_finds > self.scores.size:
-            self.merge()
-
-    def merge(self) -> None:
-        """Keep the best of what there was and of the finds."""
-        if self.num_finds == 0:
-            return
-        rows, partners, scores = (np.concatenate(parts) for parts in zip(*self.finds, strict=True))
-        self.finds, self.num_finds = [], 0
-        num_rows, count = self.scores.shape
-        found = np.bincount(rows, minlength=num_rows)
-        crowded = int(found.max()) > 2 * count  # best first then, and the rest is left out
-        order = np.lexsort((-scores, rows)) if crowded else np.argsort(rows.astype(np.int16), kind="stable")  # by radix
-        rows = rows[order]
-        places = np.arange(len(rows)) - (np.cumsum(found) - found)[rows] + count
-        if crowded:
-            near = places < 2 * count
-            rows, places, order = rows[near], places[near], order[near]
-        width = int(places.max()) + 1
-        all_scores = np.full((num_rows, width), -np.inf, np.float32)
-        all_partners = np.zeros((num_rows, width), np.int64)
-        all_scores[:, :count], all_partners[:, :count] = self.scores, self.partners
-        all_scores[rows, places], all_partners[rows, places] = scores[order], partners[order]
-        kept = np.argpartition(all_scores, width - count, axis=1)[:, width - count :]
-        self.scores = np.take_along_axis(all_scores, kept, 1)
-        self.partners = np.take_along_axis(all_partners, kept, 1)
-        self.limit = self.scores.min(1)
-
-
-def _first(scores: Scores, *, start: int, count: int) -> _Best:
-    """From the scores [T, T] of a tile with itself."""
-    np.fill_diagonal(scores, -np.inf)
-    partners = np.argpartition(scores, len(scores) - count, axis=1)[:, len(scores) - count :]
-    chosen = np.take_along_axis(scores, partners, 1)
-    return _Best(partners=partners + start, scores=chosen, limit=chosen.min(1))

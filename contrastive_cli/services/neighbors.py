@@ -72,6 +72,8 @@ def neighbors_of(images: ImageSet, file: NeighborsFile, *, path: Path) -> MinedN
     """
     hint = _MINE_AGAIN.format(split=images.split)
     given = file.indices
+    if file.queries:
+        raise DataError(f"{path} has neighbours of {file.queries} in another set", hint=hint, path=path)
     if len(given) != images.num_samples:
         raise DataError(
             f"{path} has neighbours of {len(given)} images, but {images.name} {images.split} has {images.num_samples}",

@@ -14,6 +14,8 @@ import pytest
 from clr_process import Clr, clr_command, clr_environment
 from PIL import Image
 
+from contrastive_cli.embeddings.files import read_neighbors
+
 HEAVY = ("torch", "torchvision", "sklearn", "umap", "matplotlib", "numpy", "scipy", "PIL", "yaml")
 
 
@@ -123,6 +125,53 @@ def test_knn__a_small_file_needs_no_torch(trained: Path, clr_cache: Path, tmp_pa
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_knn__looks_up_one_file_in_another(clr: Clr, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    table, queries = generator.normal(size=(300, 8)), generator.normal(size=(40, 8))
+    table[123] = 2 * queries[7]
+    labels = generator.integers(3, size=340)
+    np.savez(tmp_path / "table.npz", embeddings=table.astype(np.float32), labels=labels[40:])
+    np.savez(tmp_path / "asked.npz", embeddings=queries.astype(np.float32), labels=labels[:40])
+    done = clr("knn", "table.npz", "--queries", "asked.npz", "-k", "4", "--json", cwd=tmp_path)
+    assert done.code == 0, done.err
+    found = read_neighbors(tmp_path / "asked-neighbors.pkl")
+    units, asked = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (table, queries))
+    distances = 1 - asked @ units.T
+    assert np.array_equal(found.indices, np.argsort(distances, axis=1)[:, :4])
+    np.testing.assert_allclose(found.distances, np.sort(distances, axis=1)[:, :4], atol=1e-6)
+    assert found.indices[7, 0] == 123
+    assert done.json["same_class"] == pytest.approx((labels[40:][found.indices[:, 0]] == labels[:40]).mean())
+    assert (done.json["count"], found.queries, found.source) == (40, "asked.npz", "table.npz")
+    both = clr("knn", "table.npz", "--queries", "asked.npz", "--query", "x.png", cwd=tmp_path)
+    assert both.code == 2
+    over = clr("knn", "table.npz", "--queries", "asked.npz", "--out", "asked.npz", cwd=tmp_path)
+    assert over.code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+def test_knn__a_large_file_takes_little_memory(clr_cache: Path, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    table = np.lib.format.open_memmap(tmp_path / "table.npy", "w+", np.float32, (1_000_000, 256))  # 1 GB
+    for start in range(0, len(table), 50_000):
+        table[start : start + 50_000] = generator.standard_normal((50_000, 256), dtype=np.float32)
+    np.save(tmp_path / "queries.npy", table[::5000] + np.float32(0.01))
+    table.flush()
+    code = (
+        "import sys, runpy\nsys.argv = 'clr knn table.npy --queries queries.npy --quiet'.split()\n"
+        "try:\n    runpy.run_module('contrastive_cli', run_name='__main__')\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"
+    )
+    environment = clr_environment(clr_cache)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    found = read_neighbors(tmp_path / "queries-neighbors.pkl")
+    assert np.array_equal(found.indices[:, 0], np.arange(0, 1_000_000, 5000))
+    assert int(done.stdout.splitlines()[-1]) * 1024 < 350e6
 
 
 def test_knn__refuses_a_pickle_that_runs_code(clr: Clr, tmp_path: Path) -> None:

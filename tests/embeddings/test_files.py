@@ -347,6 +347,22 @@ def test_read_embeddings__npz_with_pickled_objects(tmp_path: Path) -> None:
         read_embeddings(path)
 
 
+def test_read_embeddings__a_large_npy_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_formats, "MAPPED_BYTES", 1)
+    np.save(tmp_path / "rows.npy", MATRIX)
+    np.save(tmp_path / "columns.npy", np.asfortranarray(MATRIX))
+    for path in sorted(tmp_path.iterdir()):
+        vectors = read_embeddings(path).vectors
+        assert isinstance(vectors.base, np.memmap)
+        np.testing.assert_array_equal(vectors, MATRIX)
+    (tmp_path / "rows.npy").write_bytes((tmp_path / "rows.npy").read_bytes()[:-4])
+    with pytest.raises(DataError, match=r"rows\.npy is damaged: the shape of an array does not match its bytes"):
+        read_embeddings(tmp_path / "rows.npy")
+    np.save(tmp_path / "objects.npy", np.array([[{}]]), allow_pickle=True)
+    with pytest.raises(UnsafeFileError, match=r"objects\.npy: it holds pickled objects"):
+        read_embeddings(tmp_path / "objects.npy")
+
+
 def test_read_embeddings__npy_header_that_promises_more(tmp_path: Path) -> None:
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 3)})

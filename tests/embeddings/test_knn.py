@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.embeddings import exact_search, knn
+from contrastive_cli.embeddings import exact_search, knn, pieces, query_join
 from contrastive_cli.embeddings.exact_search import Metric
 from contrastive_cli.embeddings.knn import knn_vote, nearest_neighbors
 
@@ -131,14 +131,19 @@ def test_nearest_neighbors__any_scale(metric: Metric, factor: float) -> None:
 def test_nearest_neighbors__pieces_do_not_matter(metric: Metric, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.random.default_rng(6).standard_normal((997, 12)).astype(np.float32)
     whole = nearest_neighbors(vectors, k=9, metric=metric)
-    monkeypatch.setattr(knn, "TILE_VALUES", 1)
-    monkeypatch.setattr(exact_search, "ROWS_PER_READ", 100)
+    monkeypatch.setattr(knn, "QUERIES_AT_ONCE", 300)
+    monkeypatch.setattr(knn, "ROWS_PER_RANK", 70)
+    monkeypatch.setattr(query_join, "TILE_VALUES", 1)
+    monkeypatch.setattr(query_join, "TILE_ROWS", 50)
+    monkeypatch.setattr(pieces, "ROWS_PER_READ", 100)
     monkeypatch.setattr(exact_search, "GATHER_VALUES", 1)
     seen: list[tuple[int, int]] = []
-    pieces = nearest_neighbors(vectors, k=9, metric=metric, progress=lambda done, total: seen.append((done, total)))
-    assert np.array_equal(whole.indices, pieces.indices)
-    np.testing.assert_allclose(whole.distances, pieces.distances, rtol=1e-6)
-    assert seen[0] == (16, 997)
+    in_pieces = nearest_neighbors(vectors, k=9, metric=metric, progress=lambda done, total: seen.append((done, total)))
+    assert np.array_equal(whole.indices, in_pieces.indices)
+    np.testing.assert_allclose(whole.distances, in_pieces.distances, rtol=1e-6)
+    assert [total for _, total in seen] == [997] * len(seen)
+    assert sorted(seen) == seen
+    assert len(seen) > 40
     assert seen[-1] == (997, 997)
 
 
@@ -150,13 +155,6 @@ def test_nearest_neighbors__float32_proof_agrees_with_float64(monkeypatch: pytes
     slow = nearest_neighbors(vectors, k=5, metric="euclidean")
     assert np.array_equal(fast.indices, slow.indices)
     np.testing.assert_array_equal(fast.distances, slow.distances)
-
-
-@pytest.mark.parametrize("metric", METRICS)
-def test_nearest_neighbors__ordinary_rows_are_proved(metric: Metric) -> None:
-    vectors = np.random.default_rng(7).standard_normal((1200, 64)).astype(np.float32)
-    search = exact_search.ExactSearch.build(vectors, queries=None, metric=metric)
-    assert search.fast(np.arange(1200), k=10, num_candidates=20)[2].all()
 
 
 def test_nearest_neighbors__memory_map_of_halves(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from contrastive_cli.embeddings import exact_search, knn, self_join
+from contrastive_cli.embeddings import exact_search, knn, query_join, self_join
 from contrastive_cli.embeddings.exact_search import ExactSearch, Metric
 from contrastive_cli.embeddings.knn import nearest_neighbors
+from contrastive_cli.embeddings.running_best import first_best
 from contrastive_cli.embeddings.self_join import best_partners
 
 
@@ -62,7 +63,7 @@ def test_best_partners__equal_rows_and_progress(monkeypatch: pytest.MonkeyPatch)
 
 def test_best_partners__one_row_with_all_the_finds_takes_little_memory() -> None:
     """Nearly all finds of a tile fall to one row; the rest of the tile must not be padded to their number."""
-    part = self_join._first(rows(50) @ rows(50).T, start=0, count=5)
+    part = first_best(rows(50) @ rows(50).T, np.arange(50), count=5)
     generator = np.random.default_rng(0)
     partners, scores = 50 + np.arange(40_000), 100 + generator.standard_normal(40_000).astype(np.float32)
     chosen = np.full(40_000, 7)
@@ -111,12 +112,16 @@ def test_nearest_neighbors__by_symmetry_equals_row_by_row(metric: Metric, monkey
     assert np.array_equal(plain.distances, joined.distances)
 
 
+@pytest.mark.parametrize("by_symmetry", [False, True])
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_candidates_of_all__the_limit_holds_for_everyone_left_out(metric: Metric) -> None:
+def test_candidates__the_limit_holds_for_everyone_left_out(
+    metric: Metric, by_symmetry: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the proof rests on: in float64, nobody outside of the candidates is nearer than the limit says."""
     points = same_classes(600)
     search = ExactSearch.build(points, queries=None, metric=metric)
-    candidates, limit = search.candidates_of_all(10)
+    monkeypatch.setattr(query_join, "TILE_ROWS", 64)
+    candidates, limit = search.candidates_of_all(10) if by_symmetry else search.candidates(np.arange(600), 10)
     exact = points.astype(np.float64)
     if metric == "cosine":
         unit = exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), exact_search.SMALLEST_NORM)
@@ -130,9 +135,10 @@ def test_candidates_of_all__the_limit_holds_for_everyone_left_out(metric: Metric
     assert (half_square.min(1) >= floor - limit - 1e-12).all()
 
 
+@pytest.mark.parametrize("by_symmetry", [False, True])
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_candidates_of_all__ordinary_rows_are_proved(metric: Metric) -> None:
+def test_candidates__ordinary_rows_are_proved(metric: Metric, by_symmetry: bool) -> None:
     points = rows(1200, 64, seed=7)
     search = ExactSearch.build(points, queries=None, metric=metric)
-    candidates, limit = search.candidates_of_all(20)
+    candidates, limit = search.candidates_of_all(20) if by_symmetry else search.candidates(np.arange(1200), 20)
     assert search.rank(np.arange(1200), candidates, limit, k=10)[2].all()

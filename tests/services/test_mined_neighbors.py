@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ def test_neighbors_of__refuses_what_does_not_fit(digits: ImageSet, mined: Neighb
         (changed(mined, dataset={**mined.dataset, "fingerprint": "0" * 64}), f"000000.*{digits.fingerprint[:12]}"),
         (changed(mined, indices=beyond), f"names position {count} of {count} images"),
         (changed(mined, indices=own), "as its only neighbour"),
+        (replace(mined, queries="others.npy"), r"neighbours of others\.npy in another set"),
     ]
     for file, message in cases:
         with pytest.raises(DataError, match=message) as caught:
