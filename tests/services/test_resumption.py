@@ -15,6 +15,7 @@ from contrastive_cli.core.runs import Run
 from contrastive_cli.engine.checkpoint import load_checkpoint, save_checkpoint
 from contrastive_cli.engine.schedule import warmup_cosine
 from contrastive_cli.services import training
+from contrastive_cli.services.comparison import Comparison
 from contrastive_cli.services.configuration import read_run_config, resolve
 from contrastive_cli.services.embedding import load_model
 from contrastive_cli.services.loop_state import checkpoint_state
@@ -255,12 +256,12 @@ def test_checkpoint_state__weights_that_are_no_numbers_are_not_saved(tmp_path: P
 def test_reference_pairs__damaged_ones_are_made_again(tmp_path: Path, content: bytes) -> None:
     run = begun(tmp_path)
     model = load_model(run, device="cpu")
-    whole = reference_pairs(model, layer="h")
+    whole = reference_pairs(model, Comparison(layer="h"))
     file = run.path / "eval" / "pair-similarities-h.json"
     if content == b'{"checkpoint": 1}':
         content = json.dumps({**json.loads(file.read_bytes()), "quantiles": {"all": [1, 2]}}).encode()
     file.write_bytes(content)
-    again = reference_pairs(model, layer="h")
+    again = reference_pairs(model, Comparison(layer="h"))
     assert whole[0] == again[0]
     assert {kind: values.tolist() for kind, values in whole[1].items()} == {
         kind: values.tolist() for kind, values in again[1].items()
