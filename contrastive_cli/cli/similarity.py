@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from contrastive_cli.services.retrieval import Similarities
     from contrastive_cli.services.verification import PairResult
 
+LAYERS = ("h", "z")
+AVERAGES = ("none", "mirror", "crops")
+
 
 def similarity(
     images: Annotated[list[Path] | None, typer.Argument(help="Two image files or more.")] = None,
@@ -25,11 +28,11 @@ def similarity(
     layer: Annotated[
         str | None, typer.Option(help="h (encoder) or z (projector); default: what the run's validation chose.")
     ] = None,
-    mirrored: Annotated[
-        bool | None,
+    average: Annotated[
+        str | None,
         typer.Option(
-            "--mirrored/--not-mirrored",
-            help="Take an image together with its mirror image; default: what the run's validation chose.",
+            help="Pictures that stand for an image: none (itself), mirror (its mirror image too), crops (crops around "
+            "its centre too); default: what the run's validation chose."
         ),
     ] = None,
     run: RunName = None,
@@ -43,8 +46,9 @@ def similarity(
 
     clr similarity --pairs pairs.csv --root photos
     """
-    if layer not in (None, "h", "z"):
-        raise UsageError(f"--layer {layer!r} is unknown; known are h, z")
+    for option, given, known in (("--layer", layer, LAYERS), ("--average", average, AVERAGES)):
+        if given is not None and given not in known:
+            raise UsageError(f"{option} {given!r} is unknown; known are {', '.join(known)}")
     if pairs is not None and images:
         raise UsageError("images and --pairs exclude each other")
     if pairs is None and len(images or []) < 2:
@@ -58,8 +62,7 @@ def similarity(
 
     output = Output(json=json, quiet=quiet)
     model = load_model(found, device=device)
-    chosen: Literal["h", "z"] | None = None if layer is None else "z" if layer == "z" else "h"
-    how = comparison_of(model, layer=chosen, mirrored=mirrored)
+    how = comparison_of(model, layer=layer, average=average)
     if pairs is not None:
         from contrastive_cli.services.verification import verify_pairs
 
@@ -78,7 +81,7 @@ def similarity(
         },
         "reference": result.reference,
         "layer": how.layer,
-        "mirrored": how.mirrored,
+        "average": how.average,
         "run": found.name,
     }
     if len(images) == 2:

@@ -95,7 +95,7 @@ class Manifest(Config):
     size: Count
     stored_size: Count | None = None
     similarity_layer: Literal["h", "z"] = "h"
-    similarity_mirrored: bool = False
+    similarity_average: Literal["none", "mirror", "crops"] = "none"
     step: Count = 0
     seconds: Annotated[float, Field(ge=0)] = 0.0
     neighbors: NeighborFacts | None = None

@@ -249,7 +249,7 @@ def train_session(session: Session) -> Iterator[Status]:
             if isinstance(error, OSError):
                 raise cannot_write(run.path, error) from error
             raise
-        run.update(status="finished", ended=now(), similarity_layer=how.layer, similarity_mirrored=how.mirrored)
+        run.update(status="finished", ended=now(), similarity_layer=how.layer, similarity_average=how.average)
 
 
 def _train(session: Session, signals: StopSignals) -> Iterator[Status]:

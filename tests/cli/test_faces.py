@@ -40,10 +40,10 @@ def test_faces__pretrain_pairs_similarity(clr: Clr, faces: Path, tmp_path: Path)
     manifest = json.loads((tmp_path / "runs/faces/manifest.json").read_bytes())
     chosen = json.loads((tmp_path / "runs/faces/eval/similarity-layer.json").read_bytes())
     areas = chosen["validation_auc"]
-    best = f"{chosen['layer']}-mirrored" if chosen["mirrored"] else chosen["layer"]
-    assert areas.keys() == {"h", "z", "h-mirrored", "z-mirrored"}
+    best = chosen["layer"] if chosen["average"] == "none" else f"{chosen['layer']}-{chosen['average']}"
+    assert areas.keys() == {"h", "z", "h-mirror", "z-mirror", "h-crops", "z-crops"}
     assert best == max(areas, key=areas.get)
-    assert (manifest["similarity_layer"], manifest["similarity_mirrored"]) == (chosen["layer"], chosen["mirrored"])
+    assert (manifest["similarity_layer"], manifest["similarity_average"]) == (chosen["layer"], chosen["average"])
     saved = clr("datasets", "lfw", "--data-dir", faces, "--save-pairs", "pairs.csv", "--count", "24", cwd=tmp_path)
     assert saved.code == 0, saved.err
     judged = clr("similarity", "--pairs", "pairs.csv", "--root", faces, "--json", cwd=tmp_path)
@@ -51,7 +51,7 @@ def test_faces__pretrain_pairs_similarity(clr: Clr, faces: Path, tmp_path: Path)
     assert judged.json["auc"] > 0.8
     assert judged.json["eer"] < 0.3
     assert judged.json["accuracy"] > 0.6
-    assert (judged.json["layer"], judged.json["mirrored"]) == (chosen["layer"], chosen["mirrored"])
+    assert (judged.json["layer"], judged.json["average"]) == (chosen["layer"], chosen["average"])
     assert judged.json["pairs"] == 24
     assert -1 <= judged.json["threshold"] <= 1
     with Image.open(tmp_path / judged.json["figure"]) as picture:
@@ -69,8 +69,8 @@ def test_faces__pretrain_pairs_similarity(clr: Clr, faces: Path, tmp_path: Path)
     with Image.open(pair[0]) as picture:
         picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirror.png")
     cosines = [
-        clr("similarity", pair[0], "mirror.png", option, "--json", cwd=tmp_path).json["similarity"]
-        for option in ("--mirrored", "--not-mirrored")
+        clr("similarity", pair[0], "mirror.png", "--average", average, "--json", cwd=tmp_path).json["similarity"]
+        for average in ("mirror", "crops", "none")
     ]
-    assert cosines[0] == pytest.approx(1, abs=1e-5)
-    assert cosines[1] < 1 - 1e-4
+    assert cosines[:2] == pytest.approx([1, 1], abs=1e-5)
+    assert cosines[2] < 1 - 1e-4
