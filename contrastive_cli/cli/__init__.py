@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -31,7 +32,7 @@ from contrastive_cli.cli import (
     similarity,
 )
 from contrastive_cli.cli.console import show_error
-from contrastive_cli.core.errors import ClrError, RunError, UsageError
+from contrastive_cli.core.errors import ClrError, DataError, RunError, UsageError
 from contrastive_cli.core.files import NO_SPACE
 
 app = typer.Typer(
@@ -77,6 +78,7 @@ def main() -> None:
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed by the caller
             setattr(sys, stream, Path(os.devnull).open("w"))  # noqa: SIM115 - it stays open to the end
+    signal.signal(signal.SIGTERM, _terminate)
     arguments = sys.argv[1:] or ["--help"]
     as_json = "--json" in arguments
     status = _run(arguments, as_json=as_json)
@@ -102,8 +104,16 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug ends as one line too
         if isinstance(error, OSError) and error.errno in NO_SPACE:
             return _end(_unwritable(error), as_json=as_json)
+        if isinstance(error, OSError) and isinstance(error.filename, str):  # a name that is too long, a folder shut
+            problem = DataError(f"cannot use {error.filename[:200]!r}: {error.strerror}", path=error.filename)
+            return _end(problem, as_json=as_json)
         return _end(ClrError(f"{type(error).__name__}: {error}", hint=_keep_traceback()), as_json=as_json)
     return status if isinstance(status, int) else 0
+
+
+def _terminate(number: int, frame: object) -> None:
+    del frame
+    sys.exit(128 + number)  # what is being written is cleared away, unlike at the death by the signal itself
 
 
 def _end(error: ClrError, *, as_json: bool) -> int:

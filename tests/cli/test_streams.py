@@ -1,9 +1,11 @@
-"""Standard output and error that are full, closed or read by `head`: the exit code stays true, and nothing is a bug."""
+"""Streams that are full, closed or read by `head`, and signals: the exit code stays true, and nothing is a bug."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -51,10 +53,10 @@ def test_streams__closed(arguments: list[str], code: int, closed: int, clr_cache
     assert b"bug" not in done.stdout + done.stderr
 
 
-def test_knn__read_by_head(clr: Clr, clr_cache: Path, tmp_path: Path) -> None:
+def test_knn__read_by_head(clr_cache: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(20, 4)))
     process = subprocess.Popen(
-        clr_command(["knn", "x.npy"]),
+        clr_command(["knn", "x.npy", "-k", "3"]),
         cwd=tmp_path,
         env=clr_environment(clr_cache),
         stdout=subprocess.PIPE,
@@ -66,3 +68,30 @@ def test_knn__read_by_head(clr: Clr, clr_cache: Path, tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert (tmp_path / "x-neighbors.pkl").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("arguments", [["linear-eval"], ["embed", "--out", "x.pkl"], ["plot", "embeddings"]])
+def test_commands__end_at_a_signal(
+    arguments: list[str], number: signal.Signals, trained: Path, clr_cache: Path
+) -> None:
+    before = sorted(trained.rglob("*"))
+    process = subprocess.Popen(
+        clr_command(arguments), cwd=trained, env=clr_environment(clr_cache), stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(1.0)  # well within the import of torch
+    process.send_signal(number)
+    sent = time.monotonic()
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in errors
+    assert time.monotonic() - sent < 10
+    assert sorted(trained.rglob("*")) == before
+
+
+def test_commands__a_name_that_is_too_long_is_no_bug(clr: Clr, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.eye(4))
+    for arguments in (["knn", "x.npy", "--out", "n" * 300 + ".pkl"], ["embed", "--run", "n" * 300]):
+        result = clr(*arguments, cwd=tmp_path)
+        assert result.code in (3, 5)
+        assert "File name too long" in result.err
