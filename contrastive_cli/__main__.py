@@ -1,5 +1,10 @@
 """`python -m contrastive_cli` is `clr`."""
 
-from contrastive_cli.cli import main
+import sys
+
+try:
+    from contrastive_cli.cli import main
+except KeyboardInterrupt:
+    sys.exit(130)
 
 main()

@@ -6,6 +6,9 @@ when they run.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -29,7 +32,8 @@ from contrastive_cli.cli import (
     similarity,
 )
 from contrastive_cli.cli.console import show_error
-from contrastive_cli.core.errors import ClrError, UsageError
+from contrastive_cli.core.errors import ClrError, DataError, RunError, UsageError
+from contrastive_cli.core.files import NO_SPACE
 
 app = typer.Typer(
     name="clr",
@@ -71,26 +75,61 @@ def _options(
 
 def main() -> None:
     """Run the command line; every error ends as one line and its documented exit code."""
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by the caller
+            setattr(sys, stream, Path(os.devnull).open("w"))  # noqa: SIM115 - it stays open to the end
+    signal.signal(signal.SIGTERM, _terminate)
     arguments = sys.argv[1:] or ["--help"]
     as_json = "--json" in arguments
+    status = _run(arguments, as_json=as_json)
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # what is left cannot be written by the interpreter at its end either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            status = _end(_unwritable(error), as_json=as_json)
+    sys.exit(status)
+
+
+def _run(arguments: list[str], *, as_json: bool) -> int:
     try:
         status = app(arguments, prog_name="clr", standalone_mode=False)
     except ClrError as error:
-        show_error(error, as_json=as_json)
-        sys.exit(error.exit_code)
+        return _end(error, as_json=as_json)
     except typer.TyperException as error:
-        usage = UsageError(error.format_message(), hint="`clr --help` and `clr COMMAND --help` show what is accepted")
-        show_error(usage, as_json=as_json)
-        sys.exit(usage.exit_code)
+        hint = "`clr --help` and `clr COMMAND --help` show what is accepted"
+        return _end(UsageError(error.format_message(), hint=hint), as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
+        return 130
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug ends as one line too
-        show_error(ClrError(f"{type(error).__name__}: {error}", hint=_keep_traceback()), as_json=as_json)
-        sys.exit(ClrError.exit_code)
-    sys.exit(status if isinstance(status, int) else 0)
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            return _end(_unwritable(error), as_json=as_json)
+        if isinstance(error, OSError) and isinstance(error.filename, str):  # a name that is too long, a folder shut
+            problem = DataError(f"cannot use {error.filename[:200]!r}: {error.strerror}", path=error.filename)
+            return _end(problem, as_json=as_json)
+        return _end(ClrError(f"{type(error).__name__}: {error}", hint=_keep_traceback()), as_json=as_json)
+    return status if isinstance(status, int) else 0
+
+
+def _terminate(number: int, frame: object) -> None:
+    del frame
+    sys.exit(128 + number)  # what is being written is cleared away, unlike at the death by the signal itself
+
+
+def _end(error: ClrError, *, as_json: bool) -> int:
+    with contextlib.suppress(OSError):  # there may be nowhere to say it
+        show_error(error, as_json=as_json)
+    return error.exit_code
+
+
+def _unwritable(error: OSError) -> RunError:
+    return RunError(f"cannot write the output: {error.strerror or error}", hint="free some space and repeat")
 
 
 def _keep_traceback() -> str:
-    with tempfile.NamedTemporaryFile("w", prefix="clr-crash-", suffix=".log", delete=False) as file:
-        file.write(traceback.format_exc())
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="clr-crash-", suffix=".log", delete=False) as file:
+            file.write(traceback.format_exc())
+    except OSError:
+        return "this is a bug in clr"
     return f"this is a bug in clr; the traceback is in {Path(file.name)}"

@@ -117,9 +117,11 @@ def print_json(value: Any) -> None:
 def show_error(error: ClrError, *, as_json: bool) -> None:
     """One line what, one line what to do, on stderr; an object on stdout with `--json`."""
     if as_json:
-        fields = {"code": error.exit_code, "kind": error.kind, "message": error.message}
-        print_json({"error": {**fields, "hint": error.hint, "path": error.path}})
-        return
+        with contextlib.suppress(OSError):  # a full disk under stdout: then to people
+            fields = {"code": error.exit_code, "kind": error.kind, "message": error.message}
+            print_json({"error": {**fields, "hint": error.hint, "path": error.path}})
+            sys.stdout.flush()
+            return
     label = "stopped" if error.kind == "interrupted" else "error"
     console = _stderr()
     console.print(f"{label}: {_one_line(error.message)}", markup=False, highlight=False, emoji=False, soft_wrap=True)

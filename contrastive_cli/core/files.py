@@ -14,6 +14,7 @@ from typing import Any
 from contrastive_cli.core.errors import RunError
 
 TEMPORARY_SUFFIX = ".tmp-clr"
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomically(path: Path, content: bytes) -> str:
@@ -100,7 +101,7 @@ def harmless_cell(text: str) -> str:
 
 def cannot_write(path: Path, error: OSError, *, size: int | None = None) -> RunError:
     """Say in one line why `path` could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in NO_SPACE:
         needed = "" if size is None else f" ({size / 1e6:.1f} MB needed)"
         return RunError(f"no space left to write {path}{needed}", hint="free some space and repeat", path=path)
     return RunError(f"cannot write {path}: {error.strerror or error}", hint="choose another --out", path=path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from contrastive_cli.core.config import Config
 
@@ -16,6 +16,14 @@ def _inside(key: str) -> str:
     if not key or key.startswith("/") or ".." in key.split("/") or "\\" in key or "\0" in key:
         raise ValueError("not a path inside the run")
     return key
+
+
+def _writable(text: object) -> object:
+    # Names of files and folders may be any bytes, and JSON is UTF-8.
+    return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text
+
+
+Text = Annotated[str, BeforeValidator(_writable)]
 
 
 def _one_a_channel(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -50,21 +58,21 @@ class DatasetFacts(Config):
 class NeighborFacts(Config):
     """The mined neighbours a run was trained with; purity is the part of them that is of the same class."""
 
-    path: str
+    path: Text
     sha256: str
     count: int
     per_image: int
-    metric: str
-    fingerprint: str | None = None
-    source: str = ""
+    metric: Text
+    fingerprint: Text | None = None
+    source: Text = ""
     purity: float | None = None
 
 
 class ParentFacts(Config):
     """The run whose encoder a finetuned run began with: its name, directory, and the checkpoint's sha256."""
 
-    run: str
-    path: str
+    run: Text
+    path: Text
     checkpoint: str
 
 
@@ -91,7 +99,7 @@ class Manifest(Config):
     total_steps: Annotated[Count, Field(ge=1)]
     mean: PerChannel
     std: PositivePerChannel
-    classes: tuple[str, ...] = ()
+    classes: tuple[Text, ...] = ()
     size: Count
     stored_size: Count | None = None
     similarity_layer: Literal["h", "z"] = "h"

@@ -36,6 +36,8 @@ def read_pairs(file: Path, *, root: Path) -> list[Pair]:
         DataError: With file and line, if it is no such file, a row is not whole, or an image does not exist.
     """
     try:
+        if file.exists() and not file.is_file() and not file.is_dir():  # a FIFO would be waited for
+            raise DataError(f"{file} is no file", path=file)
         rows = csv.reader(io.StringIO(file.read_text("utf-8-sig", "surrogateescape"), newline=""), strict=True)
         header = tuple(cell.strip().lower() for cell in next(rows, []))
         if header != HEADER:

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from contrastive_cli.core.errors import TrainingError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.engine.train import StepRecord
+from contrastive_cli.services.reporting import read_metrics
 from contrastive_cli.services.trainee import Trainee
 
+COLLAPSED_SPREAD = 1e-3
 LOWER_RATE = "lower --lr, or pass --precision fp32; the last good checkpoint is kept"
 
 
@@ -106,6 +108,20 @@ def missing_metrics(run: Run, state: LoopState) -> list[str]:
     if missing <= 0:
         return []
     return [f"warning: {path} is {missing} bytes shorter than when the checkpoint was saved; its last lines are lost"]
+
+
+def refuse_collapsed(run: Run) -> None:
+    """Look at the last measure of the embedding of a training that has come to its end.
+
+    Raises:
+        TrainingError: If all images have one and the same embedding.
+    """
+    spreads = [record["online/spread"] for record in read_metrics(run) if "online/spread" in record]
+    if spreads and spreads[-1] < COLLAPSED_SPREAD:
+        raise TrainingError(
+            f"the embedding of {run.path} has collapsed: all images lie in one place (spread {spreads[-1]:.1g})",
+            hint="lower --lr or raise the batch size; the checkpoints are kept",
+        )
 
 
 def require_finite(loss: Tensor, record: StepRecord) -> None:

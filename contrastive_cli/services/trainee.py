@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -99,6 +100,11 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
         max_bad=dataset.max_bad,
         progress=progress,
     )
+    if images.num_samples > 1 and all(np.array_equal(image, images.images[0]) for image in images.images[1:]):
+        raise DataError(
+            f"all {images.num_samples} training images are the same picture, so nothing can be learned from them",
+            hint="look into the folder of --data-dir",
+        )
     if spec.needs_labels and not images.has_labels:
         raise DataError(f"{config.method_name} learns from labels, and {dataset.name} has none")
     if config.train.images_per_class is not None and not images.has_labels:

@@ -36,6 +36,7 @@ from contrastive_cli.services.loop_state import (
     cut_metrics,
     metrics_line,
     missing_metrics,
+    refuse_collapsed,
     require_finite,
     restore,
 )
@@ -239,6 +240,7 @@ def train_session(session: Session) -> Iterator[Status]:
         try:
             with memory_errors(session.trainee.device, batch_size=session.trainee.config.batch_size):
                 yield from _train(session, signals)
+                refuse_collapsed(run)
                 how = record_comparison(run, device=str(session.trainee.device))
         except Interrupted:
             run.update(status="interrupted", ended=now())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ import pytest
 import torch
 import yaml
 from clr_process import TINY, Clr, clr_command, clr_environment
+from PIL import Image
 
 TIMINGS = {"seconds", "views_per_second"}
 
@@ -143,6 +145,69 @@ def test_pretrain__resuming_a_finished_run_is_no_error(clr: Clr, trained: Path) 
     assert (again.code, again.json["steps"]) == (0, json.loads(before)["total_steps"])
     assert "finished already" in again.err
     assert (trained / "runs/small/manifest.json").read_bytes() == before
+
+
+def test_pretrain__two_begin_at_one_place_at_once(clr: Clr, clr_cache: Path, tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            clr_command(["pretrain", *TINY, "--epochs", "1", "--out", "run", "--seed", str(seed)]),
+            cwd=tmp_path,
+            env=clr_environment(clr_cache),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for seed in range(2)
+    ]
+    ends = [(process.communicate(timeout=200)[1], process.returncode) for process in processes]
+    assert sorted(code for _, code in ends) == [0, 5], ends
+    winner = [code for _, code in ends].index(0)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_bytes())
+    assert (manifest["status"], manifest["seed"]) == ("finished", winner)
+    assert clr("embed", "--run", "run", cwd=tmp_path).code == 0
+
+
+def flat_images(folder: Path, *, count: int) -> None:
+    folder.mkdir()
+    for number in range(count):
+        Image.new("RGB", (16, 16), (7, 8, 9)).save(folder / f"{number}.png")
+
+
+def test_pretrain__images_that_are_all_the_same(clr: Clr, tmp_path: Path) -> None:
+    flat_images(tmp_path / "same", count=20)
+    result = clr("pretrain", *TINY, "--dataset", "folder", "--data-dir", "same", "--out", "run", cwd=tmp_path)
+    assert result.code == 3
+    assert "are the same picture" in result.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_pretrain__a_collapsed_embedding_is_a_failure_that_keeps_its_checkpoint(clr: Clr, tmp_path: Path) -> None:
+    flat_images(tmp_path / "nearly", count=40)
+    odd = Image.new("RGB", (16, 16), (7, 8, 9))
+    odd.putpixel((0, 0), (7, 8, 10))
+    odd.save(tmp_path / "nearly" / "odd.png")
+    small = ["--set", "encoder.width=4", "--device", "cpu", "--precision", "fp32", "--batch-size", "8"]
+    data = ["--dataset", "folder", "--data-dir", "nearly", "--set", "views.noise_probability=0"]
+    result = clr("pretrain", *small, *data, "--epochs", "2", "--out", "run", cwd=tmp_path)
+    assert result.code == 6, result.err
+    assert "has collapsed" in result.err
+    assert json.loads((tmp_path / "run" / "manifest.json").read_bytes())["status"] == "failed"
+    assert clr("embed", "nearly/odd.png", "--run", "run", cwd=tmp_path).code == 0
+
+
+def test_pretrain__class_folders_of_any_bytes(clr: Clr, tmp_path: Path) -> None:
+    for number, name in enumerate((b"[red]", b"\xff\xfe", b"a\nb", b"=1")):
+        folder = Path(os.fsdecode(os.fsencode(tmp_path / "data") + b"/" + name))
+        folder.mkdir(parents=True)
+        for shade in range(4):
+            Image.new("RGB", (16, 16), (60 * number, 50 * shade, 9)).save(folder / f"{shade}.png")
+    data = ["--dataset", "folder", "--data-dir", "data", "--batch-size", "4"]
+    small = ["--set", "encoder.width=4", "--device", "cpu", "--precision", "fp32"]
+    result = clr("pretrain", *small, *data, "--epochs", "1", "--out", "run", cwd=tmp_path)
+    assert result.code in (0, 6), result.err  # so few steps may leave it collapsed
+    assert len(json.loads((tmp_path / "run" / "manifest.json").read_bytes())["classes"]) == 4
+    embedded = clr("embed", "data", "--run", "run", "--out", "x.npz", cwd=tmp_path)
+    assert embedded.code == 0, embedded.err
+    assert clr("knn", "x.npz", "-k", "2", cwd=tmp_path).code == 0
 
 
 def test_pretrain__refuses_an_existing_run_and_keeps_it(clr: Clr, trained: Path) -> None:

@@ -30,8 +30,14 @@ from contrastive_cli.services.configuration import resolve
 from contrastive_cli.services.training import resume_session, start_session, train_session
 
 TIMINGS = {"seconds", "views_per_second"}
-SETTINGS = ["dataset.name=digits", "encoder.name=resnet9", "encoder.width=4", "encoder.embedding_dim=16"]
-SETTINGS += ["train.batch_size=32", "train.epochs=0.1", "train.save_every=1e-9", "train.evaluations=1"]
+ENCODER = ["encoder.name=resnet9", "encoder.width=4", "encoder.embedding_dim=16"]
+SETTINGS = [
+    "dataset.name=digits",
+    "train.batch_size=32",
+    "train.epochs=0.1",
+    "train.save_every=1e-9",
+    "train.evaluations=1",
+]
 SETTINGS += ["train.precision=fp32", "device=cpu"]
 
 
@@ -93,7 +99,8 @@ class Written:
 
 def start(method: str, settings: list[str], folder: Path) -> None:
     """A whole training."""
-    sets = read_assignments([*SETTINGS, f"method.name={method}", *settings])
+    encoder = [] if method == "autodecoder" else ENCODER
+    sets = read_assignments([*SETTINGS, *encoder, f"method.name={method}", *settings])
     train(start_session(resolve(config=None, sets=sets, flags={}).config, out=folder, overwrite=True))
 
 

@@ -53,7 +53,7 @@ def killed_after(seconds: float, arguments: Sequence[str], *, cwd: Path, cache: 
     ids=["simclr", "micro-batches", "byol", "autodecoder"],
 )
 def test_pretrain__killed_at_random_times(settings: list[str], clr: Clr, clr_cache: Path, tmp_path: Path) -> None:
-    tiny = TINY[2:] if "autodecoder" in settings else TINY  # it has no encoder whose width could be set
+    tiny = TINY[4:] if "autodecoder" in settings else TINY  # it has no encoder whose width could be set
     command = ["pretrain", *settings, *tiny, "--epochs", "3", "--set", "train.save_every=1e-9"]
     started = time.monotonic()
     assert clr(*command, "--out", "whole", cwd=tmp_path).code == 0

@@ -1,0 +1,97 @@
+"""Streams that are full, closed or read by `head`, and signals: the exit code stays true, and nothing is a bug."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clr_process import Clr, clr_command, clr_environment
+
+FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+
+
+@needs_full
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["methods"], 5), (["methods", "--json"], 5), (["--help"], 5), (["knn", "nope.pkl", "--json"], 3)],
+)
+def test_stdout__full_is_said_on_stderr(arguments: list[str], code: int, clr_cache: Path, tmp_path: Path) -> None:
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            clr_command(arguments), cwd=tmp_path, env=clr_environment(clr_cache), stdout=full, stderr=subprocess.PIPE
+        )
+    assert done.returncode == code
+    assert done.stderr.startswith(b"error: cannot write the output" if code == 5 else b"error: nope.pkl")
+    assert b"Traceback" not in done.stderr
+    assert b"bug" not in done.stderr
+
+
+@needs_full
+def test_stderr__full_changes_no_exit_code(clr_cache: Path, tmp_path: Path) -> None:
+    with FULL.open("w") as full:
+        command = clr_command(["knn", "nope.pkl"])
+        assert subprocess.run(command, cwd=tmp_path, env=clr_environment(clr_cache), stderr=full).returncode == 3
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["methods"], 0), (["knn", "nope.pkl"], 3)])
+@pytest.mark.parametrize("closed", [1, 2])
+def test_streams__closed(arguments: list[str], code: int, closed: int, clr_cache: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        clr_command(arguments),
+        cwd=tmp_path,
+        env=clr_environment(clr_cache),
+        capture_output=True,
+        preexec_fn=lambda: os.close(closed),
+    )
+    assert done.returncode == code
+    assert b"bug" not in done.stdout + done.stderr
+
+
+def test_knn__read_by_head(clr_cache: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(20, 4)))
+    process = subprocess.Popen(
+        clr_command(["knn", "x.npy", "-k", "3"]),
+        cwd=tmp_path,
+        env=clr_environment(clr_cache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert (tmp_path / "x-neighbors.pkl").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("arguments", [["linear-eval"], ["embed", "--out", "x.pkl"], ["plot", "embeddings"]])
+def test_commands__end_at_a_signal(
+    arguments: list[str], number: signal.Signals, trained: Path, clr_cache: Path
+) -> None:
+    before = sorted(trained.rglob("*"))
+    process = subprocess.Popen(
+        clr_command(arguments), cwd=trained, env=clr_environment(clr_cache), stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(1.0)  # well within the import of torch
+    process.send_signal(number)
+    sent = time.monotonic()
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in errors
+    assert time.monotonic() - sent < 10
+    assert sorted(trained.rglob("*")) == before
+
+
+def test_commands__a_name_that_is_too_long_is_no_bug(clr: Clr, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.eye(4))
+    for arguments in (["knn", "x.npy", "--out", "n" * 300 + ".pkl"], ["embed", "--run", "n" * 300]):
+        result = clr(*arguments, cwd=tmp_path)
+        assert result.code in (3, 5)
+        assert "File name too long" in result.err
