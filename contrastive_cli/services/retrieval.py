@@ -17,7 +17,8 @@ from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.embeddings.similarity import cosine_matrix, percentile_of, random_pair_similarities
-from contrastive_cli.services.embedding import Layer, Model, decode_all, embed_pixels, open_split
+from contrastive_cli.services.embedding import Layer, Model, embed_pixels, open_split
+from contrastive_cli.services.embedding_files import decode_all
 from contrastive_cli.services.verification import similarity_layer
 
 REFERENCE_IMAGES = 1000

@@ -22,7 +22,8 @@ from contrastive_cli.data.pairs import Pair, draw_pairs, pairs_csv, read_pairs
 from contrastive_cli.embeddings.similarity import paired_cosines
 from contrastive_cli.embeddings.verification import Curve, Verification, verify
 from contrastive_cli.services.configuration import DatasetConfig
-from contrastive_cli.services.embedding import Layer, Model, decode_all, embed_pixels, load_model, open_split
+from contrastive_cli.services.embedding import Layer, Model, embed_pixels, load_model, open_split
+from contrastive_cli.services.embedding_files import decode_all
 from contrastive_cli.services.records import enter_file, write_result
 
 VALIDATION_IMAGES = 1000
