@@ -20,7 +20,7 @@ ALLOWED = {
     "services": {"core", *MIDDLE},
     "cli": {"core", "services", *MIDDLE},
 }
-HEAVY = {"torch", "torchvision", "sklearn", "umap", "matplotlib", "timm", "scipy", "tensorboard"}
+HEAVY = {"torch", "torchvision", "sklearn", "umap", "openTSNE", "matplotlib", "timm", "scipy", "tensorboard"}
 MAX_LINES = 300
 
 

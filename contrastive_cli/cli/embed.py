@@ -44,14 +44,8 @@ def embed(
 
     found = find_run(run)
     from contrastive_cli.embeddings.files import write_embeddings
-    from contrastive_cli.services.embedding import (
-        embed_images,
-        embed_paths,
-        expand_paths,
-        load_model,
-        open_split,
-        other_dataset,
-    )
+    from contrastive_cli.services.embedding import embed_images, load_model, open_split, other_dataset
+    from contrastive_cli.services.embedding_files import embed_paths, expand_paths
     from contrastive_cli.services.records import enter_file
 
     output = Output(json=json, quiet=quiet)

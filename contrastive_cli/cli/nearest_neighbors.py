@@ -141,7 +141,8 @@ def _look_up(
 ) -> None:
     from contrastive_cli.core.runs import find_run
     from contrastive_cli.embeddings.knn import nearest_neighbors as search
-    from contrastive_cli.services.embedding import embed_paths, load_model
+    from contrastive_cli.services.embedding import load_model
+    from contrastive_cli.services.embedding_files import embed_paths
 
     made_by = embeddings.model.get("run")
     found_run = find_run(run or (made_by if isinstance(made_by, str) else None))

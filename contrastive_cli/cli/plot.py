@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -15,6 +15,7 @@ from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from contrastive_cli.core.runs import Run
+    from contrastive_cli.viz.projection import ProjectionKind
 
 KINDS = ("embeddings", "views", "neighbors", "reconstructions", "uncertainty", "labels", "curves")
 FROM_FILES = ("embeddings", "neighbors")
@@ -28,7 +29,7 @@ class Request:
     run: Run | None
     file: Path | None
     out: Path | None
-    projection: str
+    projections: tuple[str, ...]
     classes: int | None
     limit: int
     split: str
@@ -56,7 +57,7 @@ def plot(
     ] = None,
     run: RunName = None,
     out: Annotated[Path | None, typer.Option(help="PNG or SVG to write; plots/ of the run if not given.")] = None,
-    projection: Annotated[str, typer.Option(help="tsne, umap or pca.")] = "tsne",
+    projection: Annotated[str, typer.Option(help="tsne, umap, pca, or several: tsne,umap.")] = "tsne",
     classes: Annotated[int | None, typer.Option(min=1, help="Only the k classes with the most images.")] = None,
     limit: Annotated[int, typer.Option(min=3, help="Most points on a map; most images for uncertainty.")] = 3000,
     split: Annotated[str, typer.Option(help="Split to map, measure or reconstruct.")] = "test",
@@ -87,8 +88,12 @@ def plot(
     """
     if kind not in KINDS:
         raise UsageError(f"no plot named {kind!r}; known are {', '.join(KINDS)}")
-    if projection not in PROJECTIONS:
-        raise UsageError(f"--projection {projection!r} is unknown; known are {', '.join(PROJECTIONS)}")
+    projections = tuple(dict.fromkeys(name.strip() for name in projection.split(",")))
+    for name in projections:
+        if name not in PROJECTIONS:
+            raise UsageError(f"--projection {name!r} is unknown; known are {', '.join(PROJECTIONS)}")
+    if out is not None and len(projections) > 1:
+        raise UsageError(f"--out {str(out)!r} is one file, but {len(projections)} projections are asked")
     if out is not None and out.suffix.lower() not in (".png", ".svg"):
         raise UsageError(f"--out {str(out)!r} is neither .png nor .svg")
     if file is not None and kind not in FROM_FILES:
@@ -100,7 +105,7 @@ def plot(
         run=None if file is not None and run is None else find_run(run),
         file=file,
         out=out,
-        projection=projection,
+        projections=projections,
         classes=classes,
         limit=limit,
         split=split,
@@ -147,18 +152,19 @@ def _embeddings(request: Request) -> Drawn:
             device=request.device,
             progress=progress,
         )
-    request.output.note(f"projecting by {request.projection}")
-    target = plot_embeddings(
-        embeddings,
-        run=request.run,
-        file=request.file,
-        out=request.out,
-        projection=request.projection,
-        classes=request.classes,
-        limit=request.limit,
-        seed=request.seed,
-    )
-    return [target], {}
+    with request.output.counting("projecting") as progress:
+        targets = plot_embeddings(
+            embeddings,
+            run=request.run,
+            file=request.file,
+            out=request.out,
+            projections=cast("tuple[ProjectionKind, ...]", request.projections),
+            classes=request.classes,
+            limit=request.limit,
+            seed=request.seed,
+            progress=progress,
+        )
+    return targets, {}
 
 
 def _views(request: Request) -> Drawn:

@@ -63,11 +63,16 @@ def pack_samples(samples: Samples, *, file: BinaryIO, progress: CountProgress | 
     return Packed(kept=tuple(kept), bad_files=tuple(bad_files), pixels_sha256=digest.hexdigest(), mean=mean, std=std)
 
 
+def decoding_threads() -> int:
+    """Threads for a pass over files: a second one reads while the first decodes."""
+    return min(8, max(2, os.cpu_count() or 1))
+
+
 _Chunk = tuple[list[int], list[Images], list[BadFile]]
 
 
 def _decode_in_order(samples: Samples, *, total: int) -> Iterator[_Chunk]:
-    num_threads = min(8, max(2, os.cpu_count() or 1))
+    num_threads = decoding_threads()
     starts = iter(range(0, total, CHUNK))
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
     ahead: deque[Future[_Chunk]] = deque()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,16 +17,17 @@ from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress, ImageFacts, Uncertain
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset
-from contrastive_cli.data.images import BadImage, decode, quiet_decoders
-from contrastive_cli.data.scan import find_labels, scan_images
 from contrastive_cli.embeddings.files import Embeddings
 from contrastive_cli.engine.checkpoint import does_not_fit, load_checkpoint
 from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.precision import Precision, autocast, choose_precision
+from contrastive_cli.models.encoders import ENCODERS
+from contrastive_cli.models.folding import fold_batch_norms
 from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, build_method, read_run_config
 from contrastive_cli.views.augment import prepare
 
-CHUNK = 500  # images of up to 96 px in one pass, fewer of larger ones
+PIXELS_PER_PASS = {"cpu": 128 * 32**2, "cuda": 512 * 96**2}  # on a CPU, activations that stay in the cache
+MAX_IMAGES_PER_PASS = 512
 
 Layer = Literal["h", "z"]
 
@@ -109,19 +110,19 @@ def embed_with_uncertainty(
         raise UsageError(f"{model.manifest.method} has no projector, so there is no layer z", hint="use --layer h")
     parts: list[torch.Tensor] = []
     uncertainties: list[torch.Tensor] = []
-    manifest = model.manifest
-    size = max(1, min(CHUNK, CHUNK * 96**2 // manifest.size**2))
+    manifest, method = model.manifest, for_embedding(model)
+    size = images_per_pass(model)
     with memory_errors(model.device, batch_size=size), torch.no_grad(), autocast(model.device, model.precision):
         for start in range(0, len(pixels), size):
             chunk = torch.from_numpy(np.array(pixels[start : start + size])).to(model.device)
             images = prepare(chunk, size=manifest.size, mean=manifest.mean, std=manifest.std)
-            if isinstance(model.method, Uncertain):
-                embedded, uncertainty = model.method.embed_with_uncertainty(images)
+            if isinstance(method, Uncertain):
+                embedded, uncertainty = method.embed_with_uncertainty(images)
                 uncertainties.append(uncertainty.float().cpu())
             else:
-                embedded = model.method.embed(images)
+                embedded = method.embed(images)
             if layer == "z":
-                embedded = model.method.projector(embedded)
+                embedded = method.projector(embedded)
             parts.append(embedded.float().cpu())
             if progress is not None:
                 progress(start + len(chunk), len(pixels))
@@ -177,64 +178,25 @@ def embed_images(
         classes=images.classes,
         paths=images.paths,
         indices=np.arange(images.num_samples, dtype=np.int64),
-        model=_identity(model, layer),
-        preprocess=_preprocess(model),
+        model=identity_of(model, layer),
+        preprocess=preprocess_of(model),
         dataset={"name": images.name, "split": images.split, "fingerprint": images.fingerprint},
     )
 
 
-def embed_paths(
-    model: Model,
-    paths: Sequence[Path],
-    *,
-    root: Path | None = None,
-    layer: Layer = "h",
-    progress: CountProgress | None = None,
-) -> tuple[Embeddings, tuple[BadImage, ...]]:
-    """Embed image files in the given order; files that cannot be read are left out and returned.
-
-    With a `root`, its sub-folders are the classes of the files below it.
-
-    Raises:
-        DataError: If none can be read.
-    """
-    pixels, kept, bad = decode_all(model, paths)
-    if not kept:
-        raise bad[0] if bad else DataError("no images were given")
-    vectors, uncertainty = embed_with_uncertainty(model, pixels, layer=layer, progress=progress)
-    labels, classes = _folder_labels(root, kept)
-    embeddings = Embeddings(
-        vectors=vectors,
-        uncertainty=uncertainty,
-        labels=labels,
-        classes=classes,
-        paths=tuple(str(path) for path in kept),
-        indices=None,
-        model=_identity(model, layer),
-        preprocess=_preprocess(model),
-        dataset={},
-    )
-    return embeddings, tuple(bad)
+def images_per_pass(model: Model) -> int:
+    """Images that are embedded at once; how many makes no difference to the result but rounding."""
+    pixels_per_pass = PIXELS_PER_PASS.get(model.device.type, PIXELS_PER_PASS["cuda"])
+    return max(1, min(MAX_IMAGES_PER_PASS, pixels_per_pass // model.manifest.size**2))
 
 
-def decode_all(
-    model: Model, paths: Sequence[Path], *, progress: CountProgress | None = None
-) -> tuple[NDArray[np.uint8], list[Path], list[BadImage]]:
-    """Decode files as the training did: uint8 [N, C, S, S], the readable paths, and the reasons for the others."""
-    channels: Literal[1, 3] = 1 if model.channels == 1 else 3
-    pixels: list[NDArray[np.uint8]] = []
-    kept: list[Path] = []
-    bad: list[BadImage] = []
-    with quiet_decoders():
-        for number, path in enumerate(paths, 1):
-            if progress is not None:
-                progress(number, len(paths))
-            try:
-                pixels.append(decode(path, size=model.manifest.decoded_size, channels=channels))
-                kept.append(path)
-            except BadImage as error:
-                bad.append(error)
-    return np.stack(pixels) if pixels else np.zeros((0, 0, 0, 0), np.uint8), kept, bad
+def for_embedding(model: Model) -> Any:
+    """The method with the batch norms of its encoder folded, where they are known to follow their convolutions."""
+    if model.manifest.encoder not in ENCODERS or not hasattr(model.method, "encoder"):
+        return model.method
+    method = copy.deepcopy(model.method)
+    method.encoder = fold_batch_norms(method.encoder)
+    return method
 
 
 def _build(config: PretrainConfig, manifest: Manifest) -> Any:
@@ -252,7 +214,8 @@ def _ready(method: Any, device: torch.device) -> Any:
     return method.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def _identity(model: Model, layer: Layer) -> dict[str, Any]:
+def identity_of(model: Model, layer: Layer) -> dict[str, Any]:
+    """What an embeddings file says of the model."""
     return {
         "run": model.run.name,
         "checkpoint": model.checkpoint,
@@ -262,33 +225,7 @@ def _identity(model: Model, layer: Layer) -> dict[str, Any]:
     }
 
 
-def _preprocess(model: Model) -> dict[str, Any]:
+def preprocess_of(model: Model) -> dict[str, Any]:
+    """What an embeddings file says of how images were prepared."""
     manifest = model.manifest
     return {"size": manifest.size, "mean": list(manifest.mean), "std": list(manifest.std)}
-
-
-def _folder_labels(root: Path | None, files: Sequence[Path]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
-    if root is None:
-        return None, ()
-    found = find_labels(root, files)
-    return (found.labels, tuple(found.classes)) if found.classes else (None, ())
-
-
-def expand_paths(paths: Sequence[Path]) -> list[Path]:
-    """Folders become the images below them, sorted; files stay.
-
-    Raises:
-        DataError: If a path does not exist or a folder holds no image.
-    """
-    expanded: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found = scan_images(path)
-            if not found:
-                raise DataError(f"no images below {path}", path=path)
-            expanded += found
-        elif path.exists():
-            expanded.append(path)
-        else:
-            raise DataError(f"{path} does not exist", path=path)
-    return expanded

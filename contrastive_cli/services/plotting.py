@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,10 +29,9 @@ from contrastive_cli.services.reporting import read_metrics
 from contrastive_cli.views.augment import make_views
 from contrastive_cli.viz.curves import accuracy_over_labels, curves
 from contrastive_cli.viz.grids import neighbors_grid, views_grid
-from contrastive_cli.viz.projection import neighbors_needed, project, select_classes, subsample
+from contrastive_cli.viz.projection import ProjectionKind, neighbors_needed, project, select_classes, subsample
 from contrastive_cli.viz.scatter import scatter
 
-ProjectionKind = Literal["tsne", "umap", "pca"]
 SHOWN_NEIGHBORS = 8
 
 
@@ -193,38 +193,44 @@ def plot_embeddings(
     run: Run | None,
     file: Path | None,
     out: Path | None,
-    projection: str,
+    projections: Sequence[ProjectionKind],
     classes: int | None,
     limit: int,
     seed: int,
-) -> Path:
-    """A map of at most `limit` embeddings, coloured by class; the coordinates go beside it as CSV."""
-    kind = cast(ProjectionKind, projection)
+    progress: CountProgress | None = None,
+) -> list[Path]:
+    """Maps of at most `limit` embeddings, coloured by class, all from one graph of exact neighbours.
+
+    The coordinates go beside each as CSV. `progress` counts the samples of the graph, then the steps of each layout.
+    """
     chosen = _chosen(embeddings, classes=classes, limit=limit, seed=seed)
     vectors = embeddings.vectors[chosen]
     graph = None
-    if kind != "pca" and len(vectors) > 3:
-        found = nearest_neighbors(vectors, k=neighbors_needed(len(vectors), kind=kind), metric="cosine")
+    needed = max(neighbors_needed(len(vectors), kind=kind) for kind in projections) if len(vectors) > 3 else 0
+    if needed:
+        found = nearest_neighbors(vectors, k=needed, progress=progress)
         graph = (found.indices, found.distances)
-    coordinates = project(vectors, kind=kind, seed=seed, neighbors=graph)
     labels = None if embeddings.labels is None else embeddings.labels[chosen]
     source = file.name if file is not None else f"{embeddings.dataset.get('name')} {embeddings.dataset.get('split')}"
-    target = out or _default_target(run, file, f"embeddings-{projection}.png")
-    scatter(
-        coordinates,
-        labels=labels,
-        classes=embeddings.classes,
-        title=f"{source}, {projection}",
-        caption=f"{len(vectors)} of {len(embeddings.vectors)} embeddings of {embeddings.model.get('run', 'a file')}, "
-        f"cosine, seed {seed}",
-        path=target,
-    )
-    write_atomically(
-        target.with_name(f"{target.stem}-coordinates.csv"), _coordinates_csv(embeddings, chosen, coordinates)
-    )
-    if run is not None:
-        enter_file(run, target, kind="plot")
-    return target
+    targets = []
+    for kind in projections:
+        coordinates = project(vectors, kind=kind, seed=seed, neighbors=graph, progress=progress)
+        target = out or _default_target(run, file, f"embeddings-{kind}.png")
+        scatter(
+            coordinates,
+            labels=labels,
+            classes=embeddings.classes,
+            title=f"{source}, {kind}",
+            caption=f"{len(vectors)} of {len(embeddings.vectors)} embeddings of "
+            f"{embeddings.model.get('run', 'a file')}, cosine, seed {seed}",
+            path=target,
+        )
+        coordinates_csv = _coordinates_csv(embeddings, chosen, coordinates)
+        write_atomically(target.with_name(f"{target.stem}-coordinates.csv"), coordinates_csv)
+        if run is not None:
+            enter_file(run, target, kind="plot")
+        targets.append(target)
+    return targets
 
 
 def _chosen(embeddings: Embeddings, *, classes: int | None, limit: int, seed: int) -> NDArray[np.int64]:

@@ -19,7 +19,8 @@ from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.embeddings.similarity import cosine_matrix, percentile_of, random_pair_similarities
 from contrastive_cli.services.comparison import Comparison, compared_vectors
-from contrastive_cli.services.embedding import Model, decode_all, open_split
+from contrastive_cli.services.embedding import Model, open_split
+from contrastive_cli.services.embedding_files import decode_all
 
 REFERENCE_IMAGES = 1000
 REFERENCE_PAIRS = 20_000

@@ -21,7 +21,8 @@ from contrastive_cli.embeddings.similarity import paired_cosines
 from contrastive_cli.embeddings.verification import Curve, Verification, verify
 from contrastive_cli.services.comparison import Comparison, compared_vectors
 from contrastive_cli.services.configuration import DatasetConfig
-from contrastive_cli.services.embedding import Model, decode_all
+from contrastive_cli.services.embedding import Model
+from contrastive_cli.services.embedding_files import decode_all
 from contrastive_cli.services.records import enter_file, write_result
 
 

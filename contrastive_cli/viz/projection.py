@@ -1,13 +1,11 @@
 """From embeddings to a map: t-SNE, UMAP or PCA in two dimensions, reusing neighbours that are already known.
 
-t-SNE: van der Maaten and Hinton, 2008, https://jmlr.org/papers/v9/vandermaaten08a.html (Barnes-Hut, scikit-learn).
-UMAP: McInnes et al., 2018, https://arxiv.org/abs/1802.03426 (umap-learn). Both start from the PCA map, which keeps
-the large-scale arrangement (Kobak and Berens, 2019, https://doi.org/10.1038/s41467-019-13056-x).
+Both start from the PCA map, which keeps the large-scale arrangement (Kobak and Berens, 2019,
+https://doi.org/10.1038/s41467-019-13056-x).
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -16,6 +14,8 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.config import did_you_mean
 from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.core.types import CountProgress
+from contrastive_cli.viz.layouts import tsne_layout, umap_layout
 
 ProjectionKind: TypeAlias = Literal["tsne", "umap", "pca"]
 Metric: TypeAlias = Literal["cosine", "euclidean"]
@@ -33,10 +33,9 @@ def project(
     metric: Metric = "cosine",
     neighbors: tuple[NDArray[Any], NDArray[Any]] | None = None,
     perplexity: float = 30.0,
+    progress: CountProgress | None = None,
 ) -> Floats:
     """Lay embeddings out in the plane; the same seed and vectors give the same map.
-
-    t-SNE runs on at most two threads: with more, the order of its sums, and so the map, would change between runs.
 
     Args:
         vectors: [N, D] floats, N >= 3. For the cosine metric they are scaled to unit length here.
@@ -46,6 +45,7 @@ def project(
         neighbors: Nearest other samples, ascending: indices [N, K] and distances [N, K] of `metric` (cosine distance
             is 1 - cosine). At least `neighbors_needed(...)` columns; computed here, exactly, if None. PCA needs none.
         perplexity: The effective number of neighbours of t-SNE; lowered to (N - 1) / 3 for few samples.
+        progress: Called with (steps of the layout done, all steps).
 
     Returns:
         Coordinates [N, 2]. All zero if the vectors do not differ.
@@ -69,8 +69,9 @@ def project(
     else:
         graph = _given_neighbors(neighbors, count=count, k=needed, metric=metric)
     if kind == "tsne":
-        return _tsne(graph, start=start, perplexity=_clip_perplexity(count, perplexity), seed=seed)
-    return _umap(prepared, graph, start=start, seed=seed)
+        perplexity = _clip_perplexity(count, perplexity)
+        return tsne_layout(graph, start=start, perplexity=perplexity, seed=seed, progress=progress)
+    return umap_layout(prepared, graph, start=start, seed=seed, progress=progress)
 
 
 def neighbors_needed(count: int, *, kind: ProjectionKind, perplexity: float = 30.0) -> int:
@@ -194,52 +195,3 @@ def _given_neighbors(
     distances = np.maximum(distances, 0.0)
     # For unit vectors |a - b|^2 = 2 (1 - cos). Euclidean maps do not depend on the overall scale.
     return indices, (np.sqrt(2.0 * distances) if metric == "cosine" else distances).astype(np.float32)
-
-
-def _with_self(graph: tuple[Integers, Floats]) -> tuple[Integers, Floats]:
-    """Both libraries want each sample first among its own neighbours."""
-    indices, distances = graph
-    own = np.arange(len(indices))[:, None]
-    return np.hstack([own, indices]), np.hstack([np.zeros_like(distances[:, :1]), distances])
-
-
-def _tsne(graph: tuple[Integers, Floats], *, start: Floats, perplexity: float, seed: int) -> Floats:
-    from scipy.sparse import csr_matrix
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_info, threadpool_limits
-
-    indices, distances = _with_self(graph)
-    count, columns = indices.shape
-    rows = np.arange(0, count * columns + 1, columns)
-    matrix = csr_matrix((distances.ravel(), indices.ravel(), rows), shape=(count, count))
-    tsne = TSNE(
-        metric="precomputed",
-        perplexity=perplexity,
-        learning_rate="auto",
-        init=start / start[:, 0].std() * 1e-4,
-        random_state=seed % 2**32,
-    )
-    allowed = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp"]
-    with threadpool_limits(limits=min([2, *allowed]), user_api="openmp"):
-        return np.asarray(tsne.fit_transform(matrix), np.float32)
-
-
-def _umap(prepared: Floats, graph: tuple[Integers, Floats], *, start: Floats, seed: int) -> Floats:
-    indices, distances = _with_self(graph)
-    # A little noise parts samples that are equal, and gives flat maps a second extent (umap divides by it).
-    noise = np.random.default_rng(seed).normal(scale=1e-3, size=start.shape).astype(np.float32)
-    with warnings.catch_warnings():
-        # Missing optional TensorFlow, and "no transform of new data" for given neighbours: neither concerns us.
-        warnings.simplefilter("ignore")
-        from umap import UMAP
-
-        umap = UMAP(
-            n_neighbors=indices.shape[1],
-            metric="euclidean",
-            init=start / np.abs(start).max() * 10.0 + noise,
-            random_state=seed % 2**32,
-            n_jobs=1,
-            precomputed_knn=(indices, distances),
-            force_approximation_algorithm=True,  # else umap ignores the neighbours of small sets
-        )
-        return np.asarray(umap.fit_transform(prepared), np.float32)

@@ -127,6 +127,25 @@ def test_knn__a_small_file_needs_no_torch(trained: Path, clr_cache: Path, tmp_pa
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_similarity__of_a_resnet9_run_imports_torch_alone(trained: Path, clr_cache: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(("a.png", "b.png")):
+        pixels = np.random.default_rng(number).integers(0, 256, (32, 32), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name)
+    run = str(trained / "runs/small")
+    code = (
+        f"import sys, runpy\nsys.argv = ['clr', 'similarity', 'a.png', 'b.png', '--run', {run!r}]\n"
+        "try:\n    runpy.run_module('contrastive_cli', run_name='__main__')\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "heavy = ('torchvision', 'umap', 'openTSNE', 'sklearn', 'scipy', 'matplotlib', 'tensorboard', 'timm')\n"
+        "print([name for name in heavy if name in sys.modules], 'torch' in sys.modules)\n"
+    )
+    environment = clr_environment(clr_cache)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[] True"
+
+
 def test_knn__looks_up_one_file_in_another(clr: Clr, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     table, queries = generator.normal(size=(300, 8)), generator.normal(size=(40, 8))

@@ -11,9 +11,12 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE, trustworthiness
 from sklearn.neighbors import NearestNeighbors
 
 from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.embeddings.knn import nearest_neighbors
+from contrastive_cli.viz import layouts
 from contrastive_cli.viz.projection import Metric, ProjectionKind, neighbors_needed, project, select_classes, subsample
 
 
@@ -46,7 +49,13 @@ def test_project__umap_separates_digits(digits: tuple[NDArray[Any], NDArray[Any]
     # The only quick test of UMAP: its compilation takes most of the time.
     vectors, labels = digits[0][:200], digits[1][:200]
     known = slow_neighbors(vectors, k=neighbors_needed(200, kind="umap"), metric="cosine")
-    assert purity(project(vectors, kind="umap", seed=3, neighbors=known), labels) > 0.8
+    seen: list[tuple[int, int]] = []
+    found = project(
+        vectors, kind="umap", seed=3, neighbors=known, progress=lambda done, all_: seen.append((done, all_))
+    )
+    assert purity(found, labels) > 0.8
+    assert seen[-1] == (500, 500)
+    assert sorted(seen) == seen
 
 
 @pytest.mark.slow
@@ -87,6 +96,33 @@ def test_project__extreme_scales_change_nothing(digits: tuple[NDArray[Any], NDAr
         expected = project(vectors, kind="pca", seed=0, metric=metric)
         scaled = project((vectors * scale).astype(np.float32), kind="pca", seed=0, metric=metric)
         np.testing.assert_allclose(scaled, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["bh", "fft"])
+def test_tsne_layout__threads_do_not_matter(digits: tuple[NDArray[Any], NDArray[Any]], method: str) -> None:
+    """openTSNE sums in one order, whatever the threads: both of its ways, by enough samples for each."""
+    vectors = digits[0][:200] if method == "bh" else np.random.default_rng(0).normal(size=(10_000, 2))
+    found = nearest_neighbors(vectors, k=10, metric="euclidean")
+    start = vectors[:, 30:32] if method == "bh" else vectors
+    maps = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layouts, "EARLY_STEPS", 5)
+        patch.setattr(layouts, "STEPS", 5)
+        for num_threads in (1, 2, 3):
+            patch.setattr(layouts, "_count_threads", lambda num_threads=num_threads: num_threads)
+            maps.append(layouts.tsne_layout((found.indices, found.distances), start=start, perplexity=3, seed=0))
+    np.testing.assert_array_equal(maps[0], maps[1])
+    np.testing.assert_array_equal(maps[0], maps[2])
+
+
+def test_project__tsne_is_as_faithful_as_scikit_learn(digits: tuple[NDArray[Any], NDArray[Any]]) -> None:
+    vectors, _ = digits
+    seen: list[tuple[int, int]] = []
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    ours = project(vectors, kind="tsne", seed=0, progress=lambda done, total: seen.append((done, total)))
+    theirs = TSNE(init="pca", random_state=0).fit_transform(units)
+    assert trustworthiness(units, ours, n_neighbors=10) > trustworthiness(units, theirs, n_neighbors=10) - 0.01
+    assert seen == [(done, 750) for done in range(10, 751, 10)]
 
 
 def test_project__same_seed_same_tsne(digits: tuple[NDArray[Any], NDArray[Any]]) -> None:
