@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.record import Row, record
 from contrastive_cli.core.runs import Run
 from contrastive_cli.engine.precision import autocast
 from contrastive_cli.services.embedding import (
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--split", default="train")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--record", action="store_true", help="keep the result for README's table")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, "runs", "few")
@@ -61,6 +63,16 @@ def main() -> None:
         print(f"command: {share(bare, whole)}")
         ready = [all_ - torch_ for all_, torch_ in zip(whole, start, strict=True)]
         print(f"command less `import torch` ({statistics.median(start):.2f} s): {share(bare, ready)}")
+        if options.record:
+            count, rounds = images.num_samples, options.rounds
+            name = f"{count:,} images of 32 px, {model.manifest.encoder}, {model.precision}"
+            bare_rate = {"unit": "images/s", "peer": "bare forward pass", "theirs": count / floor, "rounds": rounds}
+            named = {"embedding without start-up": inside, "`clr embed` with start-up": whole}
+            rows = [
+                Row(what=f"{key}, {name}", clr=count / statistics.median(taken), **bare_rate)
+                for key, taken in named.items()
+            ]
+            record("embed", rows, threads=threads)
         if options.folder is not None:
             before = os.times()
             took = seconds(lambda: clr("embed", str(options.folder), "--run", str(run), "--out", command[-1]))

@@ -6,6 +6,7 @@ OMP_NUM_THREADS=2 python -m benchmarks.knn --samples 50000 --dimensions 512 -k 2
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +15,10 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.record import Row, record
 from contrastive_cli.embeddings.exact_search import Metric
 from contrastive_cli.embeddings.knn import nearest_neighbors
+from contrastive_cli.embeddings.threads import count_threads
 
 METRICS: tuple[Metric, ...] = ("cosine", "euclidean")
 NUM_QUERIES = 10_000
@@ -29,25 +32,39 @@ def main() -> None:
     parser.add_argument("-k", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--scikit-learn", action="store_true", help="time its brute force too")
+    parser.add_argument("--record", action="store_true", help="keep the result for README's table")
     options = parser.parse_args()
     generator = np.random.default_rng(0)
     centers = generator.standard_normal((100, options.dimensions), dtype=np.float32)
     vectors = centers[generator.integers(100, size=options.samples)]
     vectors += generator.standard_normal(vectors.shape, dtype=np.float32)
     queries = vectors[:NUM_QUERIES] + np.float32(0.1)
+    times: dict[str, list[tuple[float, float]]] = {}
     for metric in METRICS:
         for _ in range(options.rounds):
             ours, found = timed(lambda metric=metric: nearest_neighbors(vectors, k=options.k, metric=metric))
             theirs, others = timed(lambda metric=metric: by_faiss(vectors, None, options.k, metric))
-            report(f"self, {metric}", ours, theirs, found.indices, others)
+            what = f"exact self-kNN, {options.samples:,} x {options.dimensions}, k {options.k}, {metric}"
+            report(what, ours, theirs, found.indices, others)
+            times.setdefault(what, []).append((ours, theirs))
             ours, found = timed(
                 lambda metric=metric: nearest_neighbors(vectors, k=options.k, metric=metric, queries=queries)
             )
             theirs, others = timed(lambda metric=metric: by_faiss(vectors, queries, options.k, metric))
-            report(f"{len(queries)} queries, {metric}", ours, theirs, found.indices, others)
+            what = (
+                f"{len(queries):,} queries against {options.samples:,} x {options.dimensions}, k {options.k}, {metric}"
+            )
+            report(what, ours, theirs, found.indices, others)
+            times.setdefault(what, []).append((ours, theirs))
         if options.scikit_learn:
             seconds, _ = timed(lambda metric=metric: by_scikit_learn(vectors, options.k, metric))
             print(f"self, {metric}: scikit-learn {seconds:.2f} s", flush=True)
+    if options.record:
+        rows = []
+        for what, pairs in times.items():
+            ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
+            rows.append(Row(what=what, clr=ours, unit="s", peer="faiss", theirs=theirs, rounds=options.rounds))
+        record("knn", rows, threads=count_threads())
 
 
 def timed(search: Callable[[], Any]) -> tuple[float, Any]:

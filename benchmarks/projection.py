@@ -16,7 +16,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.record import Row, record
 from contrastive_cli.embeddings.knn import nearest_neighbors
+from contrastive_cli.embeddings.threads import count_threads
 from contrastive_cli.viz.projection import ProjectionKind, neighbors_needed, project
 
 KINDS: tuple[ProjectionKind, ...] = ("tsne", "umap")
@@ -30,8 +32,10 @@ def main() -> None:
     parser.add_argument("--samples", type=int, nargs="+", default=[10_000, 50_000])
     parser.add_argument("--dimensions", type=int, default=512)
     parser.add_argument("--scikit-learn", action="store_true")
+    parser.add_argument("--record", action="store_true", help="keep the result for README's table")
     options = parser.parse_args()
     generator = np.random.default_rng(0)
+    rows: list[Row] = []
     for count in options.samples:
         centers = generator.standard_normal((NUM_CLUSTERS, options.dimensions), dtype=np.float32)
         labels = generator.integers(NUM_CLUSTERS, size=count)
@@ -40,14 +44,20 @@ def main() -> None:
         found = timed(f"{count}: {k} exact neighbours", lambda vectors=vectors, k=k: nearest_neighbors(vectors, k=k))
         graph = found.indices, found.distances
         for kind in KINDS:
+            started = time.perf_counter()
             drawn = timed(
                 f"{count}: {kind}",
                 lambda vectors=vectors, kind=kind, graph=graph: project(vectors, kind=kind, seed=0, neighbors=graph),
             )
+            drawn_in = time.perf_counter() - started
+            what = f"{kind} of {count:,} x {options.dimensions} from the graph of neighbours"
+            rows.append(Row(what=what, clr=drawn_in, unit="s"))
             print(f"{count}: {kind}: {100 * purity(drawn, labels):.1f} % of the ten nearest in the map of one cluster")
         if options.scikit_learn:
             drawn = timed(f"{count}: t-SNE of scikit-learn", lambda graph=graph, v=vectors: by_scikit_learn(v, graph))
             print(f"{count}: scikit-learn: {100 * purity(drawn, labels):.1f} % of the ten nearest of one cluster")
+    if options.record:
+        record("projection", rows, threads=count_threads())
 
 
 def timed(name: str, work: Callable[[], Result]) -> Result:

@@ -8,6 +8,7 @@ A moment of training on the embedded digits comes first, with `resnet9` and with
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.record import Row, record
+
 CLR = ["-m", "contrastive_cli"]
 
 
@@ -25,6 +28,7 @@ def main() -> None:
     """Print one line per command, with the import that it is measured against."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--record", action="store_true", help="keep the result for README's table")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -53,6 +57,22 @@ def main() -> None:
             more = statistics.median(a - b for a, b in zip(times, taken[against[label]], strict=True))
             line += f", {more:+.3f} s over {against[label]}"
         print(line)
+    if options.record:
+        rows = []
+        for label, times in taken.items():
+            if label.startswith("clr"):
+                peer = against.get(label, "")
+                theirs = statistics.median(taken[peer]) if peer else None
+                row = Row(
+                    what=f"`{label}`",
+                    clr=statistics.median(times),
+                    unit="s",
+                    peer=peer,
+                    theirs=theirs,
+                    rounds=options.rounds,
+                )
+                rows.append(row)
+        record("startup", rows, threads=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
 
 
 def make_files(folder: Path) -> None:
