@@ -31,7 +31,8 @@ from contrastive_cli.embeddings.knn import knn_vote
 from contrastive_cli.embeddings.probe import fit_probe
 from contrastive_cli.services.configuration import resolve
 from contrastive_cli.services.embedding import embed_pixels, load_model, open_split
-from contrastive_cli.services.training import Session, resume_session, start_session, train_session
+from contrastive_cli.services.sessions import Session, resume_session, start_session
+from contrastive_cli.services.training import train_session
 
 BASELINE = "augment"
 SCORES = ("linear", "knn")

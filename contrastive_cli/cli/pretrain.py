@@ -15,7 +15,8 @@ from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from contrastive_cli.core.runs import Run
-    from contrastive_cli.services.training import Session, Status
+    from contrastive_cli.services.sessions import Session
+    from contrastive_cli.services.training import Status
 
 COLLAPSED_RANK = 1.5
 DATA, MODEL, OPTIMISATION, RUN = "Data", "Model", "Optimisation", "Run"
@@ -160,7 +161,7 @@ def _resolve(given: Mapping[str, Any], *, config: str | None, sets: list[str], o
 
 
 def _start(config: Any, *, out: Path | None, overwrite: bool, output: Output) -> Session:
-    from contrastive_cli.services.training import start_session
+    from contrastive_cli.services.sessions import start_session
 
     if config.train.budget is not None:
         output.note("opening the images, then timing a few steps to fit the budget")
@@ -179,7 +180,7 @@ def _resume(run: Run, given: Mapping[str, Any], *, config: str | None, sets: lis
         pass
     assignments = read_assignments(sets)
     from contrastive_cli.services.resumption import Changes
-    from contrastive_cli.services.training import resume_session
+    from contrastive_cli.services.sessions import resume_session
 
     changes = Changes(config=config, sets=assignments, flags=nested(given))
     with output.counting("decoding images") as progress:

@@ -33,8 +33,8 @@ from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig
 from contrastive_cli.services.embedding import Model, load_model, open_split
 from contrastive_cli.services.label_records import indices_sha256
 from contrastive_cli.services.records import write_result
+from contrastive_cli.services.sessions import Inherited, Session, start_session
 from contrastive_cli.services.trainee import labelled_subset
-from contrastive_cli.services.training import Inherited, Session, start_session
 from contrastive_cli.views.augment import prepare
 
 BATCH = 128

@@ -27,7 +27,8 @@ from contrastive_cli.core.errors import ClrError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.engine.checkpoint import load_checkpoint
 from contrastive_cli.services.configuration import resolve
-from contrastive_cli.services.training import resume_session, start_session, train_session
+from contrastive_cli.services.sessions import resume_session, start_session
+from contrastive_cli.services.training import train_session
 
 TIMINGS = {"seconds", "views_per_second"}
 ENCODER = ["encoder.name=resnet9", "encoder.width=4", "encoder.embedding_dim=16"]

@@ -21,9 +21,10 @@ from contrastive_cli.services.baselines import num_steps, plan_supervised, super
 from contrastive_cli.services.configuration import resolve
 from contrastive_cli.services.embedding import load_model
 from contrastive_cli.services.finetuning import evaluate_finetuned, finetune_session
+from contrastive_cli.services.sessions import Session, resume_session, start_session
 from contrastive_cli.services.splits import Splits, open_splits
 from contrastive_cli.services.trainee import prepare
-from contrastive_cli.services.training import Session, resume_session, start_session, train_session
+from contrastive_cli.services.training import train_session
 
 SMALL = {
     "encoder.width": 4,

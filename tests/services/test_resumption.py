@@ -21,7 +21,8 @@ from contrastive_cli.services.embedding import load_model
 from contrastive_cli.services.loop_state import checkpoint_state
 from contrastive_cli.services.resumption import Changes
 from contrastive_cli.services.retrieval import reference_pairs
-from contrastive_cli.services.training import resume_session, start_session, train_session
+from contrastive_cli.services.sessions import resume_session, start_session
+from contrastive_cli.services.training import train_session
 
 SMALL = {
     "encoder.name": "resnet9",

@@ -16,8 +16,9 @@ from contrastive_cli.core.runs import Run
 from contrastive_cli.services.configuration import PretrainConfig, resolve
 from contrastive_cli.services.embedding import embed_images, load_model, open_split
 from contrastive_cli.services.embedding_files import embed_paths
+from contrastive_cli.services.sessions import start_session
 from contrastive_cli.services.trainee import batch_maker, prepare
-from contrastive_cli.services.training import start_session, train_session
+from contrastive_cli.services.training import train_session
 
 STORED, SIZE = 64, 16
 
