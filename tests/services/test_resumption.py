@@ -14,7 +14,7 @@ from contrastive_cli.core.errors import RunError, TrainingError, UsageError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.engine.checkpoint import load_checkpoint, save_checkpoint
 from contrastive_cli.engine.schedule import warmup_cosine
-from contrastive_cli.services import training
+from contrastive_cli.services import sessions
 from contrastive_cli.services.comparison import Comparison
 from contrastive_cli.services.configuration import read_run_config, resolve
 from contrastive_cli.services.embedding import load_model
@@ -180,14 +180,14 @@ def test_train_session__a_run_that_another_process_took_further(tmp_path: Path) 
 
 def test_start_session__two_at_the_same_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = resolve(config=None, sets=nested({**SMALL, "train.epochs": 0.3}), flags={}).config
-    opened = training.prepare
+    opened = sessions.prepare
 
     def while_another_starts(*arguments: Any, **keywords: Any) -> Any:
-        monkeypatch.setattr(training, "prepare", opened)
+        monkeypatch.setattr(sessions, "prepare", opened)
         start_session(config.model_copy(update={"seed": 5}), out=tmp_path / "run", overwrite=False)
         return opened(*arguments, **keywords)
 
-    monkeypatch.setattr(training, "prepare", while_another_starts)
+    monkeypatch.setattr(sessions, "prepare", while_another_starts)
     with pytest.raises(RunError, match="exists"):
         start_session(config, out=tmp_path / "run", overwrite=False)
     assert Run(tmp_path / "run").manifest().seed == 5
