@@ -155,15 +155,11 @@ def _write_start(run: Run, trainee: Trainee, *, total_steps: int, parent: Parent
             classes=images.classes,
             size=config.dataset.size or 0,
             neighbors=None if trainee.neighbors is None else trainee.neighbors.facts,
-            labels=_num_labels(trainee),
+            labels=trainee.num_samples if load_method(config.method_name).needs_labels else None,
             parent=parent,
             **process_facts(),
         )
     )
-
-
-def _num_labels(trainee: Trainee) -> int | None:
-    return trainee.num_samples if load_method(trainee.config.method_name).needs_labels else None
 
 
 def resume_session(run: Run, *, changes: Changes | None = None, progress: CountProgress | None = None) -> Session:
@@ -261,7 +257,6 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
     evaluate_at = {
         math.ceil(total_steps * k / config.train.evaluations) for k in range(1, config.train.evaluations + 1)
     }
-    log_every = max(1, total_steps // LINES_PER_RUN)
     views_per_step = config.batch_size * trainee.method.num_views
     seconds_before, first_step = state.seconds, state.step
     started = last_saved = time.monotonic()
@@ -275,7 +270,11 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
             line = None
             state.seconds = seconds_before + time.monotonic() - started
             rate = views_per_step * (record.step - first_step) / max(1e-9, state.seconds - seconds_before)
-            if record.step % log_every == 0 or record.step in evaluate_at or record.step == total_steps:
+            if (
+                record.step % max(1, total_steps // LINES_PER_RUN) == 0
+                or record.step in evaluate_at
+                or record.step == total_steps
+            ):
                 line = metrics_line(trainee, state, record, rate)
                 if record.step in evaluate_at:
                     line |= online.measure(trainee.method, precision=trainee.precision)
