@@ -15,7 +15,8 @@ from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from contrastive_cli.core.runs import Run
-    from contrastive_cli.services.training import Session, Status
+    from contrastive_cli.services.loop_state import Status
+    from contrastive_cli.services.training import Session
 
 COLLAPSED_RANK = 1.5
 DATA, MODEL, OPTIMISATION, RUN = "Data", "Model", "Optimisation", "Run"

@@ -32,6 +32,18 @@ class LoopState:
     loss_count: int = 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """Where the training stands after a step; `line` is the metrics record when one was just written."""
+
+    step: int
+    total_steps: int
+    epoch: float
+    seconds: float
+    views_per_second: float
+    line: Mapping[str, float] | None = None
+
+
 def checkpoint_state(trainee: Trainee, state: LoopState) -> dict[str, Any]:
     """Plain values and tensors, from which `restore` goes on bit by bit.
 

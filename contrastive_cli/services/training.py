@@ -31,6 +31,7 @@ from contrastive_cli.methods import load_method
 from contrastive_cli.services.configuration import PretrainConfig
 from contrastive_cli.services.loop_state import (
     LoopState,
+    Status,
     checkpoint_state,
     cut_metrics,
     metrics_line,
@@ -54,18 +55,6 @@ from contrastive_cli.services.trainee import Trainee, plan_steps, prepare, train
 from contrastive_cli.services.verification import record_similarity_layer
 
 LINES_PER_RUN = 200
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Status:
-    """Where the training stands after a step; `line` is the metrics record when one was just written."""
-
-    step: int
-    total_steps: int
-    epoch: float
-    seconds: float
-    views_per_second: float
-    line: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
