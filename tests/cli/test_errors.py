@@ -22,7 +22,7 @@ ERRORS = {
     "pretrain --out runs/small --epochs 1": 5,
     "pretrain --resume nope": 5,
     "pretrain --out /dev/null/x --epochs 1": 5,
-    "pretrain --set encoder.width=4 --lr 1e30 --epochs 1 --device cpu --out nan": 6,
+    "pretrain --set encoder.width=4 --lr 1e30 --epochs 1 --device cpu --out nan --overwrite": 6,
     "finetune --label-fraction 7": 2,
     "finetune --run small --dataset nope": 2,
     "finetune --run small --dataset folder --data-dir nope": 3,

@@ -321,7 +321,7 @@ def test_read_embeddings__malicious_torch_file(tmp_path: Path) -> None:
             return print, ("executed",)
 
     torch.save({"embeddings": Evil()}, tmp_path / "x.pt")
-    with pytest.raises(UnsafeFileError, match=r"builtin(s|__)\.print"):
+    with pytest.raises(UnsafeFileError, match=r"asks for '.*print'"):
         read_embeddings(tmp_path / "x.pt")
 
 
