@@ -26,6 +26,7 @@ from contrastive_cli.services.trainee import Trainee, learning_rate
 # The length changes the schedule of the steps to come, which is said; the others do not change what is learned.
 SAFE = {"train.epochs", "train.budget", "train.save_every", "train.tensorboard", "dataset.data_dir", "dataset.download"}
 VERSIONS_THAT_COUNT = ("torch", "clr")
+CHOSEN_BY_RUN = {"device", "train.precision"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +121,8 @@ def refuse_edited(run: Run, config: PretrainConfig, saved: Mapping[str, Any]) ->
         UsageError: With what is different.
     """
     old, new = (dict(_leaves(tree)) for tree in (saved.get("config", {}), config.model_dump(mode="json")))
-    _refuse_unsafe(run, {key: (old[key], new.get(key)) for key in old if new.get(key) != old[key]})
+    chosen = {key for key in CHOSEN_BY_RUN if old.get(key) == "auto"}  # the manifest knows what that became
+    _refuse_unsafe(run, {key: (old[key], new.get(key)) for key in old.keys() - chosen if new.get(key) != old[key]})
 
 
 def refuse_overtaken(

@@ -42,9 +42,10 @@ def cache(clr_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLR_CACHE", str(clr_cache))
 
 
-def begun(folder: Path, *, steps: int = 5, epochs: float = 0.3) -> Run:
+def begun(folder: Path, *, steps: int = 5, epochs: float = 0.3, **more: Any) -> Run:
     """A run that was killed after some steps."""
-    config = resolve(config=None, sets=nested({**SMALL, "train.epochs": epochs}), flags={}).config
+    sets = nested({**SMALL, "train.epochs": epochs, **{key.replace("__", "."): value for key, value in more.items()}})
+    config = resolve(config=None, sets=sets, flags={}).config
     training = train_session(session := start_session(config, out=folder / "run", overwrite=False))
     for _ in range(steps):
         next(training)
@@ -99,6 +100,15 @@ def test_resume_session__the_own_configuration_of_a_run_that_chose_by_itself(tmp
         session = resume_session(run, changes=again)
         assert session.changed is None
         assert str(session.trainee.device) == "cpu"
+
+
+def test_resume_session__a_run_that_chose_by_itself_goes_on_again_and_again(tmp_path: Path) -> None:
+    run = begun(tmp_path, device="auto", train__precision="auto")
+    for step in (6, 7):
+        training = train_session(session := resume_session(run))
+        assert next(training).step == step
+        training.close()
+        assert str(session.trainee.device) == run.manifest().device
 
 
 def test_resume_session__what_a_new_run_refuses_is_refused_too(tmp_path: Path) -> None:
