@@ -14,12 +14,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.record import Row, record
 from contrastive_cli.losses.contrastive import nt_xent
 
 TEMPERATURE = 0.1
@@ -38,6 +39,7 @@ def main() -> None:
         "--memory-rows", type=int, nargs="*", default=[8192, 32768], help="rows whose memory is measured"
     )
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--record", action="store_true", help="keep the result for README's table")
     parser.add_argument("--measure-memory", nargs=2, metavar=("LOSS", "ROWS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure_memory:
@@ -47,23 +49,34 @@ def main() -> None:
     print(f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"width {WIDTH}, float32, temperature {TEMPERATURE}, seed {SEED}, median of {arguments.repeats}\n")
     # Memory first: on Linux a child starts with the peak of its parent.
-    print_memory(arguments.memory_rows)
-    print_times(arguments.rows, repeats=arguments.repeats)
+    rows = [*print_memory(arguments.memory_rows), *print_times(arguments.rows, repeats=arguments.repeats)]
+    if arguments.record:
+        record("loss", rows, threads=torch.get_num_threads())
 
 
-def print_memory(sizes: list[int]) -> None:
+def print_memory(sizes: list[int]) -> Iterator[Row]:
     """One line per size and loss, each from a process of its own; only ours above LARGEST_FULL_MATRIX rows."""
     print(f"{'rows':>7} {'loss':<14} {'peak MB':>9} {'seconds':>9}")
     for rows in sizes:
+        found = {}
         for name in ["ours", "lightly", "cross_entropy"] if rows <= LARGEST_FULL_MATRIX else ["ours"]:
             command = [sys.executable, "-m", "benchmarks.loss", "--measure-memory", name, str(rows)]
             start = time.perf_counter()
             megabytes = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
             print(f"{rows:>7} {name:<14} {megabytes:>9} {time.perf_counter() - start:>9.1f}", flush=True)
+            found[name] = float(megabytes)
+        peer = "lightly" if "lightly" in found else ""
+        yield Row(
+            what=f"memory of NT-Xent and its gradient, {rows:,} rows x {WIDTH}",
+            clr=found["ours"],
+            unit="MB",
+            peer=peer,
+            theirs=found.get(peer),
+        )
     print()
 
 
-def print_times(sizes: list[int], *, repeats: int) -> None:
+def print_times(sizes: list[int], *, repeats: int) -> Iterator[Row]:
     """One line per size; the losses take turns, so that a busy machine slows all alike."""
     print(f"{'rows':>7} {'ours ms':>9} {'lightly ms':>11} {'full CE ms':>11} {'lightly/ours':>13} {'CE/ours':>8}")
     for rows in sizes:
@@ -77,6 +90,9 @@ def print_times(sizes: list[int], *, repeats: int) -> None:
                     seconds[name].append(time.perf_counter() - start)
         ours, lightly, full = (1000 * statistics.median(values) for values in seconds.values())
         print(f"{rows:>7} {ours:>9.2f} {lightly:>11.2f} {full:>11.2f} {lightly / ours:>13.2f} {full / ours:>8.2f}")
+        what = f"NT-Xent, forward and backward, {rows:,} rows x {WIDTH}"
+        for peer, theirs in (("lightly", lightly), ("cross entropy on the full matrix", full)):
+            yield Row(what=what, clr=ours, unit="ms", peer=peer, theirs=theirs, rounds=repeats)
 
 
 def losses() -> dict[str, Loss]:

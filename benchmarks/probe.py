@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.record import Row, record
 from contrastive_cli.embeddings.probe import DEFAULT_PENALTIES, fit_linear, fit_probe
 
 NUM_CLASSES = 10
@@ -50,31 +51,54 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sklearn", action="store_true", help="fit the chosen penalty with scikit-learn too (slow)")
+    parser.add_argument("--record", action="store_true", help="keep the result for README's table")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     features, labels = clustered(options.samples, options.dimensions, seed=1)
     test_features, test_labels = clustered(10_000, options.dimensions, seed=2)
+    began = time.perf_counter()
     with stopwatch() as spent:
         heads = fit_linear(features, labels, penalties=DEFAULT_PENALTIES, num_classes=NUM_CLASSES)
+    swept = time.perf_counter() - began
     print(f"sweep of {len(DEFAULT_PENALTIES)}: {spent[0]}, steps {heads.iterations.tolist()}")
+    began = time.perf_counter()
     with stopwatch() as spent:
         probe = fit_probe(features, labels, seed=0)
+    fitted = time.perf_counter() - began
     accuracy = probe.accuracy(test_features, test_labels)
     print(f"fit_probe: {spent[0]}, penalty {probe.penalty:.2g}, test {accuracy:.4f}")
+    peer, theirs = "", None
     if options.sklearn:
-        _compare(probe.penalty, features, labels, test_features, test_labels)
+        peer = "scikit-learn, one penalty"
+        theirs = _compare(probe.penalty, features, labels, test_features, test_labels)
+    if options.record:
+        size = f"{options.samples:,} x {options.dimensions}, {len(DEFAULT_PENALTIES)} penalties"
+        rows = [
+            Row(what=f"linear heads, {size}", clr=swept, unit="s", peer=peer, theirs=theirs),
+            Row(
+                what=f"linear head with the penalty chosen on a split, {size}",
+                clr=fitted,
+                unit="s",
+                peer=peer,
+                theirs=theirs,
+            ),
+        ]
+        record("probe", rows, threads=options.threads)
 
 
-def _compare(penalty: float, features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor) -> None:
+def _compare(penalty: float, features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor) -> float:
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(features.numpy())
     model = LogisticRegression(C=1 / (len(features) * penalty), max_iter=1000, tol=1e-4)
+    began = time.perf_counter()
     with stopwatch() as spent:
         model.fit(scaler.transform(features.numpy()), labels.numpy())
+    seconds = time.perf_counter() - began
     accuracy = np.mean(model.predict(scaler.transform(test_features.numpy())) == test_labels.numpy())
     print(f"scikit-learn, this one penalty: {spent[0]}, test {accuracy:.4f}")
+    return seconds
 
 
 if __name__ == "__main__":

@@ -17,11 +17,14 @@ def runs(
     quiet: Quiet = False,
 ) -> None:
     """List the runs of a folder with their last loss and best evaluations."""
-    from contrastive_cli.core.runs import list_runs
+    from contrastive_cli.core.runs import read_runs
     from contrastive_cli.services.reporting import summarise
 
     output = Output(json=json, quiet=quiet)
-    summaries = [summarise(run) for run in list_runs(root)]
+    readable, damaged = read_runs(root)
+    for error in damaged:
+        output.note(f"left out: {error.message}")
+    summaries = [summarise(run) for run in readable]
     if not summaries:
         output.note(f"no runs under {root}; `clr pretrain` starts one")
     output.table(

@@ -188,12 +188,19 @@ def find_run(name_or_path: str | None) -> Run:
 
 def list_runs(root: Path = RUNS) -> list[Run]:
     """Every directory below `root` with a readable manifest, oldest first."""
-    runs = []
+    return read_runs(root)[0]
+
+
+def read_runs(root: Path) -> tuple[list[Run], list[RunError]]:
+    """Every directory below `root` with a readable manifest, oldest first, and what is wrong with the others."""
+    runs, damaged = [], []
     for file in sorted(root.glob("*/manifest.json")):
         run = Run(file.parent)
-        with contextlib.suppress(RunError):
+        try:
             runs.append((run.manifest().started, run))
-    return [run for _, run in sorted(runs, key=lambda pair: pair[0])]
+        except RunError as error:
+            damaged.append(error)
+    return [run for _, run in sorted(runs, key=lambda pair: pair[0])], damaged
 
 
 def default_run_name(*, method: str, dataset: str, seed: int) -> str:

@@ -311,3 +311,13 @@ def test_output__survives_a_closed_pipe(clr_cache: Path, tmp_path: Path) -> None
         process.stdout.close()
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
+
+
+def test_runs__a_damaged_one_is_named(clr: Clr, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "broken"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"schema_version": 1}')
+    listed = clr("runs", "--json", cwd=tmp_path)
+    assert listed.code == 0
+    assert listed.json["runs"] == []
+    assert "left out: runs/broken/manifest.json is not a manifest of clr" in listed.err
