@@ -70,6 +70,11 @@ def test_knn__read_by_head(clr_cache: Path, tmp_path: Path) -> None:
     assert (tmp_path / "x-neighbors.pkl").exists()
 
 
+def heed_interrupts() -> None:
+    """A suite that was started in the background inherits SIGINT as ignored, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("arguments", [["linear-eval"], ["embed", "--out", "x.pkl"], ["plot", "embeddings"]])
 def test_commands__end_at_a_signal(
@@ -77,7 +82,12 @@ def test_commands__end_at_a_signal(
 ) -> None:
     before = sorted(trained.rglob("*"))
     process = subprocess.Popen(
-        clr_command(arguments), cwd=trained, env=clr_environment(clr_cache), stderr=subprocess.PIPE, text=True
+        clr_command(arguments),
+        cwd=trained,
+        env=clr_environment(clr_cache),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     )
     time.sleep(1.0)  # well within the import of torch
     process.send_signal(number)
