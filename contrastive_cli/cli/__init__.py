@@ -35,11 +35,13 @@ from contrastive_cli.cli.console import show_error
 from contrastive_cli.core.errors import ClrError, DataError, RunError, UsageError
 from contrastive_cli.core.files import NO_SPACE
 
+READER_LEFT = 141  # as the shell says of a program that died by SIGPIPE
+
 app = typer.Typer(
     name="clr",
     help="Learn visual representations from images, prove that they help, and use them.",
     epilog="Exit codes: 0 ok, 1 a bug, 2 usage or configuration, 3 bad input data, 4 unsafe file refused, "
-    "5 run directory, 6 training failed, 130/143 after a signal with everything saved.",
+    "5 run directory, 6 training failed, 130/143 after a signal with everything saved, 141 the reader left early.",
     rich_markup_mode=None,  # plain help costs no import of rich: half the time
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -88,6 +90,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             status = _end(_unwritable(error), as_json=as_json)
+        elif status == 0:
+            status = READER_LEFT
     sys.exit(status)
 
 
@@ -101,6 +105,10 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
         return _end(UsageError(error.format_message(), hint=hint), as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer ends with 1, which is a bug here
+            return READER_LEFT
+        raise
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug ends as one line too
         if isinstance(error, OSError) and error.errno in NO_SPACE:
             return _end(_unwritable(error), as_json=as_json)

@@ -35,7 +35,8 @@ MAX_RATIO = 200
 Columns = Mapping[str, NDArray[Any] | list[str] | Mapping[str, Any] | str]
 
 _JSON_SUFFIX = "_json"
-_LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+TORCH_PROTOCOL = 2
+_LEGACY_TORCH = re.compile(rb"\x80[\x02-\x05](\x95.{8})?\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19", re.DOTALL)
 _TORCH_GLOBAL = re.compile(r"GLOBAL (\S{1,100})")
 _DAMAGED = (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, RecursionError, MemoryError, OSError)
 _DAMAGED_ZIP = (*_DAMAGED, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, tokenize.TokenError)
@@ -66,7 +67,7 @@ def decode(path: Path) -> Any:
     data = _read(path, size)
     if data.startswith(b"PK\x03\x04"):
         return _decode_zip(data, path)
-    if data.startswith(_LEGACY_TORCH):
+    if _LEGACY_TORCH.match(data):
         return _decode_torch(data, path)
     if data.startswith(npy_format.MAGIC):
         return _decode_npy(data, path)
@@ -190,25 +191,39 @@ def _decode_parquet(data: bytes, path: Path) -> dict[str, Any]:
 def _decode_torch(data: bytes, path: Path) -> Any:
     import torch
 
+    seen: dict[int, Any] = {}
+
     def plain(value: Any, depth: int) -> Any:
         if isinstance(value, torch.Tensor):
+            if value.layout != torch.strided or value.is_meta or value.is_quantized:
+                kind = "sparse" if value.layout != torch.strided else "quantised" if value.is_quantized else "empty"
+                hint = "save it as a plain one: tensor.to_dense() or tensor.dequantize()"
+                raise DataError(f"{path} holds {kind} tensors, which are not read", hint=hint, path=path)
             # A view of one number can claim any shape; only what the file holds is turned into an array.
-            if value.layout != torch.strided or value.numel() * value.element_size() > len(data):
-                raise ValueError("a tensor is sparse or larger than the file")
-            value = value.detach()
+            if value.numel() * value.element_size() > len(data):
+                raise ValueError("a tensor is larger than the file")
+            value = value.detach().resolve_conj().resolve_neg()
             return (value.float() if value.is_floating_point() else value).numpy()  # numpy lacks half of the kinds
         if depth > safe_pickle.MAX_DEPTH:
             raise ValueError("nested too deeply")
-        if isinstance(value, dict):
-            return {key: plain(item, depth + 1) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return type(value)([plain(item, depth + 1) for item in value]) if type(value) in (list, tuple) else None
-        return value
+        if not isinstance(value, dict | list | tuple):
+            return value
+        if id(value) not in seen:  # what a small file holds a million times is made once
+            if isinstance(value, dict):
+                seen[id(value)] = {key: plain(item, depth + 1) for key, item in value.items()}
+            else:
+                items = [plain(item, depth + 1) for item in value]
+                seen[id(value)] = items if type(value) is list else tuple(items) if type(value) is tuple else None
+        return seen[id(value)]
 
+    if (protocol := _torch_protocol(data)) != TORCH_PROTOCOL:
+        message = f"{path} was saved with pickle_protocol={protocol}, of which torch itself reads only {TORCH_PROTOCOL}"
+        raise UnsafeFileError(message, hint="save it by torch.save without that option", path=path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of pickle protocols other than its own
-            return plain(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True), 0)
+            warnings.simplefilter("ignore")  # it warns of what it may do in other releases
+            loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return plain(loaded, 0)
     except pickle.UnpicklingError as error:
         asked = _TORCH_GLOBAL.search(str(error))
         what = (
@@ -218,6 +233,17 @@ def _decode_torch(data: bytes, path: Path) -> Any:
         raise UnsafeFileError(message, hint="save it as .npz or .safetensors", path=path) from error
     except (*_DAMAGED_ZIP, AttributeError, AssertionError) as error:
         raise _damaged(path, error) from error
+
+
+def _torch_protocol(data: bytes) -> int:
+    """The protocol of the pickle within, by its first two bytes; torch's if they say none, so that torch judges."""
+    start = data[:2]
+    if data.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            pickled = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+            with archive.open(pickled) as stream:
+                start = stream.read(2)
+    return start[1] if start[:1] == b"\x80" and len(start) == 2 else TORCH_PROTOCOL
 
 
 def _damaged(path: Path, error: BaseException) -> DataError:

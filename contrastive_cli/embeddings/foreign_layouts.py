@@ -1,12 +1,13 @@
 """What people put into embeddings files, brought to one set of columns.
 
 Understood: a dict with a matrix under one of its usual names (or as the only float matrix), `{path: vector}`,
-`[(path, vector), ...]`, `(matrix, labels)`, a bare matrix, a list of vectors, and a dict that holds one of these beside
-nothing else that could be meant. Everything else is a clear error.
+`[(path, vector), ...]`, `(matrix, labels)`, a bare matrix, a list of vectors, and dicts within which
+one of these stands beside nothing else that could be meant. Everything else is a clear error.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from contrastive_cli.core.errors import DataError, UnsafeFileError
 
 MAX_LIST_BYTES = 8 << 30
+MAX_LEVELS = 4  # of dicts within dicts
+MAX_ENTRIES = 2_000_000  # of all dicts on one level, about what takes a second
 
 _SYNONYMS: dict[str, tuple[str, ...]] = {
     "embeddings": ("embeddings", "embedding", "embs", "features", "feats", "vectors", "x"),
@@ -39,9 +42,8 @@ def columns_of(value: Any) -> dict[str, Any]:
         return {"embeddings": matrix}
     if isinstance(value, dict):
         columns = _from_dict(value)
-        if columns is None:  # one level down, no deeper: a small file can hold millions of dicts
-            within = [found for item in value.values() if isinstance(item, dict) and (found := _from_dict(item))]
-            columns = within[0] if len(within) == 1 else None
+        if columns is None:
+            columns = _within(value)
         if columns is None:
             keys = ", ".join(ascii(key)[:30] for key in list(value)[:8]) or "(none)"
             raise _not_recognised(f"a dict with the keys {keys}")
@@ -53,6 +55,19 @@ def columns_of(value: Any) -> dict[str, Any]:
         if matrix is not None:
             return {"embeddings": matrix, "paths": [str(pair[0]) for pair in value]}
     raise _not_recognised(_describe(value))
+
+
+def _within(value: dict[Any, Any]) -> dict[str, Any] | None:
+    """The columns of the one dict in `value` that has some, on the highest level where any has."""
+    level = [value]
+    for _ in range(MAX_LEVELS):
+        level = [item for parent in level for item in parent.values() if isinstance(item, dict)]
+        if sum(map(len, level)) > MAX_ENTRIES:  # a small file can hold one large dict a million times
+            return None
+        found = [columns for item in level if (columns := _from_dict(item))]
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
 
 
 def _from_dict(value: dict[Any, Any]) -> dict[str, Any] | None:
@@ -67,8 +82,8 @@ def _from_dict(value: dict[Any, Any]) -> dict[str, Any] | None:
         return columns | {"embeddings": named}
     if "embeddings" in columns:
         raise _not_recognised(f"its embeddings are {_describe(columns['embeddings'])}")
-    matrices = [item for item in value.values() if isinstance(item, np.ndarray) and item.ndim == 2]
-    matrices = [item for item in matrices if item.dtype.kind == "f"]
+    floats = [item for item in value.values() if isinstance(item, np.ndarray) and item.dtype.kind == "f"]
+    matrices = [matrix for item in floats if (matrix := _matrix(item)) is not None]
     if len(matrices) == 1:
         return columns | {"embeddings": matrices[0]}
     stacked = _matrix(list(value.values()))
@@ -85,6 +100,8 @@ def _name(key: Any) -> str:
 def _matrix(value: Any) -> NDArray[Any] | None:
     """`value` as a numeric matrix, or None if it is not one."""
     if isinstance(value, np.ndarray):
+        if value.ndim > 2 and math.prod(value.shape[2:]) == 1:  # pooled features as [N, D, 1, 1]
+            value = value.reshape(value.shape[:2])
         return value if value.ndim == 2 and value.dtype.kind in "biuf" else None
     if not _is_sequence(value) or len(value) == 0:
         return None

@@ -53,10 +53,11 @@ def test_streams__closed(arguments: list[str], code: int, closed: int, clr_cache
     assert b"bug" not in done.stdout + done.stderr
 
 
-def test_knn__read_by_head(clr_cache: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(20, 4)))
+@pytest.mark.parametrize("rows", [20, 4000], ids=["less than a buffer", "more than a pipe holds"])
+def test_knn__read_by_head(rows: int, clr_cache: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(rows, 4)))
     process = subprocess.Popen(
-        clr_command(["knn", "x.npy", "-k", "3"]),
+        clr_command(["knn", "x.npy", "-k", "3", "--json"]),
         cwd=tmp_path,
         env=clr_environment(clr_cache),
         stdout=subprocess.PIPE,
@@ -67,6 +68,7 @@ def test_knn__read_by_head(clr_cache: Path, tmp_path: Path) -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
+    assert process.returncode == 141  # 1 would be a bug of ours
     assert (tmp_path / "x-neighbors.pkl").exists()
 
 

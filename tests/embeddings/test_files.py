@@ -6,7 +6,9 @@ import json
 import pickle
 import subprocess
 import sys
+import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -212,9 +214,58 @@ def test_read_embeddings__torch_file_of_another_protocol_is_quiet(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     torch.save(torch.from_numpy(MATRIX), tmp_path / "x.pt", pickle_protocol=4)
-    with pytest.raises(UnsafeFileError):
-        read_embeddings(tmp_path / "x.pt")
+    torch.save(torch.from_numpy(MATRIX), tmp_path / "y.pt", pickle_protocol=4, _use_new_zipfile_serialization=False)
+    for name in ("x.pt", "y.pt"):
+        with pytest.raises(UnsafeFileError, match="saved with pickle_protocol=4, of which torch itself reads only 2"):
+            read_embeddings(tmp_path / name)
     assert not recwarn.list
+
+
+@pytest.mark.filterwarnings("ignore")  # torch warns of some of these kinds
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda ones: ones.to_sparse(), "sparse"),
+        (lambda ones: ones.to_sparse_csr(), "sparse"),
+        (lambda ones: ones.to("meta"), "empty"),
+        (lambda ones: torch.quantize_per_tensor(ones, 0.1, 0, torch.qint8), "quantised"),
+    ],
+)
+def test_read_embeddings__tensors_of_other_kinds(
+    make: Callable[[torch.Tensor], torch.Tensor], kind: str, tmp_path: Path
+) -> None:
+    torch.save({"embeddings": make(torch.ones(4, 3))}, tmp_path / "x.pt")
+    with pytest.raises(DataError, match=f"holds {kind} tensors"):
+        read_embeddings(tmp_path / "x.pt")
+
+
+def test_read_embeddings__views_that_numpy_does_not_know(tmp_path: Path) -> None:
+    torch.save(torch._neg_view(torch.from_numpy(MATRIX)), tmp_path / "x.pt")
+    np.testing.assert_array_equal(read_embeddings(tmp_path / "x.pt").vectors, -MATRIX)
+
+
+def test_read_embeddings__pooled_features_with_positions_of_one(tmp_path: Path) -> None:
+    for value in (MATRIX[:, :, None, None], {"features": MATRIX[:, :, None, None]}, {"any": MATRIX[:, :, None]}):
+        np.testing.assert_array_equal(read_embeddings(saved(tmp_path / "x.pkl", value)).vectors, MATRIX)
+
+
+def test_read_embeddings__dicts_within_dicts(tmp_path: Path) -> None:
+    deep = {"meta": {"n": {"of": 4}}, "model": {"train": {"epoch": {"embeddings": MATRIX, "labels": [3, 1, 2, 0]}}}}
+    found = read_embeddings(saved(tmp_path / "x.pkl", deep))
+    np.testing.assert_array_equal(found.vectors, MATRIX)
+    assert found.labels is not None
+    assert found.labels.tolist() == [3, 1, 2, 0]
+    with pytest.raises(DataError, match="no embeddings recognised"):
+        read_embeddings(saved(tmp_path / "y.pkl", {"a": {"b": deep}}))  # too deep
+
+
+def test_read_embeddings__one_large_dict_many_times_ends_at_once(tmp_path: Path) -> None:
+    large = dict.fromkeys(range(10_000), "text")
+    torch.save({"within": dict.fromkeys(range(10_000), large)}, tmp_path / "x.pt")
+    started = time.monotonic()
+    with pytest.raises(DataError, match="no embeddings recognised"):
+        read_embeddings(tmp_path / "x.pt")
+    assert time.monotonic() - started < 5
 
 
 def test_read_embeddings__text_labels_become_numbers(tmp_path: Path) -> None:
