@@ -157,6 +157,7 @@ class MethodSpec:
             `Method`. The encoder is None where the method has none.
         needs_labels: Whether training is impossible without labels.
         has_encoder: Whether the method trains an encoder.
+        draws_images: Whether it draws the very views it sees, so that these must have the size of the images.
         recipe: Name of the views it wants where the user says nothing; None takes the dataset's.
     """
 
@@ -165,4 +166,5 @@ class MethodSpec:
     build: Callable[..., Any]
     needs_labels: bool = False
     has_encoder: bool = True
+    draws_images: bool = False
     recipe: str | None = None

@@ -177,5 +177,6 @@ METHOD = MethodSpec(
     config=AutodecoderConfig,
     build=Autodecoder,
     has_encoder=False,
+    draws_images=True,
     recipe="none",
 )

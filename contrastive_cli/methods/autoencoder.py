@@ -76,5 +76,6 @@ METHOD = MethodSpec(
     summary="the image has to come back out of a narrow code",
     config=AutoencoderConfig,
     build=Autoencoder,
+    draws_images=True,
     recipe="light",
 )

@@ -104,5 +104,6 @@ METHOD = MethodSpec(
     summary="an autoencoder with a Gaussian per image, kept near the standard normal",
     config=VAEConfig,
     build=VAE,
+    draws_images=True,
     recipe="light",
 )

@@ -53,6 +53,8 @@ class DatasetConfig(Config):
         name: One of `clr datasets`.
         data_dir: Where they are, or go with `download`.
         size: Side in pixels of what the encoder sees; None takes the dataset's own.
+        view_size: Side in pixels of the views that are trained on; None takes `size`. A smaller one is faster, and as
+            crops are enlarged by more than whole images, may be better too (https://arxiv.org/abs/1906.06423).
         stored_size: Side at which the images are decoded and kept, so that a crop shows what a smaller picture has
             lost; None takes `size`.
         download: Fetch them when absent; nothing is fetched otherwise.
@@ -62,6 +64,7 @@ class DatasetConfig(Config):
     name: str = "digits"
     data_dir: Path | None = None
     size: int | None = Field(None, ge=8, le=1024)
+    view_size: int | None = Field(None, ge=8, le=1024)
     stored_size: int | None = Field(None, ge=8, le=1024)
     download: bool = False
     max_bad: float = Field(0.01, ge=0, le=1)
@@ -208,6 +211,12 @@ def fill(config: PretrainConfig) -> PretrainConfig:
     stored_size = config.dataset.stored_size
     if stored_size is not None and stored_size < size:
         raise UsageError(f"dataset.stored_size {stored_size} is below dataset.size {size}: nothing would be gained")
+    if load_method(config.method_name).draws_images and config.dataset.view_size not in (None, size):
+        raise UsageError(
+            f"dataset.view_size {config.dataset.view_size} is not dataset.size {size}, and {config.method_name} draws "
+            "what it sees",
+            hint="leave dataset.view_size out",
+        )
     encoder, train = config.encoder, config.train
     if not load_method(config.method_name).has_encoder:
         encoder = _no_encoder(config)

@@ -170,7 +170,7 @@ def _defaults(parent: Model, *layers: Mapping[str, Any]) -> Tree:
     dataset = own if name == own.name else DatasetConfig(name=name)
     return {
         "method": {"name": "supervised"},
-        "dataset": {**dataset.model_dump(mode="json"), "size": parent.manifest.size},
+        "dataset": {**dataset.model_dump(mode="json"), "size": parent.manifest.size, "view_size": None},
         "encoder": {**parent.config.encoder.model_dump(), "weights": None},
         "views": {"recipe": light_recipe(str(name), size=parent.manifest.size)},
         "optim": {

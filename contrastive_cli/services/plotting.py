@@ -110,7 +110,7 @@ def plot_views(run: Run, *, out: Path | None, count: int, data_dir: Path | None)
         torch.from_numpy(pixels).expand(num_views, *pixels.shape),
         recipes=[config.views] * num_views,
         indices=indices,
-        size=manifest.size,
+        size=config.dataset.view_size or manifest.size,
         mean=[0.0] * images.channels,
         std=[1.0] * images.channels,
         seed=config.seed,

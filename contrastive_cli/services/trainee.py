@@ -190,7 +190,7 @@ def batch_maker(trainee: Trainee) -> Callable[[int], Callable[[slice], Batch]]:
                 pixels,
                 recipes=[config.views] * num_views,
                 indices=indices,
-                size=config.dataset.size or pixels.shape[-1],
+                size=config.dataset.view_size or config.dataset.size or pixels.shape[-1],
                 mean=images.mean,
                 std=images.std,
                 seed=config.seed,

@@ -17,7 +17,7 @@ from contrastive_cli.services.configuration import PretrainConfig, resolve
 from contrastive_cli.services.embedding import embed_images, load_model, open_split
 from contrastive_cli.services.embedding_files import embed_paths
 from contrastive_cli.services.sessions import start_session
-from contrastive_cli.services.trainee import batch_maker, prepare
+from contrastive_cli.services.trainee import batch_maker, prepare, train_steps
 from contrastive_cli.services.training import train_session
 
 STORED, SIZE = 64, 16
@@ -88,3 +88,24 @@ def test_stored_size__split_and_files_embed_alike(photos: Path, tmp_path: Path) 
 def test_stored_size__below_the_size_is_refused(photos: Path) -> None:
     with pytest.raises(UsageError, match=r"dataset.stored_size 8 is below dataset.size 16"):
         configured(photos, stored_size=8)
+
+
+def test_view_size__trains_on_small_views_and_embeds_at_the_size(photos: Path, tmp_path: Path) -> None:
+    config = configured(photos, stored_size=None, **{"dataset.view_size": 8})
+    assert batch_maker(prepare(config))(0)(slice(0, 4)).views.shape == (2, 4, 3, 8, 8)
+    session = start_session(config, out=tmp_path / "run", overwrite=False)
+    list(train_steps(session.trainee, first_step=0, total_steps=2))
+    assert session.run.manifest().size == SIZE
+    with pytest.raises(UsageError, match="vae draws what it sees"):
+        configured(photos, stored_size=None, **{"dataset.view_size": 8, "method.name": "vae"})
+    configured(photos, stored_size=None, **{"dataset.view_size": SIZE, "method.name": "vae"})
+
+
+def test_view_size__a_small_view_is_the_crop_made_smaller(photos: Path) -> None:
+    whole = {"views.crop_probability": 1.0, "views.crop_area": [1.0, 1.0], "views.crop_aspect": [1.0, 1.0]}
+    small, full = (
+        batch_maker(prepare(configured(photos, stored_size=None, **whole, **more)))(0)(slice(0, 4)).views[0]
+        for more in ({"dataset.view_size": 8}, {})
+    )
+    expected = torch.nn.functional.interpolate(full, size=(8, 8), mode="bilinear", antialias=True)
+    torch.testing.assert_close(small, expected, atol=0.01, rtol=0)
