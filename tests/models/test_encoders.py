@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -56,6 +58,27 @@ def test_build_encoder__stem_follows_the_size(size: int, stem: str, small: bool)
     assert isinstance(first, nn.Conv2d)
     assert (first.kernel_size, first.stride) == (((3, 3), (1, 1)) if small else ((7, 7), (2, 2)))
     assert isinstance(encoder.maxpool, nn.Identity if small else nn.MaxPool2d)
+
+
+def test_resnet9__pools_before_relu_as_if_after_it() -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderConfig(name="resnet9", width=4), channels=3, size=32)
+    layers: Any = copy.deepcopy(encoder.layers)
+    reference = nn.Sequential()  # the order of the papers
+    for layer in layers:
+        pools = isinstance(layer, nn.Sequential) and isinstance(layer[0], nn.MaxPool2d)
+        reference.extend([nn.ReLU(), nn.MaxPool2d(2)] if pools else [layer])
+    images = torch.randn(8, 3, 32, 32)
+    for autocast in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            ours, theirs = encoder(images), reference(images).mean(dim=(2, 3))
+        assert torch.equal(ours, theirs)
+        sums = [(made * torch.arange(512)).sum() for made in (ours, theirs)]
+        gradients = [
+            torch.autograd.grad(total, list(net.parameters()))
+            for total, net in zip(sums, (encoder, reference), strict=True)
+        ]
+        assert all(torch.equal(one, two) for one, two in zip(*gradients, strict=True))
 
 
 def test_build_encoder__width_and_embedding_dim_of_resnet9() -> None:
