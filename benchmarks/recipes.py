@@ -1,0 +1,135 @@
+"""Variants of the CIFAR-10 preset at equal computing time, judged on images held out of the training split.
+
+    python -m benchmarks.recipes time  --data-dir DIR dataset.view_size=24          (alone on the machine)
+    python -m benchmarks.recipes run   --data-dir DIR --out FILE --steps N --name NAME dataset.view_size=24 ...
+    python -m benchmarks.recipes table --out FILE
+
+`time` says how long a step of the variant takes beside one of the preset, in turns, and so how many steps of each fit
+into some minutes. `run` trains on 45,000 of the 50,000 training images for a fixed number of steps, so that the result
+does not depend on what else the machine does, judges frozen features by a linear head and a kNN-20 vote on the other
+5,000, and appends a line to FILE. The test split is never opened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from contrastive_cli.core.config import nested, read_assignments
+from contrastive_cli.embeddings.knn import knn_vote
+from contrastive_cli.embeddings.probe import fit_probe
+from contrastive_cli.engine.precision import autocast
+from contrastive_cli.services.configuration import resolve
+from contrastive_cli.services.trainee import Trainee, prepare, train_steps
+from contrastive_cli.views.augment import prepare as normalised
+
+PRESET = "cifar10-simclr-cpu"
+HELD_OUT = 5000
+SPLIT_SEED = 123
+CHUNK = 500
+MINUTES = (3, 5, 15, 60)
+WARM_UP_ROUNDS, ROUNDS = 3, 8
+
+
+def make_trainee(data_dir: Path, sets: Sequence[str], *, seed: int) -> Trainee:
+    """The variant, on the images that are not held out."""
+    flags = {"dataset.data_dir": str(data_dir), "seed": seed}
+    trainee = prepare(resolve(config=PRESET, sets=read_assignments(sets), flags=nested(flags)).config)
+    return replace(trainee, subset=split(trainee.num_samples)[0])
+
+
+def split(num_images: int) -> tuple[Tensor, Tensor]:
+    """Positions of the images that are trained on, and of those that judge."""
+    order = torch.randperm(num_images, generator=torch.Generator().manual_seed(SPLIT_SEED))
+    return order[:-HELD_OUT], order[-HELD_OUT:]
+
+
+def judge(trainee: Trainee) -> dict[str, float]:
+    """Accuracy in percent on the held-out images."""
+    images, method, size = trainee.images, trainee.method.eval(), trainee.config.dataset.size
+    assert size is not None, "the configuration was resolved"
+    parts = []
+    with torch.no_grad(), autocast(trainee.device, trainee.precision):
+        for start in range(0, images.num_samples, CHUNK):
+            pixels = torch.from_numpy(np.array(images.images[start : start + CHUNK]))
+            parts.append(method.embed(normalised(pixels, size=size, mean=images.mean, std=images.std)).float())
+    features, labels = torch.cat(parts), torch.from_numpy(images.labels)
+    train, held = split(images.num_samples)
+    probe = fit_probe(features[train], labels[train], seed=0)
+    votes = knn_vote(features[train], labels[train], queries=features[held], k=20)
+    return {
+        "linear": round(100 * probe.accuracy(features[held], labels[held]), 2),
+        "knn20": round(100 * (votes == labels[held]).float().mean().item(), 2),
+    }
+
+
+def run(data_dir: Path, out: Path, *, name: str, steps: int, seed: int, sets: Sequence[str]) -> None:
+    """Train and judge one variant."""
+    trainee = make_trainee(data_dir, sets, seed=seed)
+    started = time.process_time()
+    for record in train_steps(trainee, first_step=0, total_steps=steps):
+        if record.step % 500 == 0:
+            print(f"{name}: step {record.step} of {steps}, loss {record.loss.item():.4f}", flush=True)
+    seconds = time.process_time() - started
+    line = {"name": name, "sets": list(sets), "steps": steps, "seed": seed, "cpu_seconds": round(seconds, 1)}
+    with out.open("a") as file:
+        file.write(json.dumps(line | judge(trainee)) + "\n")
+
+
+def time_step(data_dir: Path, sets: Sequence[str]) -> None:
+    """Print the median time of a step of the preset and of the variant, in turns."""
+    trainees = {"preset": make_trainee(data_dir, [], seed=0), "variant": make_trainee(data_dir, sets, seed=0)}
+    steps = {name: train_steps(trainee, first_step=0, total_steps=10**6) for name, trainee in trainees.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(WARM_UP_ROUNDS + ROUNDS):
+        for name, iterator in steps.items():
+            started = time.perf_counter()
+            next(iterator)
+            seconds[name].append(time.perf_counter() - started)
+    medians = {name: statistics.median(times[WARM_UP_ROUNDS:]) for name, times in seconds.items()}
+    for name, trainee in trainees.items():
+        views = trainee.config.batch_size * trainee.method.num_views
+        fitting = ", ".join(f"{60 * minutes / medians[name]:.0f} steps in {minutes} min" for minutes in MINUTES)
+        print(f"{name:8s} {1000 * medians[name]:.1f} ms, {views / medians[name]:.0f} views/s; {fitting}")
+    print(f"variant / preset: {medians['variant'] / medians['preset']:.3f}")
+
+
+def table(out: Path) -> None:
+    """Print the Markdown table of all runs of FILE, in their order."""
+    print("| variant | steps | seed | linear | kNN-20 |\n|---|---|---|---|---|")
+    for line in map(json.loads, out.read_text().splitlines()):
+        sets = ", ".join(f"`{word}`" for word in line["sets"]) or "preset"
+        print(f"| {sets} | {line['steps']:,} | {line['seed']} | {line['linear']:.1f} % | {line['knn20']:.1f} % |")
+
+
+def main() -> None:
+    """Time, run or print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["time", "run", "table"])
+    parser.add_argument("sets", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--name", default="variant")
+    parser.add_argument("--steps", type=int, default=825)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_intermixed_args()
+    if arguments.action == "time":
+        time_step(arguments.data_dir, arguments.sets)
+    elif arguments.action == "run":
+        options = {"name": arguments.name, "steps": arguments.steps, "seed": arguments.seed}
+        run(arguments.data_dir, arguments.out, sets=arguments.sets, **options)
+    else:
+        table(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
