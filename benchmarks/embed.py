@@ -27,7 +27,6 @@ from contrastive_cli.engine.precision import autocast
 from contrastive_cli.services.embedding import (
     Model,
     embed_images,
-    for_embedding,
     images_per_pass,
     load_model,
     open_split,
@@ -105,10 +104,9 @@ def forward(model: Model, num_samples: int) -> None:
     size = images_per_pass(model)
     batch = torch.randn(size, model.channels, model.manifest.size, model.manifest.size)
     batch = batch.contiguous(memory_format=torch.channels_last)
-    method = for_embedding(model)
     with torch.inference_mode(), autocast(model.device, model.precision):
         for _ in range(-(-num_samples // size)):
-            method.embed(batch)
+            model.embedder.embed(batch)
 
 
 if __name__ == "__main__":

@@ -34,12 +34,18 @@ Layer = Literal["h", "z"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
-    """A run's trained method in evaluation mode, and the facts that say what its embeddings are."""
+    """A run's trained method in evaluation mode, and the facts that say what its embeddings are.
+
+    Attributes:
+        method: As it was trained.
+        embedder: The method with the batch norms of its encoder folded, which is what embeds.
+    """
 
     run: Run
     manifest: Manifest
     config: PretrainConfig
     method: Any
+    embedder: Any
     device: torch.device
     precision: Precision
     checkpoint: str
@@ -69,12 +75,14 @@ def load_model(run: Run, *, device: str = "auto") -> Model:
         method = _build(config, manifest)
     with does_not_fit(run, checkpoint.name):
         method.load_state_dict(checkpoint.state["method"])
+    method = _ready(method, chosen)
     same = chosen.type == manifest.device.partition(":")[0]
     return Model(
         run=run,
         manifest=manifest,
         config=config,
-        method=_ready(method, chosen),
+        method=method,
+        embedder=_folded(method, manifest.encoder),
         device=chosen,
         precision=manifest.precision if same else choose_precision("auto", chosen),
         checkpoint=checkpoint.sha256,
@@ -84,7 +92,8 @@ def load_model(run: Run, *, device: str = "auto") -> Model:
 def random_model(model: Model, *, seed: int) -> Model:
     """The same architecture with fresh weights: the baseline that a pretraining has to beat."""
     torch.manual_seed(seed)
-    return replace(model, method=_ready(_build(model.config, model.manifest), model.device), checkpoint="random")
+    method = _ready(_build(model.config, model.manifest), model.device)
+    return replace(model, method=method, embedder=_folded(method, model.manifest.encoder), checkpoint="random")
 
 
 def embed_pixels(
@@ -110,7 +119,7 @@ def embed_with_uncertainty(
         raise UsageError(f"{model.manifest.method} has no projector, so there is no layer z", hint="use --layer h")
     parts: list[torch.Tensor] = []
     uncertainties: list[torch.Tensor] = []
-    manifest, method = model.manifest, for_embedding(model)
+    manifest, method = model.manifest, model.embedder
     size = images_per_pass(model)
     with memory_errors(model.device, batch_size=size), torch.no_grad(), autocast(model.device, model.precision):
         for start in range(0, len(pixels), size):
@@ -190,13 +199,17 @@ def images_per_pass(model: Model) -> int:
     return max(1, min(MAX_IMAGES_PER_PASS, pixels_per_pass // model.manifest.size**2))
 
 
-def for_embedding(model: Model) -> Any:
-    """The method with the batch norms of its encoder folded, where they are known to follow their convolutions."""
-    if model.manifest.encoder not in ENCODERS or not hasattr(model.method, "encoder"):
-        return model.method
-    method = copy.deepcopy(model.method)
-    method.encoder = fold_batch_norms(method.encoder)
-    return method
+def _folded(method: Any, encoder: str) -> Any:
+    """The method with the batch norms of its encoder folded, where they are known to follow their convolutions.
+
+    All else is shared with the method.
+    """
+    if encoder not in ENCODERS or not hasattr(method, "encoder"):
+        return method
+    folded = copy.copy(method)
+    folded._modules = dict(method._modules)  # else the copy would put its encoder into the method too
+    folded.encoder = fold_batch_norms(method.encoder)
+    return folded
 
 
 def _build(config: PretrainConfig, manifest: Manifest) -> Any:

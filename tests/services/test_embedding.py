@@ -11,7 +11,7 @@ from PIL import Image
 
 from contrastive_cli.core.runs import Run
 from contrastive_cli.services import embedding, embedding_files
-from contrastive_cli.services.embedding import embed_pixels, for_embedding, load_model
+from contrastive_cli.services.embedding import embed_pixels, load_model
 from contrastive_cli.services.embedding_files import embed_paths
 from contrastive_cli.views.augment import prepare
 
@@ -28,7 +28,7 @@ def test_embed_pixels__folded_in_pieces_equals_the_encoder_itself(
         expected = model.method.encoder(images).numpy()
     monkeypatch.setattr(embedding, "PIXELS_PER_PASS", {"cpu": 7 * 32**2, "cuda": 0})
     np.testing.assert_allclose(embed_pixels(model, pixels), expected, rtol=1e-4, atol=1e-5)
-    kinds = {type(module) for module in for_embedding(model).encoder.modules()}
+    kinds = {type(module) for module in model.embedder.encoder.modules()}
     assert torch.nn.BatchNorm2d not in kinds
     assert torch.nn.BatchNorm2d in {type(module) for module in model.method.encoder.modules()}
 
