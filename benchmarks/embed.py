@@ -1,6 +1,6 @@
 """Rate of `clr embed` beside the bare forward pass of the same folded network, in turns.
 
-    OMP_NUM_THREADS=2 python -m benchmarks.embed --data-dir DIR [--split train --rounds 3 --folder DIR/train/cat]
+    OMP_NUM_THREADS=2 python -m benchmarks.embed --data-dir DIR [--encoder resnet18 --rounds 3 --folder DIR/train/cat]
 
 DIR holds CIFAR-10. A run is trained for a moment first. `bare` is the encoder alone on images that are ready, as many
 as the split has; `in process` is what the command does between start-up and writing; `command` is all of it, from the
@@ -37,6 +37,7 @@ def main() -> None:
     """Print the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--encoder", default="resnet9")
     parser.add_argument("--split", default="train")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path)
@@ -45,7 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, "runs", "few")
         data = ["--dataset", "cifar10", "--data-dir", str(options.data_dir)]
-        clr("pretrain", *data, "--budget", "5s", "--device", "cpu", "--out", str(run))
+        clr("pretrain", *data, "--encoder", options.encoder, "--budget", "5s", "--device", "cpu", "--out", str(run))
         model = load_model(Run(run), device="cpu")
         images = open_split(model, options.split)
         command = ["embed", "--run", str(run), "--split", options.split, "--out", str(Path(folder, "e.npz"))]
@@ -71,7 +72,7 @@ def main() -> None:
                 Row(what=f"{key}, {name}", clr=count / statistics.median(taken), **bare_rate)
                 for key, taken in named.items()
             ]
-            record("embed", rows, threads=threads)
+            record("embed" if options.encoder == "resnet9" else f"embed-{options.encoder}", rows, threads=threads)
         if options.folder is not None:
             before = os.times()
             took = seconds(lambda: clr("embed", str(options.folder), "--run", str(run), "--out", command[-1]))

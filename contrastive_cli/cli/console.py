@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 PLAIN_SECONDS = 10.0
+LONGEST_MESSAGE = 2000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +119,7 @@ def show_error(error: ClrError, *, as_json: bool) -> None:
     """One line what, one line what to do, on stderr; an object on stdout with `--json`."""
     if as_json:
         with contextlib.suppress(OSError):  # a full disk under stdout: then to people
-            fields = {"code": error.exit_code, "kind": error.kind, "message": error.message}
+            fields = {"code": error.exit_code, "kind": error.kind, "message": _shortened(error.message)}
             print_json({"error": {**fields, "hint": error.hint, "path": error.path}})
             sys.stdout.flush()
             return
@@ -136,7 +137,15 @@ def clean(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return clean(text.replace("\n", "\\n"))
+    return clean(_shortened(text).replace("\n", "\\n"))
+
+
+def _shortened(text: str) -> str:
+    """At most about `LONGEST_MESSAGE` characters: a stranger's file may hold a name of a million."""
+    if len(text) <= LONGEST_MESSAGE:
+        return text
+    half = LONGEST_MESSAGE // 2
+    return f"{text[:half]} ... ({len(text) - 2 * half} characters left out) ... {text[-half:]}"
 
 
 def _finite(value: Any) -> Any:

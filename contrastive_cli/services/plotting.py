@@ -139,12 +139,15 @@ def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, coun
     if not name:
         raise DataError(f"{path} does not say of which dataset it is", hint="give a --run on its images", path=path)
     size = None if own is None or own.name != name else own.stored_size or own.size
-    images = open_dataset(
-        name,
-        split=str(mined.dataset.get("split") or find_dataset(name).pretrain_split),
-        data_dir=data_dir or (own.data_dir if own is not None and own.name == name else None),
-        size=size or find_dataset(name).size,
-    )
+    try:
+        images = open_dataset(
+            name,
+            split=str(mined.dataset.get("split") or find_dataset(name).pretrain_split),
+            data_dir=data_dir or (own.data_dir if own is not None and own.name == name else None),
+            size=size or find_dataset(name).size,
+        )
+    except UsageError as error:  # it is the file that asks for what there is not
+        raise DataError(f"{path}: {error.message}", hint=error.hint, path=path) from None
     neighbors = neighbors_of(images, mined, path=path)
     chosen = draw_positions(images.num_samples, limit=count, seed=0)
     shown = neighbors.indices.numpy()[chosen, :SHOWN_NEIGHBORS]

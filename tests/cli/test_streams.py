@@ -72,6 +72,16 @@ def test_knn__read_by_head(rows: int, clr_cache: Path, tmp_path: Path) -> None:
     assert (tmp_path / "x-neighbors.pkl").exists()
 
 
+def test_error__of_a_million_characters_is_a_line_that_can_be_read(clr: Clr, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("dataset: {name: " + "x" * 900_000 + "}")
+    for more in ([], ["--json"]):
+        result = clr("pretrain", "--config", "x.yaml", *more, cwd=tmp_path)
+        assert result.code == 2
+        assert "no dataset named 'xxx" in result.err + result.out
+        assert "characters left out" in result.err + result.out
+        assert len(result.err + result.out) < 5000
+
+
 def heed_interrupts() -> None:
     """A suite that was started in the background inherits SIGINT as ignored, and so would what it starts."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -170,3 +170,14 @@ def test_plot_neighbors__draws_a_file_and_asks_for_what_is_missing(mined: Neighb
         plot_neighbors(None, file=nameless, out=None, count=3, data_dir=None)
     with pytest.raises(UsageError, match="no neighbours to draw"):
         plot_neighbors(None, file=None, out=None, count=3, data_dir=None)
+
+
+@pytest.mark.parametrize(
+    "dataset", [{"name": "../../etc\n[red]"}, {"name": "digits", "split": "../x"}, {"name": ["a"]}]
+)
+def test_plot_neighbors__of_a_dataset_that_is_none(
+    mined: NeighborsFile, dataset: dict[str, Any], tmp_path: Path
+) -> None:
+    file = written(tmp_path, changed(mined, dataset=dataset))
+    with pytest.raises(DataError, match=r"\.pkl: (no dataset named|dataset digits has no split)"):
+        plot_neighbors(None, file=file, out=None, count=3, data_dir=None)
