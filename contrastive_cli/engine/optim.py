@@ -1,10 +1,14 @@
-"""Optimisers: torch's own, and LARS (You et al. 2017, https://arxiv.org/abs/1708.03888) for large batches.
+"""Optimisers: torch's own, LARS for large batches, and Muon, which gets further in few steps.
+
+LARS: You et al. 2017, https://arxiv.org/abs/1708.03888. Muon: Jordan et al. 2024,
+https://kellerjordan.github.io/posts/muon/.
 
 Left out: the trust clipping of solo-learn, whose learning rates do not carry over to other implementations.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Self, overload
 
@@ -13,18 +17,25 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from contrastive_cli.core.config import Config
+from contrastive_cli.engine.precision import Precision
+
+# Of the quintic iteration: steepest at zero, so that five rounds bring all but tiny singular values near 1.
+QUINTIC = (3.4445, -4.7750, 2.0315)
+ROUNDS = 5
+RMS_OF_ADAMW = 0.2
+TINY = 1e-7
 
 
 class OptimConfig(Config):
     """How the weights are updated. `lr` is for a batch of 256, before it is scaled to the batch size in use."""
 
-    name: Literal["adamw", "adam", "sgd", "lars"] = "adamw"
+    name: Literal["adamw", "adam", "sgd", "lars", "muon"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     lr_scaling: Literal["none", "sqrt", "linear"] = "sqrt"
     weight_decay: float = Field(default=1e-4, ge=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd and lars")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd, lars and muon, which wants 0.95")
     nesterov: bool = Field(default=False, description="sgd")
-    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="adam and adamw")
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="adam, adamw, and the vectors of muon")
     trust_coefficient: float = Field(default=1e-3, gt=0, description="lars")
     warmup_fraction: float = Field(default=0.1, ge=0, le=1, description="part of all steps")
     clip_gradient: float | None = Field(default=None, gt=0, description="largest norm of the whole gradient")
@@ -38,13 +49,16 @@ class OptimConfig(Config):
         return self
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig, *, lr: float) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, config: OptimConfig, *, lr: float, precision: Precision = "fp32"
+) -> torch.optim.Optimizer:
     """The optimiser of all trainable parameters in two groups: matrices, and vectors (biases, norms) without decay.
 
     Args:
         model: Its parameters should already lie on their device.
         config: Everything but the learning rate in use.
         lr: The learning rate in use, after scaling; the schedule overwrites it step by step.
+        precision: What Muon multiplies matrices in; weights and momenta keep their own.
 
     Raises:
         ValueError: If the model has no trainable parameter.
@@ -70,6 +84,10 @@ def build_optimizer(model: nn.Module, config: OptimConfig, *, lr: float) -> torc
         case "lars":
             groups[1]["adapt"] = False
             return Lars(groups, lr=lr, momentum=config.momentum, trust_coefficient=config.trust_coefficient)
+        case "muon":
+            groups[1]["orthogonal"] = False
+            products = torch.bfloat16 if precision == "bf16" else torch.float32
+            return Muon(groups, lr=lr, momentum=config.momentum, betas=config.betas, products=products)
 
 
 class Lars(torch.optim.Optimizer):
@@ -143,6 +161,102 @@ class Lars(torch.optim.Optimizer):
             torch._foreach_add_(buffers, updates)
             updates = buffers
         torch._foreach_add_(weights, updates, alpha=-group["lr"])
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum made nearly orthogonal for matrices and the kernels of convolutions; AdamW for vectors.
+
+    The update of a matrix [R, C] has all singular values near 1, times 0.2 * sqrt(max(R, C)), with which its elements
+    are as large as those of AdamW's updates, so that both parts share a learning rate. Weight decay is decoupled.
+
+    Args:
+        params: Parameters, or groups; a group with `orthogonal` False is AdamW. A kernel is a matrix [out, in * h * w].
+        lr: Global learning rate.
+        momentum: Of the exponential mean of gradients, in [0, 1), with Nesterov's look ahead.
+        betas: Of AdamW.
+        eps: Of AdamW.
+        weight_decay: Part of the weight, times the learning rate, that every step takes away.
+        products: Number format of the products that make the update orthogonal.
+        orthogonal: Whether a group's parameters are matrices.
+
+    Source: the post above; the scale is that of Liu et al. 2025, https://arxiv.org/abs/2502.16982, section 2.2.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        products: torch.dtype = torch.float32,
+        orthogonal: bool = True,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "orthogonal": orthogonal,
+        }
+        self.products = products
+        super().__init__(params, defaults)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update every parameter that has a gradient; gradients are left as they are."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            update = self._step_matrix if group["orthogonal"] else self._step_vector
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    if group["weight_decay"] > 0:
+                        weight.mul_(1 - group["lr"] * group["weight_decay"])
+                    update(weight, weight.grad, group)
+        return loss
+
+    def _step_matrix(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        mean = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
+        mean.lerp_(gradient, 1 - group["momentum"])
+        ahead = gradient.lerp(mean, group["momentum"])
+        update = orthogonalized(ahead.flatten(1), products=self.products)
+        scale = RMS_OF_ADAMW * math.sqrt(max(update.shape))
+        weight.add_(update.view(weight.shape), alpha=-group["lr"] * scale)
+
+    def _step_vector(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state, (beta_1, beta_2) = self.state[weight], group["betas"]
+        mean = state.setdefault("exp_avg", torch.zeros_like(weight))
+        square = state.setdefault("exp_avg_sq", torch.zeros_like(weight))
+        state["step"] = step = state.get("step", 0) + 1
+        mean.lerp_(gradient, 1 - beta_1)
+        square.lerp_(gradient.square(), 1 - beta_2)
+        spread = (square / (1 - beta_2**step)).sqrt_().add_(group["eps"])
+        weight.addcdiv_(mean, spread, value=-group["lr"] / (1 - beta_1**step))
+
+
+def orthogonalized(matrix: Tensor, *, products: torch.dtype = torch.float32) -> Tensor:
+    """The matrix [R, C] with its singular values brought near 1 (0.7 to 1.2, but tiny ones), in its own number format.
+
+    Source: the quintic Newton-Schulz iteration of the Muon post.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    rounded = (matrix.T if tall else matrix).to(products)
+    rounded = rounded / rounded.norm().clamp(min=TINY)
+    linear, cubic, quintic = QUINTIC
+    for _ in range(ROUNDS):
+        gram = rounded @ rounded.T
+        rounded = torch.addmm(rounded, torch.addmm(gram, gram, gram, beta=cubic, alpha=quintic), rounded, beta=linear)
+    return (rounded.T if tall else rounded).contiguous().to(matrix.dtype)
 
 
 def _trust(weight_norm: Tensor, gradient_norm: Tensor, trust_coefficient: float, weight_decay: float) -> Tensor:

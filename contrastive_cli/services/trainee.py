@@ -119,14 +119,15 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
     neighbors = None
     if config.neighbors is not None and neighbors_file is not None:
         neighbors = neighbors_of(images, neighbors_file, path=config.neighbors)
+    precision = choose_precision(config.train.precision, device)
     return Trainee(
         config=config,
         images=images,
         source=DeviceImages(images.images, device=device),
         method=method,
-        optimizer=build_optimizer(method, config.optim, lr=config.peak_learning_rate),
+        optimizer=build_optimizer(method, config.optim, lr=config.peak_learning_rate, precision=precision),
         device=device,
-        precision=choose_precision(config.train.precision, device),
+        precision=precision,
         neighbors=neighbors,
         subset=subset,
     )
@@ -260,7 +261,8 @@ def plan_steps(trainee: Trainee) -> tuple[int, float | None]:
 def time_steps(trainee: Trainee) -> float:
     """Seconds of one optimiser step, timed on a copy that is thrown away."""
     method = copy.deepcopy(trainee.method)
-    optimizer = build_optimizer(method, trainee.config.optim, lr=trainee.config.peak_learning_rate)
+    rate, precision = trainee.config.peak_learning_rate, trainee.precision
+    optimizer = build_optimizer(method, trainee.config.optim, lr=rate, precision=precision)
     copied = replace(trainee, method=method, optimizer=optimizer)
     times = []
     started = time.perf_counter()

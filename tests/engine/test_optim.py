@@ -10,9 +10,9 @@ from torch import nn
 
 from contrastive_cli.core.config import build
 from contrastive_cli.core.errors import UsageError
-from contrastive_cli.engine.optim import Lars, OptimConfig, build_optimizer
+from contrastive_cli.engine.optim import Lars, Muon, OptimConfig, build_optimizer, orthogonalized
 
-NAMES = ["adamw", "adam", "sgd", "lars"]
+NAMES = ["adamw", "adam", "sgd", "lars", "muon"]
 
 
 def small_network(seed: int = 0) -> nn.Sequential:
@@ -49,7 +49,7 @@ def test_build_optimizer__decays_matrices_only(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_build_optimizer__lowers_the_loss(name: str) -> None:
     model = small_network()
-    lr = {"adamw": 0.01, "adam": 0.01, "sgd": 0.05, "lars": 0.3}[name]
+    lr = {"adamw": 0.01, "adam": 0.01, "sgd": 0.05, "lars": 0.3, "muon": 0.05}[name]
     config = build(OptimConfig, {"name": name, "trust_coefficient": 0.02})
     losses = train(model, build_optimizer(model, config, lr=lr), num_steps=30)
     assert losses[-1] < 0.5 * losses[0]
@@ -157,3 +157,72 @@ def test_lars__leaves_gradients_and_unused_parameters_alone() -> None:
     assert torch.equal(used.grad, before)
     assert torch.equal(unused, torch.ones(2, 2))
     assert not torch.equal(used, torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("shape", [(16, 40), (40, 16), (24, 24)])
+def test_muon__matrices_equal_torchs(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(shape, generator=generator)
+    gradients = torch.randn(5, *shape, generator=generator)
+    moved = []
+    for make in (
+        lambda weights: Muon(weights, lr=0.02, momentum=0.9, weight_decay=0.3, products=torch.bfloat16),
+        lambda weights: torch.optim.Muon(
+            weights, lr=0.02, momentum=0.9, weight_decay=0.3, adjust_lr_fn="match_rms_adamw"
+        ),
+    ):
+        weight = nn.Parameter(start.clone())
+        optimizer = make([weight])
+        for gradient in gradients:
+            weight.grad = gradient.clone()
+            optimizer.step()
+        moved.append(weight.detach() - start)
+    torch.testing.assert_close(moved[0], moved[1], atol=1e-3, rtol=0)
+    assert moved[0].abs().mean() > 0.01
+
+
+def test_muon__vectors_equal_adamw() -> None:
+    config, networks = build(OptimConfig, {"name": "muon", "betas": [0.8, 0.95]}), [small_network(), small_network()]
+    optimizers = [
+        build_optimizer(networks[0], config, lr=0.01),
+        torch.optim.AdamW(networks[1].parameters(), lr=0.01, betas=(0.8, 0.95), weight_decay=0.0),
+    ]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        for pair in zip(*(network.parameters() for network in networks), strict=True):
+            pair[0].grad = pair[1].grad = torch.randn(pair[0].shape, generator=generator)
+        for optimizer in optimizers:
+            optimizer.step()
+    for ours, theirs in zip(*(network.parameters() for network in networks), strict=True):
+        if ours.ndim == 1:
+            torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
+def test_muon__a_kernel_is_the_matrix_of_its_rows_in_any_memory_format() -> None:
+    generator = torch.Generator().manual_seed(0)
+    start, gradient = (torch.randn(8, 4, 3, 3, generator=generator) for _ in range(2))
+    moved = []
+    for reshape in (
+        lambda tensor: tensor.clone(),
+        lambda tensor: tensor.clone(memory_format=torch.channels_last),
+        lambda tensor: tensor.flatten(1).clone(),
+    ):
+        weight = nn.Parameter(reshape(start))
+        weight.grad = reshape(gradient)
+        Muon([weight], lr=0.1).step()
+        moved.append(weight.detach().reshape(8, 36) if weight.ndim == 2 else weight.detach().flatten(1))
+    torch.testing.assert_close(moved[1], moved[0])
+    torch.testing.assert_close(moved[2], moved[0])
+
+
+@pytest.mark.parametrize("products", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(32, 288), (1024, 128), (16, 27)])
+def test_orthogonalized__singular_values_are_near_one(shape: tuple[int, int], products: torch.dtype) -> None:
+    matrix = 1e-4 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    made = orthogonalized(matrix, products=products)
+    assert made.dtype == torch.float32
+    values = torch.linalg.svdvals(made)
+    assert 0.6 < values.min() < values.max() < 1.3
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    assert ((left.T @ made @ right.T).diagonal() > 0.6).all()  # along the same directions
+    assert orthogonalized(torch.zeros(shape), products=products).abs().max() == 0
