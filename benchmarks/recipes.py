@@ -1,10 +1,11 @@
-"""Variants of the CIFAR-10 preset at equal computing time, judged on images held out of the training split.
+"""Variants of SimCLR on CIFAR-10 at equal computing time, judged on images held out of the training split.
 
     python -m benchmarks.recipes time  --data-dir DIR dataset.view_size=24          (alone on the machine)
     python -m benchmarks.recipes run   --data-dir DIR --out FILE --steps N --name NAME dataset.view_size=24 ...
     python -m benchmarks.recipes table --out FILE
 
-`time` says how long a step of the variant takes beside one of the preset, in turns, and so how many steps of each fit
+A variant is the base below with some settings changed; the base is what the preset was before this search.
+`time` says how long a step of the variant takes beside one of the base, in turns, and so how many steps of each fit
 into some minutes. `run` trains on 45,000 of the 50,000 training images for a fixed number of steps, so that the result
 does not depend on what else the machine does, judges frozen features by a linear head and a kNN-20 vote on the other
 5,000, and appends a line to FILE. The test split is never opened.
@@ -33,6 +34,13 @@ from contrastive_cli.services.trainee import Trainee, prepare, train_steps
 from contrastive_cli.views.augment import prepare as normalised
 
 PRESET = "cifar10-simclr-cpu"
+BASE = {
+    "dataset.view_size": "32",
+    "encoder.embedding_dim": "512",
+    "optim.name": "adamw",
+    "optim.momentum": "0.9",
+    "optim.lr": "2e-3",
+}
 HELD_OUT = 5000
 SPLIT_SEED = 123
 CHUNK = 500
@@ -42,8 +50,10 @@ WARM_UP_ROUNDS, ROUNDS = 3, 8
 
 def make_trainee(data_dir: Path, sets: Sequence[str], *, seed: int) -> Trainee:
     """The variant, on the images that are not held out."""
+    given = {word.partition("=")[0] for word in sets}
+    changed = [*sets, *(f"{key}={value}" for key, value in BASE.items() if key not in given)]
     flags = {"dataset.data_dir": str(data_dir), "seed": seed}
-    trainee = prepare(resolve(config=PRESET, sets=read_assignments(sets), flags=nested(flags)).config)
+    trainee = prepare(resolve(config=PRESET, sets=read_assignments(changed), flags=nested(flags)).config)
     return replace(trainee, subset=split(trainee.num_samples)[0])
 
 
@@ -86,8 +96,8 @@ def run(data_dir: Path, out: Path, *, name: str, steps: int, seed: int, sets: Se
 
 
 def time_step(data_dir: Path, sets: Sequence[str]) -> None:
-    """Print the median time of a step of the preset and of the variant, in turns."""
-    trainees = {"preset": make_trainee(data_dir, [], seed=0), "variant": make_trainee(data_dir, sets, seed=0)}
+    """Print the median time of a step of the base and of the variant, in turns."""
+    trainees = {"base": make_trainee(data_dir, [], seed=0), "variant": make_trainee(data_dir, sets, seed=0)}
     steps = {name: train_steps(trainee, first_step=0, total_steps=10**6) for name, trainee in trainees.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(WARM_UP_ROUNDS + ROUNDS):
@@ -100,14 +110,14 @@ def time_step(data_dir: Path, sets: Sequence[str]) -> None:
         views = trainee.config.batch_size * trainee.method.num_views
         fitting = ", ".join(f"{60 * minutes / medians[name]:.0f} steps in {minutes} min" for minutes in MINUTES)
         print(f"{name:8s} {1000 * medians[name]:.1f} ms, {views / medians[name]:.0f} views/s; {fitting}")
-    print(f"variant / preset: {medians['variant'] / medians['preset']:.3f}")
+    print(f"variant / base: {medians['variant'] / medians['base']:.3f}")
 
 
 def table(out: Path) -> None:
     """Print the Markdown table of all runs of FILE, in their order."""
     print("| variant | steps | seed | linear | kNN-20 |\n|---|---|---|---|---|")
     for line in map(json.loads, out.read_text().splitlines()):
-        sets = ", ".join(f"`{word}`" for word in line["sets"]) or "preset"
+        sets = ", ".join(f"`{word}`" for word in line["sets"]) or "base"
         print(f"| {sets} | {line['steps']:,} | {line['seed']} | {line['linear']:.1f} % | {line['knn20']:.1f} % |")
 
 
