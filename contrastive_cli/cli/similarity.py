@@ -12,6 +12,7 @@ from contrastive_cli.cli.options import Device, Json, Quiet, RunName
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from contrastive_cli.services.embedding import Model
     from contrastive_cli.services.retrieval import Similarities
     from contrastive_cli.services.verification import PairResult
 
@@ -71,32 +72,36 @@ def similarity(
         output.result({**verdict.as_json(), "run": found.name}, _verdict(verdict))
         return
     assert images is not None, "without --pairs there are images"
-    result = compare(model, images, how=how)
+    _show(compare(model, images, how=how), model, output)
+
+
+def _show(result: Similarities, model: Model, output: Output) -> None:
+    """A sentence for two images, a matrix for more."""
+    is_pair = len(result.paths) == 2
     value = {
         "images": list(result.paths),
-        "similarity": result.cosines.tolist() if len(images) > 2 else float(result.cosines[0, 1]),
+        "similarity": float(result.cosines[0, 1]) if is_pair else result.cosines.tolist(),
         "percentiles": {
-            kind: values.tolist() if len(images) > 2 else float(values[0, 1])
-            for kind, values in result.percentiles.items()
+            kind: float(values[0, 1]) if is_pair else values.tolist() for kind, values in result.percentiles.items()
         },
         "reference": result.reference,
-        "layer": how.layer,
-        "average": how.average,
-        "run": found.name,
+        "layer": result.how.layer,
+        "average": result.how.average,
+        "run": model.run.name,
     }
-    if len(images) == 2:
+    if is_pair:
         output.result(value, _sentence(result, noun="person" if model.config.dataset.name == "lfw" else "class"))
-    else:
-        output.table(
-            title=f"cosine similarity, {how}",
-            columns=["", *(str(number + 1) for number in range(len(images)))],
-            rows=[
-                [f"{row + 1} {path}", *(f"{cosine:.3f}" for cosine in result.cosines[row])]
-                for row, path in enumerate(result.paths)
-            ],
-        )
-        if json:
-            output.result(value, "")
+        return
+    output.table(
+        title=f"cosine similarity, {result.how}",
+        columns=["", *(str(number + 1) for number in range(len(result.paths)))],
+        rows=[
+            [f"{row + 1} {path}", *(f"{cosine:.3f}" for cosine in result.cosines[row])]
+            for row, path in enumerate(result.paths)
+        ],
+    )
+    if output.json:
+        output.result(value, "")
 
 
 def _sentence(result: Similarities, *, noun: str) -> str:
