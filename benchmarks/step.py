@@ -20,6 +20,7 @@ import torch
 from benchmarks.record import Row, record
 from contrastive_cli.core.types import Batch, ImageFacts, Progress
 from contrastive_cli.engine.accumulate import backward
+from contrastive_cli.engine.allocator import keep_freed_memory
 from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig, build_optimizer
 from contrastive_cli.engine.precision import autocast, choose_precision
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--record", action="store_true", help="keep the result for README's table")
     arguments = parser.parse_args()
+    keep_freed_memory()  # as a training does, here for both sides
     device = choose_device("auto")
     precision = choose_precision("auto", device)
     torch.manual_seed(0)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.record import Row, record
+from contrastive_cli.engine.allocator import keep_freed_memory
 from contrastive_cli.views.augment import make_views
 from contrastive_cli.views.recipe import RECIPES, Recipe
 
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--record", action="store_true", help="keep the result for README's table")
     options = parser.parse_args()
+    keep_freed_memory()  # as a training does, here for all sides
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     tiles = photographs(options.batch_size)

@@ -18,6 +18,7 @@ from contrastive_cli.core.types import CountProgress, ImageFacts, Uncertain
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.embeddings.files import Embeddings
+from contrastive_cli.engine.allocator import keep_freed_memory
 from contrastive_cli.engine.checkpoint import does_not_fit, load_checkpoint
 from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.precision import Precision, autocast, choose_precision
@@ -67,6 +68,7 @@ def load_model(run: Run, *, device: str = "auto") -> Model:
     Raises:
         RunError: If there is none.
     """
+    keep_freed_memory()
     manifest = run.manifest()
     config = read_run_config(run)
     checkpoint = load_checkpoint(run)

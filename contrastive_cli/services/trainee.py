@@ -19,6 +19,7 @@ from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.data.loader import DeviceImages, balanced_batch_indices, batch_indices, steps_per_epoch
 from contrastive_cli.embeddings.files import read_neighbors
 from contrastive_cli.embeddings.label_split import label_subset
+from contrastive_cli.engine.allocator import keep_freed_memory
 from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.optim import build_optimizer
 from contrastive_cli.engine.precision import Precision, autocast, choose_precision
@@ -84,6 +85,7 @@ class Trainee:
 
 def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) -> Trainee:
     """Open the images and build the method and its optimiser, seeded."""
+    keep_freed_memory()
     device = choose_device(config.device)
     dataset = config.dataset
     neighbors_file = None if config.neighbors is None else read_neighbors(config.neighbors)  # before the images: quick
