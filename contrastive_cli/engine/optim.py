@@ -90,7 +90,37 @@ def build_optimizer(
             return Muon(groups, lr=lr, momentum=config.momentum, betas=config.betas, products=products)
 
 
-class Lars(torch.optim.Optimizer):
+class _Optimizer(torch.optim.Optimizer):
+    """What torch leaves to every optimiser: the closure, and a step group by group."""
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update every parameter that has a gradient; gradients are left as they are."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self._step_group(group)
+        return loss
+
+    def _step_group(self, group: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _buffer(self, weight: Tensor, name: str) -> Tensor:
+        """A part of the weight's state; zeros before its first step, and made only then."""
+        state = self.state[weight]
+        if name not in state:
+            state[name] = torch.zeros_like(weight)
+        buffer: Tensor = state[name]
+        return buffer
+
+
+class Lars(_Optimizer):
     """SGD with momentum whose gradient is scaled, tensor by tensor, to a fixed part of the weight's norm.
 
     The scale is trust_coefficient * |w| / (|g| + weight_decay * |w|), where |w| and |g| are L2 norms and both not 0.
@@ -125,21 +155,6 @@ class Lars(torch.optim.Optimizer):
         }
         super().__init__(params, defaults)
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update every parameter that has a gradient; gradients are left as they are."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            self._step_group(group)
-        return loss
-
     def _step_group(self, group: dict[str, Any]) -> None:
         weights = [weight for weight in group["params"] if weight.grad is not None]
         if not weights:
@@ -154,16 +169,14 @@ class Lars(torch.optim.Optimizer):
             ]
             torch._foreach_mul_(updates, scales)
         if group["momentum"] > 0:
-            for weight in weights:
-                self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
-            buffers = [self.state[weight]["momentum_buffer"] for weight in weights]
+            buffers = [self._buffer(weight, "momentum_buffer") for weight in weights]
             torch._foreach_mul_(buffers, group["momentum"])
             torch._foreach_add_(buffers, updates)
             updates = buffers
         torch._foreach_add_(weights, updates, alpha=-group["lr"])
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(_Optimizer):
     """Momentum made nearly orthogonal for matrices and the kernels of convolutions; AdamW for vectors.
 
     The update of a matrix [R, C] has all singular values near 1, times 0.2 * sqrt(max(R, C)), with which its elements
@@ -205,28 +218,16 @@ class Muon(torch.optim.Optimizer):
         self.products = products
         super().__init__(params, defaults)
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update every parameter that has a gradient; gradients are left as they are."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            update = self._step_matrix if group["orthogonal"] else self._step_vector
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    if group["weight_decay"] > 0:
-                        weight.mul_(1 - group["lr"] * group["weight_decay"])
-                    update(weight, weight.grad, group)
-        return loss
+    def _step_group(self, group: dict[str, Any]) -> None:
+        update = self._step_matrix if group["orthogonal"] else self._step_vector
+        for weight in group["params"]:
+            if weight.grad is not None:
+                if group["weight_decay"] > 0:
+                    weight.mul_(1 - group["lr"] * group["weight_decay"])
+                update(weight, weight.grad, group)
 
     def _step_matrix(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        mean = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
+        mean = self._buffer(weight, "momentum_buffer")
         mean.lerp_(gradient, 1 - group["momentum"])
         ahead = gradient.lerp(mean, group["momentum"])
         update = orthogonalized(ahead.flatten(1), products=self.products)
@@ -235,8 +236,7 @@ class Muon(torch.optim.Optimizer):
 
     def _step_vector(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state, (beta_1, beta_2) = self.state[weight], group["betas"]
-        mean = state.setdefault("exp_avg", torch.zeros_like(weight))
-        square = state.setdefault("exp_avg_sq", torch.zeros_like(weight))
+        mean, square = self._buffer(weight, "exp_avg"), self._buffer(weight, "exp_avg_sq")
         state["step"] = step = state.get("step", 0) + 1
         mean.lerp_(gradient, 1 - beta_1)
         square.lerp_(gradient.square(), 1 - beta_2)

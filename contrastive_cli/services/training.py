@@ -29,9 +29,7 @@ from contrastive_cli.services.loop_state import (
     refuse_collapsed,
     require_finite,
 )
-from contrastive_cli.services.resumption import (
-    refuse_overtaken,
-)
+from contrastive_cli.services.resumption import refuse_overtaken
 from contrastive_cli.services.sessions import Session
 from contrastive_cli.services.tensorboard import open_board
 from contrastive_cli.services.trainee import online_probe, train_steps

@@ -13,7 +13,7 @@ if {kept}:
     keep_freed_memory()
 def use():
     blocks = [torch.empty(megabytes << 20, dtype=torch.uint8).fill_(1) for megabytes in (1, 7, 40)]
-for _ in range(5):
+for _ in range(20):  # until the blocks have found their places in the heap
     use()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
