@@ -17,8 +17,9 @@ from contrastive_cli.data.scan import (
     Labels,
     find_labels,
     find_splits,
+    first_folders,
     label_folders,
-    relative_name,
+    relative_names,
     scan_images,
     split_by_name,
     stratified_split,
@@ -104,7 +105,7 @@ def tree_source(request: Request, *, root: Path, whole_classes: bool = False) ->
     unreadable: list[BadFile] = []
 
     def note(folder: Path, error: OSError) -> None:
-        unreadable.append(BadFile(path=relative_name(folder, root), reason=error.strerror or str(error)))
+        unreadable.append(BadFile(path=relative_names([folder], root)[0], reason=error.strerror or str(error)))
 
     splits = find_splits(root)
     if splits:
@@ -113,7 +114,7 @@ def tree_source(request: Request, *, root: Path, whole_classes: bool = False) ->
         files, labelled = _drawn_split(request, root=root, note=note, whole_classes=whole_classes)
     if not files:
         raise DataError(_nothing_found(root, request.split), hint=f"known suffixes: {' '.join(SUFFIXES)}", path=root)
-    paths = tuple(relative_name(file, root) for file in files)
+    paths = tuple(relative_names(files, root))
 
     def read(index: int) -> Images:
         return decode(files[index], size=request.size, channels=request.channels)
@@ -135,13 +136,13 @@ def tree_source(request: Request, *, root: Path, whole_classes: bool = False) ->
 def stat_files(root: Path, files: Sequence[Path]) -> tuple[str, ...]:
     """The place, size, time and readability of files; a file that was made readable counts as changed."""
     lines = [os.fspath(root.resolve())]
-    for file in files:
+    for file, name in zip(files, relative_names(files, root), strict=True):
         try:
             status = file.stat()
             described = f"{status.st_size} {status.st_mtime_ns} {os.access(file, os.R_OK)}"
         except OSError as error:  # vanished since it was listed: decoding will record it
             described = f"errno {error.errno}"
-        lines.append(f"{relative_name(file, root)} {described}")
+        lines.append(f"{name} {described}")
     return tuple(lines)
 
 
@@ -156,8 +157,9 @@ def _laid_out_split(
         # All parts are drawn from it, so that they never overlap.
         return _drawn_split(request, root=splits["train"], note=note, whole_classes=whole_classes)
     asked = list(splits) if request.split == "all" else request.split.split("+")
+    labelled = {folder for split, folder in splits.items() if split != "unlabeled"}
     files: list[Path] = []
-    owners: list[Path] = []
+    owners: list[str | None] = []
     for split in asked:
         # ImageNet and its like call their test part val.
         folder = splits.get(split) or (splits.get("val") if split == "test" else None)
@@ -165,19 +167,10 @@ def _laid_out_split(
             raise DataError(f"{root} has no split {split!r}; it has {', '.join(splits)}", path=root)
         found = scan_images(folder, on_unreadable=note)
         files += found
-        owners += [folder] * len(found)
-    return files, _labels_across_splits(files, owners, splits=splits)
-
-
-def _labels_across_splits(files: list[Path], owners: list[Path], *, splits: dict[str, Path]) -> FolderLabels:
-    """Number the classes alike in every split, from the folders of all labelled splits."""
-    labelled = {folder for split, folder in splits.items() if split != "unlabeled"}
+        owners += first_folders(found, folder) if folder in labelled else [None] * len(found)
+    # The classes of all labelled splits, so that they are numbered alike in every split.
     classes = sorted({name for folder in labelled for name in _class_folders(folder)})
-    names = (relative_name(file, owner).split("/", 1) for file, owner in zip(files, owners, strict=True))
-    return label_folders(
-        [name[0] if len(name) > 1 and owner in labelled else None for name, owner in zip(names, owners, strict=True)],
-        classes=classes,
-    )
+    return files, label_folders(owners, classes=classes)
 
 
 def _class_folders(folder: Path) -> list[str]:

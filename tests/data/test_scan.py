@@ -13,7 +13,7 @@ from contrastive_cli.core.errors import DataError
 from contrastive_cli.data.scan import (
     find_labels,
     find_splits,
-    relative_name,
+    relative_names,
     scan_images,
     split_by_name,
     stratified_split,
@@ -201,13 +201,13 @@ def test_stratified_split__fraction_out_of_range() -> None:
 @pytest.mark.parametrize(
     ("root", "file"), [(".", "a/b.png"), ("x", "x/a/b.png"), ("/", "/a/b.png"), ("../x", "../x/a/b.png")]
 )
-def test_relative_name__equals_pathlib(root: str, file: str) -> None:
-    assert relative_name(Path(file), Path(root)) == Path(file).relative_to(root).as_posix() == "a/b.png"
+def test_relative_names__equals_pathlib(root: str, file: str) -> None:
+    assert relative_names([Path(file)], Path(root)) == [Path(file).relative_to(root).as_posix()] == ["a/b.png"]
 
 
-def test_relative_name__outside() -> None:
+def test_relative_names__outside() -> None:
     with pytest.raises(ValueError, match="not below"):
-        relative_name(Path("xy/a.png"), Path("x"))
+        relative_names([Path("xy/a.png")], Path("x"))
 
 
 def test_scan_images__relative_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
