@@ -1,10 +1,11 @@
-"""Variants of SimCLR on CIFAR-10 at equal computing time, judged on images held out of the training split.
+"""Variants of a CIFAR-10 preset at equal computing time, judged on images held out of the training split.
 
     python -m benchmarks.recipes time  --data-dir DIR dataset.view_size=24          (alone on the machine)
     python -m benchmarks.recipes run   --data-dir DIR --out FILE --steps N --name NAME dataset.view_size=24 ...
     python -m benchmarks.recipes table --out FILE
 
-A variant is the base below with some settings changed; the base is what the preset was before this search.
+A variant is the base below with some settings changed; the base is what the presets were before this search. `--preset`
+takes another method's than SimCLR's.
 `time` says how long a step of the variant takes beside one of the base, in turns, and so how many steps of each fit
 into some minutes. `run` trains on 45,000 of the 50,000 training images for a fixed number of steps, so that the result
 does not depend on what else the machine does, judges frozen features by a linear head and a kNN-20 vote on the other
@@ -33,7 +34,7 @@ from contrastive_cli.services.configuration import resolve
 from contrastive_cli.services.trainee import Trainee, prepare, train_steps
 from contrastive_cli.views.augment import prepare as normalised
 
-PRESET = "cifar10-simclr-cpu"
+FIRST_PRESET = "cifar10-simclr-cpu"
 BASE = {
     "dataset.view_size": "32",
     "encoder.embedding_dim": "512",
@@ -48,12 +49,12 @@ MINUTES = (3, 5, 15, 60)
 WARM_UP_ROUNDS, ROUNDS = 3, 8
 
 
-def make_trainee(data_dir: Path, sets: Sequence[str], *, seed: int) -> Trainee:
+def make_trainee(preset: str, data_dir: Path, sets: Sequence[str], *, seed: int) -> Trainee:
     """The variant, on the images that are not held out."""
     given = {word.partition("=")[0] for word in sets}
     changed = [*sets, *(f"{key}={value}" for key, value in BASE.items() if key not in given)]
     flags = {"dataset.data_dir": str(data_dir), "seed": seed}
-    trainee = prepare(resolve(config=PRESET, sets=read_assignments(changed), flags=nested(flags)).config)
+    trainee = prepare(resolve(config=preset, sets=read_assignments(changed), flags=nested(flags)).config)
     return replace(trainee, subset=split(trainee.num_samples)[0])
 
 
@@ -82,22 +83,26 @@ def judge(trainee: Trainee) -> dict[str, float]:
     }
 
 
-def run(data_dir: Path, out: Path, *, name: str, steps: int, seed: int, sets: Sequence[str]) -> None:
+def run(preset: str, data_dir: Path, out: Path, *, name: str, steps: int, seed: int, sets: Sequence[str]) -> None:
     """Train and judge one variant."""
-    trainee = make_trainee(data_dir, sets, seed=seed)
+    trainee = make_trainee(preset, data_dir, sets, seed=seed)
     started = time.process_time()
     for record in train_steps(trainee, first_step=0, total_steps=steps):
         if record.step % 500 == 0:
             print(f"{name}: step {record.step} of {steps}, loss {record.loss.item():.4f}", flush=True)
     seconds = time.process_time() - started
-    line = {"name": name, "sets": list(sets), "steps": steps, "seed": seed, "cpu_seconds": round(seconds, 1)}
+    line = {"preset": preset, "name": name, "sets": list(sets), "steps": steps, "seed": seed}
+    line["cpu_seconds"] = round(seconds, 1)
     with out.open("a") as file:
         file.write(json.dumps(line | judge(trainee)) + "\n")
 
 
-def time_step(data_dir: Path, sets: Sequence[str]) -> None:
+def time_step(preset: str, data_dir: Path, sets: Sequence[str]) -> None:
     """Print the median time of a step of the base and of the variant, in turns."""
-    trainees = {"base": make_trainee(data_dir, [], seed=0), "variant": make_trainee(data_dir, sets, seed=0)}
+    trainees = {
+        "base": make_trainee(preset, data_dir, [], seed=0),
+        "variant": make_trainee(preset, data_dir, sets, seed=0),
+    }
     steps = {name: train_steps(trainee, first_step=0, total_steps=10**6) for name, trainee in trainees.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(WARM_UP_ROUNDS + ROUNDS):
@@ -115,10 +120,12 @@ def time_step(data_dir: Path, sets: Sequence[str]) -> None:
 
 def table(out: Path) -> None:
     """Print the Markdown table of all runs of FILE, in their order."""
-    print("| variant | steps | seed | linear | kNN-20 |\n|---|---|---|---|---|")
+    print("| preset | variant | steps | seed | linear | kNN-20 |\n|---|---|---|---|---|---|")
     for line in map(json.loads, out.read_text().splitlines()):
+        preset = line.get("preset", FIRST_PRESET)
         sets = ", ".join(f"`{word}`" for word in line["sets"]) or "base"
-        print(f"| {sets} | {line['steps']:,} | {line['seed']} | {line['linear']:.1f} % | {line['knn20']:.1f} % |")
+        scores = f"{line['linear']:.1f} % | {line['knn20']:.1f} %"
+        print(f"| {preset} | {sets} | {line['steps']:,} | {line['seed']} | {scores} |")
 
 
 def main() -> None:
@@ -126,6 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["time", "run", "table"])
     parser.add_argument("sets", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--preset", default=FIRST_PRESET)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--name", default="variant")
@@ -133,10 +141,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_intermixed_args()
     if arguments.action == "time":
-        time_step(arguments.data_dir, arguments.sets)
+        time_step(arguments.preset, arguments.data_dir, arguments.sets)
     elif arguments.action == "run":
         options = {"name": arguments.name, "steps": arguments.steps, "seed": arguments.seed}
-        run(arguments.data_dir, arguments.out, sets=arguments.sets, **options)
+        run(arguments.preset, arguments.data_dir, arguments.out, sets=arguments.sets, **options)
     else:
         table(arguments.out)
 
