@@ -23,11 +23,11 @@ import torch
 
 from benchmarks.record import Row, record
 from contrastive_cli.core.runs import Run
+from contrastive_cli.engine.device import images_per_pass
 from contrastive_cli.engine.precision import autocast
 from contrastive_cli.services.embedding import (
     Model,
     embed_images,
-    images_per_pass,
     load_model,
     open_split,
 )
@@ -102,7 +102,7 @@ def share(bare: list[float], others: list[float]) -> str:
 
 def forward(model: Model, num_samples: int) -> None:
     """The folded encoder on as many images, the same batch again and again."""
-    size = images_per_pass(model)
+    size = images_per_pass(model.device, model.manifest.size)
     batch = torch.randn(size, model.channels, model.manifest.size, model.manifest.size)
     batch = batch.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), autocast(model.device, model.precision):

@@ -80,7 +80,7 @@ def linear_eval(
     if len(set(fractions)) > 1:
         from contrastive_cli.services.plotting import plot_labels
 
-        for drawn in plot_labels(found, out=None, dataset=evaluation.dataset):
+        for drawn in plot_labels(found, out=None, name=evaluation.name):
             output.note(f"drawn to {drawn}")
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from contrastive_cli.services.sessions import Session
     from contrastive_cli.services.training import Status
 
-COLLAPSED_RANK = 1.5
+COLLAPSED_RANK, COLLAPSED_SPREAD = 1.5, 0.5  # an embedding of one number has rank 1 and a large spread
 DATA, MODEL, OPTIMISATION, RUN = "Data", "Model", "Optimisation", "Run"
 
 
@@ -276,7 +276,7 @@ def _describe(status: Status, last: Mapping[str, float]) -> str:
 
 
 def _collapse_warning(last: Mapping[str, float]) -> str:
-    if last.get("online/effective_rank", 99.0) < COLLAPSED_RANK:
+    if last.get("online/effective_rank", 99.0) < COLLAPSED_RANK and last["online/spread"] < COLLAPSED_SPREAD:
         return "warning: the embedding has collapsed (all images lie in one place); lower --lr or raise the batch size"
     return "done"
 

@@ -15,6 +15,7 @@ from contrastive_cli.core.errors import DataError
 from contrastive_cli.embeddings.lbfgs import Evaluation, minimize
 
 LOGITS_PER_BLOCK = 2**21
+PARAMETERS_AT_ONCE = 2**20  # of the heads that are fitted together; L-BFGS remembers some twenty times as many
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +65,7 @@ def fit_linear(
     Args:
         features: [N, D] float.
         labels: [N] integers in [0, num_classes).
-        penalties: L values > 0; each is fitted on its own, though one product serves all.
+        penalties: L values > 0; each is fitted on its own, though one product serves as many as the memory allows.
         num_classes: C.
         max_iterations: Steps per penalty.
         tolerance: 2-norm of the gradient at which a penalty is done.
@@ -81,16 +82,21 @@ def fit_linear(
     targets = labels.to(data.device).long()
     present = targets.bincount(minlength=num_classes).nonzero().flatten()  # the other classes take no part
     variances, axes = torch.linalg.eigh((standard.T @ standard).double() / len(standard))  # [D], [D, D]
-    objective = _CrossEntropy(
-        rotated=standard @ axes.float(),
-        targets=torch.searchsorted(present, targets),
-        variances=torch.cat([variances.clamp_min(0), variances.new_ones(1)]),
-        penalties=torch.tensor(penalties, dtype=torch.float64, device=data.device),
-        num_classes=len(present),
-    )
-    start = variances.new_zeros(len(penalties), len(present) * (standard.shape[1] + 1))
-    found = minimize(objective, start, max_iterations=max_iterations, tolerance=tolerance)
-    fitted = found.points.view(len(penalties), len(present), -1)  # [L, C, D + 1]
+    rotated, own_targets = standard @ axes.float(), torch.searchsorted(present, targets)
+    num_parameters = len(present) * (standard.shape[1] + 1)
+    every = torch.tensor(penalties, dtype=torch.float64, device=data.device)
+    minima = []
+    for some in torch.split(every, max(1, PARAMETERS_AT_ONCE // num_parameters)):
+        objective = _CrossEntropy(
+            rotated=rotated,
+            targets=own_targets,
+            variances=torch.cat([variances.clamp_min(0), variances.new_ones(1)]),
+            penalties=some,
+            num_classes=len(present),
+        )
+        start = variances.new_zeros(len(some), num_parameters)
+        minima.append(minimize(objective, start, max_iterations=max_iterations, tolerance=tolerance))
+    fitted = torch.cat([found.points for found in minima]).view(len(penalties), len(present), -1)  # [L, C, D + 1]
     weights = standard.new_zeros(len(penalties), num_classes, standard.shape[1])
     biases = standard.new_full((len(penalties), num_classes), -torch.inf)
     weights[:, present] = (fitted[..., :-1] @ axes.T).float()
@@ -101,8 +107,8 @@ def fit_linear(
         biases=biases,
         mean=mean,
         scale=scale,
-        gradient_norms=found.gradient_norms,
-        iterations=found.iterations,
+        gradient_norms=torch.cat([found.gradient_norms for found in minima]),
+        iterations=torch.cat([found.iterations for found in minima]),
     )
 
 

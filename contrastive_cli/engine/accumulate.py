@@ -10,6 +10,7 @@ a micro-batch; running statistics are updated once, in the second pass.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,14 +37,20 @@ def backward(
             and must give the same views, so that those of the whole batch are never in memory.
         progress: Handed to the method.
         batch_size: Samples of the whole batch.
-        micro_batch_size: Samples per pass; None or at least the batch for a single pass.
+        micro_batch_size: Samples per pass, about: passes are cut as equal as can be, and none has a single sample,
+            of which batch norm could not tell anything; None or at least the batch for a single pass.
         autocast: A function that returns a fresh autocast context.
     """
-    size = batch_size if micro_batch_size is None else micro_batch_size
-    pieces = [slice(start, min(start + size, batch_size)) for start in range(0, batch_size, size)]
+    pieces = _pieces(batch_size, micro_batch_size or batch_size)
     if len(pieces) > 1 and isinstance(method, Contrastive):
         return _all_negatives(method, part_of, pieces, autocast=autocast)
     return _plain(method, part_of, pieces, progress, autocast=autocast)
+
+
+def _pieces(batch_size: int, micro_batch_size: int) -> list[slice]:
+    number = max(1, min(-(-batch_size // micro_batch_size), batch_size // 2))
+    bounds = [batch_size * piece // number for piece in range(number + 1)]
+    return list(itertools.starmap(slice, itertools.pairwise(bounds)))
 
 
 def _all_negatives(method: Any, part_of: Callable[[slice], Batch], pieces: list[slice], *, autocast: Any) -> LossOutput:

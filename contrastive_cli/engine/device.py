@@ -9,6 +9,9 @@ import torch
 
 from contrastive_cli.core.errors import TrainingError, UsageError
 
+PIXELS_PER_PASS = {"cpu": 128 * 32**2, "cuda": 512 * 96**2}  # on a CPU, activations that stay in the cache
+MAX_IMAGES_PER_PASS = 512
+
 
 def choose_device(requested: str) -> torch.device:
     """`auto` takes the accelerator if there is one; anything else must exist on this machine.
@@ -26,6 +29,12 @@ def choose_device(requested: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device {requested!r} cannot be used: {reason}", hint="pass --device cpu") from None
     return device
+
+
+def images_per_pass(device: torch.device, size: int) -> int:
+    """How many images of `size` pixels to embed at once; the number makes no difference to a result but rounding."""
+    pixels = PIXELS_PER_PASS.get(device.type, PIXELS_PER_PASS["cuda"])
+    return max(1, min(MAX_IMAGES_PER_PASS, pixels // size**2))
 
 
 @contextlib.contextmanager

@@ -162,13 +162,16 @@ def mean_log_partition(
     return mean
 
 
-def reference_lines(num_images: int, *, temperature: float, num_views: int = 2) -> tuple[float, float]:
+def reference_lines(
+    num_images: int, *, temperature: float, num_views: int = 2, decoupled: bool = False
+) -> tuple[float, float]:
     """The two values between which a healthy NT-Xent falls during training.
 
     Args:
         num_images: N, images in the batch (the loss has V * N anchors).
         temperature: The temperature of the loss; > 0.
         num_views: V.
+        decoupled: Whether positives are left out of the denominator, which leaves V * (N - 1) terms in it.
 
     Returns:
         (chance, aligned): all embeddings equal, log(VN - 1); and views equal with images orthogonal, for two views
@@ -180,6 +183,9 @@ def reference_lines(num_images: int, *, temperature: float, num_views: int = 2) 
     _check_temperature(temperature)
     if num_images < 2 or num_views < 2:
         raise ValueError(f"needs at least 2 images and 2 views, not {num_images} and {num_views}")
+    if decoupled:
+        chance = math.log(num_views * (num_images - 1))
+        return chance, chance - 1 / temperature
     chance = math.log(num_views * num_images - 1)
     aligned = math.log(num_views - 1 + num_views * (num_images - 1) * math.exp(-1 / temperature))
     return chance, aligned

@@ -69,7 +69,9 @@ class SimCLR(nn.Module):
         """Mean NT-Xent of z [V, B, P], beside the losses of chance and of perfect alignment."""
         num_views, num_images, _ = projections.shape
         loss = nt_xent_multiview(projections, temperature=self.temperature, decoupled=self.decoupled)
-        chance, aligned = reference_lines(num_images, temperature=self.temperature, num_views=num_views)
+        chance, aligned = reference_lines(
+            num_images, temperature=self.temperature, num_views=num_views, decoupled=self.decoupled
+        )
         return LossOutput(
             loss=loss, metrics={"loss_chance": torch.tensor(chance), "loss_aligned": torch.tensor(aligned)}
         )

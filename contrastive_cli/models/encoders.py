@@ -62,6 +62,24 @@ def automatic_encoder(device_type: str, size: int) -> str:
     return "resnet9" if device_type == "cpu" and size <= 2 * SMALL_IMAGE else "resnet18"
 
 
+def check_view_size(encoder: nn.Module, *, name: str, channels: int, size: int) -> None:
+    """Ask for the embedding of a view of `size` pixels, where that is not the size that the encoder was built for.
+
+    Raises:
+        UsageError: If the encoder has none of such a view; some ViTs do not.
+    """
+    encoder.eval()
+    try:
+        with torch.no_grad():
+            encoder(next(encoder.parameters()).new_zeros(1, channels, size, size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise UsageError(
+            f"encoder {name} takes no views of {size} px: {_one_line(error)}",
+            hint="leave dataset.view_size out, or take another encoder",
+        ) from None
+    encoder.train()
+
+
 class ResNet9(nn.Module):
     """Nine convolutions with two residual blocks; early pooling keeps it cheap where memory is the limit.
 

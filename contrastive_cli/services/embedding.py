@@ -20,15 +20,12 @@ from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.embeddings.files import Embeddings
 from contrastive_cli.engine.allocator import keep_freed_memory
 from contrastive_cli.engine.checkpoint import does_not_fit, load_checkpoint
-from contrastive_cli.engine.device import choose_device, memory_errors
+from contrastive_cli.engine.device import choose_device, images_per_pass, memory_errors
 from contrastive_cli.engine.precision import Precision, autocast, choose_precision
 from contrastive_cli.models.encoders import ENCODERS
 from contrastive_cli.models.folding import fold_batch_norms
 from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, build_method, read_run_config
 from contrastive_cli.views.augment import prepare
-
-PIXELS_PER_PASS = {"cpu": 128 * 32**2, "cuda": 512 * 96**2}  # on a CPU, activations that stay in the cache
-MAX_IMAGES_PER_PASS = 512
 
 Layer = Literal["h", "z"]
 
@@ -122,7 +119,7 @@ def embed_with_uncertainty(
     parts: list[torch.Tensor] = []
     uncertainties: list[torch.Tensor] = []
     manifest, method = model.manifest, model.embedder
-    size = images_per_pass(model)
+    size = images_per_pass(model.device, manifest.size)
     with memory_errors(model.device, batch_size=size), torch.no_grad(), autocast(model.device, model.precision):
         for start in range(0, len(pixels), size):
             chunk = torch.from_numpy(np.array(pixels[start : start + size])).to(model.device)
@@ -193,12 +190,6 @@ def embed_images(
         preprocess=preprocess_of(model),
         dataset={"name": images.name, "split": images.split, "fingerprint": images.fingerprint},
     )
-
-
-def images_per_pass(model: Model) -> int:
-    """Images that are embedded at once; how many makes no difference to the result but rounding."""
-    pixels_per_pass = PIXELS_PER_PASS.get(model.device.type, PIXELS_PER_PASS["cuda"])
-    return max(1, min(MAX_IMAGES_PER_PASS, pixels_per_pass // model.manifest.size**2))
 
 
 def _folded(method: Any, encoder: str) -> Any:

@@ -26,21 +26,21 @@ from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.embeddings.label_split import confidence_interval
-from contrastive_cli.engine.device import memory_errors
+from contrastive_cli.engine.device import images_per_pass, memory_errors
 from contrastive_cli.engine.precision import Precision, autocast
 from contrastive_cli.methods import load_method
-from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, light_recipe, resolve
+from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, light_recipe, name_of, resolve
 from contrastive_cli.services.embedding import Model, load_model, open_split
 from contrastive_cli.services.label_records import indices_sha256
 from contrastive_cli.services.records import write_result
 from contrastive_cli.services.sessions import Inherited, Session, start_session
+from contrastive_cli.services.splits import refuse_moved_split
 from contrastive_cli.services.trainee import labelled_subset
 from contrastive_cli.views.augment import prepare
 
 BATCH = 128
 EPOCHS = 20.0
 LEAST_STEPS = 300
-PREDICT_CHUNK = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,13 +89,14 @@ def finetune_session(
             hint="`clr linear-eval` measures its embeddings",
         )
     parent = load_model(run, device="cpu")
-    resolved = resolve(config=config, sets=sets, flags=flags, defaults=_defaults(parent, sets, flags)).config
+    preset = read_preset(config) if config else {}
+    resolved = resolve(config=config, sets=sets, flags=flags, defaults=_defaults(parent, preset, sets, flags)).config
     if resolved.method_name != "supervised":
         raise UsageError(f"clr finetune trains by method supervised, not {resolved.method_name}")
     if resolved.encoder != parent.config.encoder.model_copy(update={"weights": None}):
         raise UsageError(f"the encoder is that of {run.name} and cannot change", hint="leave out encoder.*")
     train = _check_images(parent, resolved, progress=progress)
-    given = [merge(read_preset(config) if config else {}, sets), flags]
+    given = [merge(preset, sets), flags]
     has_length = any(layer.get("train", {}).get(key) is not None for layer in given for key in ("epochs", "budget"))
     resolved = _fit_to_labels(resolved, num_labels=_num_labels(resolved, train), has_length=has_length)
     checkpoint = {"run": run.name, "path": str(run.path.absolute()), "checkpoint": parent.checkpoint}
@@ -153,10 +154,10 @@ def predict_classes(
 ) -> NDArray[np.int64]:
     """uint8 [N, C, H, W] -> the likeliest class [N] of a `Classifying` method, which is left in evaluation mode."""
     method.eval()
-    parts = []
-    with memory_errors(device, batch_size=PREDICT_CHUNK), torch.no_grad(), autocast(device, precision):
-        for start in range(0, len(pixels), PREDICT_CHUNK):
-            chunk = torch.from_numpy(np.array(pixels[start : start + PREDICT_CHUNK])).to(device)
+    parts, at_once = [], images_per_pass(device, size)
+    with memory_errors(device, batch_size=at_once), torch.no_grad(), autocast(device, precision):
+        for start in range(0, len(pixels), at_once):
+            chunk = torch.from_numpy(np.array(pixels[start : start + at_once])).to(device)
             images = prepare(chunk, size=size, mean=mean, std=std)
             parts.append(method.classify(images).argmax(1).cpu())
             if progress is not None:
@@ -165,14 +166,17 @@ def predict_classes(
 
 
 def _defaults(parent: Model, *layers: Mapping[str, Any]) -> Tree:
+    """What a finetuning has where none of the layers, the lowest first, says otherwise."""
     own = parent.config.dataset
-    name = next((layer["dataset"]["name"] for layer in layers if "name" in layer.get("dataset", {})), own.name)
+    name = own.name
+    for layer in layers:
+        name = name_of(layer, "dataset", name)
     dataset = own if name == own.name else DatasetConfig(name=name)
     return {
         "method": {"name": "supervised"},
         "dataset": {**dataset.model_dump(mode="json"), "size": parent.manifest.size, "view_size": None},
         "encoder": {**parent.config.encoder.model_dump(), "weights": None},
-        "views": {"recipe": light_recipe(str(name), size=parent.manifest.size)},
+        "views": {"recipe": light_recipe(name, size=parent.manifest.size)},
         "optim": {
             "name": "sgd",
             "momentum": 0.9,
@@ -196,6 +200,7 @@ def _check_images(parent: Model, config: PretrainConfig, *, progress: CountProgr
             raise DataError(f"split {images.split} of {images.name} has no labels, so nothing can be finetuned on it")
     if not np.isin(test.labels[test.labels >= 0], train.labels).any():
         raise DataError(f"no class of the test split of {chosen.name} occurs in train, so no classifier can be tested")
+    refuse_moved_split(parent, train, dataset=chosen)
     return train
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 from collections.abc import Mapping
@@ -21,15 +22,13 @@ def indices_sha256(indices: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(indices, dtype="<i8").tobytes()).hexdigest()
 
 
-def write_subsets(run: Run, name: str, subsets: Mapping[tuple[float, int], NDArray[Any]]) -> Path:
-    """Write positions by (label fraction, seed) to `eval/<name>.npz`; arrays of earlier calls stay."""
+def write_subsets(run: Run, name: str, subsets: Mapping[tuple[float, int], NDArray[Any]], *, keep: bool) -> Path:
+    """Write positions by (label fraction, seed) to `eval/<name>.npz`; `keep` those of earlier calls beside them."""
     file = run.path / "eval" / f"{name}.npz"
     arrays: dict[str, NDArray[Any]] = {}
-    try:
-        with np.load(file, allow_pickle=False) as earlier:
+    if keep:
+        with contextlib.suppress(OSError, ValueError), np.load(file, allow_pickle=False) as earlier:
             arrays |= {key: earlier[key] for key in earlier.files}
-    except (OSError, ValueError):
-        pass  # none yet, or none that can be read
     arrays |= {f"fraction-{fraction:g}-seed-{seed}": indices for (fraction, seed), indices in subsets.items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]

@@ -85,8 +85,8 @@ def neighbors_of(images: ImageSet, file: NeighborsFile, *, path: Path) -> MinedN
         of = " ".join(str(file.dataset[key]) for key in ("name", "split") if key in file.dataset) or "other images"
         raise DataError(
             f"{path} is of {of} with fingerprint {str(fingerprint)[:12]}, but {images.name} {images.split} has "
-            f"{images.fingerprint[:12]}",
-            hint=hint,
+            f"{images.fingerprint[:12]} at {images.size} px",
+            hint=f"{hint}; images decoded at another size have another fingerprint",
             path=path,
         )
     if given.min() < 0 or given.max() >= images.num_samples:

@@ -11,12 +11,12 @@ from torch import Tensor
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.loader import DeviceImages
 from contrastive_cli.embeddings.knn import knn_vote
+from contrastive_cli.engine.device import images_per_pass
 from contrastive_cli.engine.precision import Precision, autocast
 from contrastive_cli.losses.health import embedding_health
 from contrastive_cli.views.augment import prepare
 
 BANK_SIZE = 2000
-CHUNK = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +34,7 @@ class OnlineProbe:
         """Draw the sample among the labelled images where there are enough of them, else among all."""
         labels = torch.from_numpy(images.labels)
         labelled = torch.nonzero(labels >= 0)[:, 0]
-        enough = len(labelled) >= min(BANK_SIZE, images.num_samples // 2)
+        enough = len(labelled) >= max(2, min(BANK_SIZE, images.num_samples // 2))
         candidates = labelled if enough else torch.arange(images.num_samples)
         generator = torch.Generator().manual_seed(seed)
         chosen = candidates[torch.randperm(len(candidates), generator=generator)[:BANK_SIZE]]
@@ -52,7 +52,7 @@ class OnlineProbe:
         method.eval()
         parts = []
         with torch.no_grad(), autocast(self.pixels.device, precision):
-            for chunk in torch.split(self.pixels, CHUNK):
+            for chunk in torch.split(self.pixels, images_per_pass(self.pixels.device, self.size)):
                 parts.append(method.embed(prepare(chunk, size=self.size, mean=self.mean, std=self.std)).float())
         embeddings = torch.cat(parts)  # [M, D]
         spread, effective_rank = embedding_health(embeddings)

@@ -48,13 +48,13 @@ def plot_curves(run: Run, *, out: Path | None) -> Path:
     return target
 
 
-def plot_labels(run: Run, *, out: Path | None, dataset: str | None = None) -> list[Path]:
+def plot_labels(run: Run, *, out: Path | None, name: str | None = None) -> list[Path]:
     """Accuracy over the part of the labels, from what `clr linear-eval` wrote: a figure a dataset.
 
     Raises:
         DataError: If nothing was evaluated yet, or `out` is one file for several datasets.
     """
-    files = sorted((run.path / "eval").glob(f"linear-{dataset or '*'}.json"))
+    files = sorted((run.path / "eval").glob(f"linear-{name or '*'}.json"))
     if not files:
         raise DataError(
             f"{run.path} has no evaluation to draw",

@@ -39,8 +39,16 @@ PIXEL_CHUNK = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """The table, and what it was measured on."""
+    """The table, and what it was measured on.
 
+    Attributes:
+        name: Of the files: the dataset's, and with a part of the fingerprint where the images are not the run's own.
+        checkpoint: The sha256 of the checkpoint that was measured.
+        test_images: Those with a label, which are counted.
+    """
+
+    name: str
+    checkpoint: str
     rows: tuple[Row, ...]
     dataset: str
     train_images: int
@@ -91,13 +99,16 @@ def conclude(
     model: Model, splits: Splits, *, rows: Sequence[Row], fractions: Sequence[float], seeds: int
 ) -> Evaluation:
     """The rows with what they were measured on, and the sha256 of every list of labelled images that was used."""
+    dataset, fingerprint = splits.train.name, splits.train.fingerprint
     return Evaluation(
+        name=dataset if splits.own else f"{dataset}-{fingerprint[:8]}",
+        checkpoint=model.checkpoint,
         rows=tuple(rows),
-        dataset=splits.train.name,
+        dataset=dataset,
         train_images=splits.train.num_samples,
-        test_images=splits.test.num_samples,
+        test_images=int(splits.tested.sum()),
         encoder_sha256=weights_sha256(model),
-        fingerprints=[splits.train.fingerprint, splits.test.fingerprint],
+        fingerprints=[fingerprint, splits.test.fingerprint],
         subsets=tuple(
             {"label_fraction": fraction, "seed": seed, "labels": len(chosen), "sha256": indices_sha256(chosen.numpy())}
             for fraction in fractions
@@ -109,9 +120,9 @@ def conclude(
 def save_evaluation(run: Run, evaluation: Evaluation, splits: Splits) -> Path:
     """Write the table into the run; what earlier calls measured on the same weights and images stays, unless anew.
 
-    The positions of the labelled images go beside it, to `eval/linear-<dataset>-images.npz`.
+    The positions of the labelled images go beside it, to `eval/linear-<name>-images.npz`.
     """
-    name = f"linear-{evaluation.dataset}"
+    name = f"linear-{evaluation.name}"
     earlier, fresh = _earlier(run, name, evaluation), evaluation.as_json()
     rows = {(row["features"], row["head"], row["label_fraction"]): row for row in [*earlier["rows"], *fresh["rows"]]}
     subsets = {(one["label_fraction"], one["seed"]): one for one in [*earlier["subsets"], *fresh["subsets"]]}
@@ -121,7 +132,7 @@ def save_evaluation(run: Run, evaluation: Evaluation, splits: Splits) -> Path:
         for fraction, count in seeds.items()
         for seed, chosen in enumerate(splits.subsets(fraction, seeds=count))
     }
-    write_subsets(run, f"{name}-images", arrays)
+    write_subsets(run, f"{name}-images", arrays, keep=bool(earlier["rows"]))
     return write_result(run, name, {**fresh, "rows": list(rows.values()), "subsets": list(subsets.values())})
 
 
@@ -145,7 +156,7 @@ def weights_sha256(model: Model) -> str:
 
 
 def parse_fractions(text: str) -> tuple[float, ...]:
-    """Read "0.01,0.1,1".
+    """Read "0.01,0.1,1"; a number that is given twice counts once.
 
     Raises:
         UsageError: If one is not a number in (0, 1].
@@ -156,7 +167,7 @@ def parse_fractions(text: str) -> tuple[float, ...]:
         raise UsageError(f"--label-fraction {text!r} is not a list of numbers such as 0.01,0.1,1") from None
     if not all(0 < fraction <= 1 for fraction in fractions):
         raise UsageError(f"--label-fraction {text!r} has a number outside (0, 1]")
-    return fractions
+    return tuple(dict.fromkeys(fractions))
 
 
 def _features(

@@ -13,6 +13,7 @@ from typing import Any
 
 from contrastive_cli.core.errors import ClrError
 from contrastive_cli.core.files import write_atomically
+from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.runs import Run, versions
 
 
@@ -55,7 +56,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "seconds": manifest.seconds,
         "loss": latest.get("train/loss"),
         "online_knn": latest.get("online/knn"),
-        "linear": _linear_accuracy(run, manifest.dataset.name),
+        "linear": _linear_accuracy(run, manifest),
     }
 
 
@@ -78,11 +79,15 @@ def examine() -> list[Check]:
     return checks
 
 
-def _linear_accuracy(run: Run, dataset: str) -> float | None:
+def _linear_accuracy(run: Run, manifest: Manifest) -> float | None:
+    """Of a linear head on the newest checkpoint's features, with the most labels that it was measured with."""
+    checkpoints = [artifact for artifact in manifest.artifacts.values() if artifact.step is not None]
+    newest = max(checkpoints, key=lambda artifact: artifact.step or 0, default=None)
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
-        rows = json.loads((run.path / "eval" / f"linear-{dataset}.json").read_bytes())["rows"]
-        best = [float(row["accuracy"]) for row in rows if row["features"] == "pretrained" and row["head"] == "linear"]
-        return max(best, default=None)
+        found = json.loads((run.path / "eval" / f"linear-{manifest.dataset.name}.json").read_bytes())
+        if newest is not None and found["checkpoint"] == newest.sha256:
+            rows = [row for row in found["rows"] if row["features"] == "pretrained" and row["head"] == "linear"]
+            return float(max(rows, key=lambda row: row["label_fraction"])["accuracy"])
     return None
 
 

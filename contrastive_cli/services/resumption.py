@@ -24,7 +24,11 @@ from contrastive_cli.services.configuration import (
 from contrastive_cli.services.trainee import Trainee, learning_rate
 
 # The length changes the schedule of the steps to come, which is said; the others do not change what is learned.
-SAFE = {"train.epochs", "train.budget", "train.save_every", "train.tensorboard", "dataset.data_dir", "dataset.download"}
+# The file of neighbours may have moved: it must have the sha256 it had.
+SAFE = {
+    *("train.epochs", "train.budget", "train.save_every", "train.tensorboard"),
+    *("dataset.data_dir", "dataset.download", "neighbors"),
+}
 VERSIONS_THAT_COUNT = ("torch", "clr")
 CHOSEN_BY_RUN = {"device", "train.precision"}
 

@@ -20,7 +20,8 @@ from contrastive_cli.services.embedding import Model, open_split
 class Row:
     """One line of the table: accuracy in [0, 1] on the test split, with a 95 % interval.
 
-    The interval is over the seeds where there are several, else Wilson's for the test images.
+    The interval is Wilson's for the number of test images; where there are several seeds it is widened to hold that of
+    their mean too.
     """
 
     features: str
@@ -35,15 +36,19 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Splits:
-    """Train and test images with labels."""
+    """Train and test images with labels; `own` if they are of the dataset that the run was trained on."""
 
     train: ImageSet
     test: ImageSet
+    own: bool
 
     def subsets(self, fraction: float, *, seeds: int) -> list[Tensor]:
         """The labelled training images of each seed, as positions; one list where all labels are used."""
         labels = torch.from_numpy(self.train.labels)
-        return [label_subset(labels, fraction=fraction, seed=seed) for seed in range(1 if fraction == 1 else seeds)]
+        first = label_subset(labels, fraction=fraction, seed=0)
+        if len(first) == int((labels >= 0).sum()):
+            return [first]
+        return [first, *(label_subset(labels, fraction=fraction, seed=seed) for seed in range(1, seeds))]
 
     @property
     def tested(self) -> Tensor:
@@ -75,8 +80,8 @@ def open_splits(model: Model, *, dataset: DatasetConfig | None = None) -> Splits
             f"no class of the test split of {test.name} occurs in train, so no head can name it",
             hint="`clr similarity --pairs` evaluates by pairs; `clr datasets NAME --save-pairs FILE` makes them",
         )
-    _refuse_moved_split(model, train, dataset)
-    return Splits(train=train, test=test)
+    refuse_moved_split(model, train, dataset=dataset)
+    return Splits(train=train, test=test, own=is_own(model, dataset))
 
 
 def make_row(
@@ -84,13 +89,16 @@ def make_row(
 ) -> Row:
     """A row from the predicted classes [N] of every seed."""
     accuracies = tuple(float((predicted.cpu() == targets).double().mean()) for predicted in predictions)
-    correct = round(accuracies[0] * len(targets))
-    low, high = mean_interval(accuracies) if len(accuracies) > 1 else confidence_interval(correct, len(targets))
+    accuracy = sum(accuracies) / len(accuracies)
+    low, high = confidence_interval(round(accuracy * len(targets)), len(targets))
+    if len(accuracies) > 1:
+        seeds_low, seeds_high = mean_interval(accuracies)
+        low, high = min(low, seeds_low), max(high, seeds_high)
     return Row(
         features=features,
         head=head,
         label_fraction=fraction,
-        accuracy=sum(accuracies) / len(accuracies),
+        accuracy=accuracy,
         ci95=(max(0.0, float(low)), min(1.0, float(high))),
         seeds=len(accuracies),
         labels=labels,
@@ -98,10 +106,23 @@ def make_row(
     )
 
 
-def _refuse_moved_split(model: Model, train: ImageSet, dataset: DatasetConfig | None) -> None:
-    """Images added since would move the drawn split, and images of the training would be tested on."""
+def is_own(model: Model, dataset: DatasetConfig | None) -> bool:
+    """Whether this is the dataset that the run was trained on, by its name and its folder."""
+    own = model.config.dataset
+    if dataset is None or dataset.name != own.name:
+        return dataset is None
+    folders = [place.data_dir for place in (own, dataset)]
+    return None in folders or len({folder.resolve() for folder in folders if folder is not None}) == 1
+
+
+def refuse_moved_split(model: Model, train: ImageSet, *, dataset: DatasetConfig | None) -> None:
+    """Images added since would move the drawn split, and images of the training would be tested on.
+
+    Raises:
+        DataError: If the run's own dataset has other images in `train` now.
+    """
     known = model.manifest.dataset
-    if dataset in (None, model.config.dataset) and known.split == "train" and known.fingerprint != train.fingerprint:
+    if is_own(model, dataset) and known.split == train.split and known.fingerprint != train.fingerprint:
         raise DataError(
             f"the images of {train.name} are not those that {model.run.name} was trained on, so its test split moved",
             hint="bring the old images back, or evaluate on others with --data-dir",

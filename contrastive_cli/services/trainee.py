@@ -26,6 +26,7 @@ from contrastive_cli.engine.precision import Precision, autocast, choose_precisi
 from contrastive_cli.engine.schedule import warmup_cosine
 from contrastive_cli.engine.train import StepRecord, train
 from contrastive_cli.methods import load_method
+from contrastive_cli.models.encoders import check_view_size
 from contrastive_cli.services.configuration import PretrainConfig, build_method
 from contrastive_cli.services.neighbors import MinedNeighbors, check_wanted, neighbors_of
 from contrastive_cli.services.online import OnlineProbe
@@ -117,12 +118,14 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
     with memory_errors(device):
         method = build_method(config, image_facts(images, size=dataset.size))
         method.to(device=device, memory_format=torch.channels_last).train()
+        if dataset.view_size is not None:
+            check_view_size(method.encoder, name=config.encoder.name, channels=images.channels, size=dataset.view_size)
     check_wanted(method, config)
     neighbors = None
     if config.neighbors is not None and neighbors_file is not None:
         neighbors = neighbors_of(images, neighbors_file, path=config.neighbors)
     precision = choose_precision(config.train.precision, device)
-    return Trainee(
+    trainee = Trainee(
         config=config,
         images=images,
         source=DeviceImages(images.images, device=device),
@@ -133,6 +136,8 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
         neighbors=neighbors,
         subset=subset,
     )
+    trainee.sample(0)  # refuses what images_per_class cannot draw, before there is a run directory
+    return trainee
 
 
 def labelled_subset(config: PretrainConfig, images: ImageSet) -> Tensor | None:

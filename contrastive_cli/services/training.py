@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from contrastive_cli.core.errors import ClrError, Interrupted, RunError
+from contrastive_cli.core.errors import Interrupted, RunError
 from contrastive_cli.core.files import cannot_write
 from contrastive_cli.core.manifest import EarlierLength
 from contrastive_cli.core.runs import now
@@ -79,7 +79,7 @@ def train_session(session: Session) -> Iterator[Status]:
         except Interrupted:
             run.update(status="interrupted", ended=now())
             raise
-        except (ClrError, OSError) as error:
+        except Exception as error:
             with contextlib.suppress(RunError):  # a full disk may refuse this too
                 run.update(status="failed", ended=now())
             if isinstance(error, OSError):

@@ -134,8 +134,11 @@ def measure_uncertainty(
         same = neighbor_is_same_class(vectors[known], labels)
         sure = uncertainty[known]
         retrieval = reliability(same, sure), error_auroc(same, sure), float(same.mean())
-        correct = _probe(model, vectors[known], labels, seed=seed, dataset=dataset, progress=progress)
-        rejection = rejection_curve(correct, sure), error_auroc(correct, sure)
+        predicted, classes = _probe(model, vectors[known], seed=seed, dataset=dataset, progress=progress)
+        nameable = np.isin(labels, classes)  # no probe can name a class that it was not shown
+        if nameable.any():
+            correct = predicted[nameable] == labels[nameable]
+            rejection = rejection_curve(correct, sure[nameable]), error_auroc(correct, sure[nameable])
     return Measurement(
         images=images,
         chosen=chosen,
@@ -187,19 +190,19 @@ def describe(measurement: Measurement) -> list[str]:
 def _probe(
     model: Model,
     vectors: NDArray[np.float32],
-    labels: NDArray[np.int64],
     *,
     seed: int,
     dataset: DatasetConfig | None,
     progress: CountProgress | None,
-) -> NDArray[np.bool_]:
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The classes that a linear probe of training images predicts for vectors [N, D], and all those that it knows."""
     train = open_split(model, "train", dataset=dataset)
     labelled = np.flatnonzero(train.labels >= 0)
     rows = labelled[draw_positions(len(labelled), limit=PROBE_IMAGES, seed=seed)]
     features, _ = embed_with_uncertainty(model, np.asarray(train.images[rows]), progress=progress)
     probe = fit_probe(torch.from_numpy(features), torch.from_numpy(train.labels[rows]), seed=seed)
-    correct: NDArray[np.bool_] = probe.predict(torch.from_numpy(vectors)).cpu().numpy() == labels
-    return correct
+    predicted: NDArray[np.int64] = probe.predict(torch.from_numpy(vectors)).cpu().numpy()
+    return predicted, np.unique(train.labels[rows])
 
 
 def _degrade(

@@ -305,3 +305,16 @@ def test_plot__a_run_in_training_can_be_looked_at(clr: Clr, clr_cache: Path, tmp
     process.wait()
     assert plotted.code == 0, plotted.err
     assert (tmp_path / "run" / "plots" / "curves.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--method", "byol", "--batch-size", "5", "--micro-batch-size", "2", "--epochs", "0.005"],
+        ["--method", "autoencoder", "--set", "method.latent_dim=1", "--set", "train.evaluations=1", "--epochs", "2"],
+    ],
+)
+def test_pretrain__unusual_shapes(clr: Clr, tmp_path: Path, arguments: list[str]) -> None:
+    result = clr("pretrain", *arguments, "--device", "cpu", "--precision", "fp32", "--out", "run", cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert "collapsed" not in result.err

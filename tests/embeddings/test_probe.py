@@ -90,6 +90,27 @@ def test_fit_linear__pieces_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> No
     torch.testing.assert_close(whole.weights, pieces.weights, atol=1e-5, rtol=1e-4)
 
 
+def test_fit_linear__penalties_that_do_not_fit_together_are_fitted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    from contrastive_cli.embeddings import linear_heads
+
+    features, labels = blobs(300, 12, 3)
+    penalties = [1e-4, 1e-2, 1.0]
+    together = fit_linear(features, labels, penalties=penalties, num_classes=3)
+    largest: list[int] = []
+    minimize = linear_heads.minimize
+
+    def counted(objective: Any, start: Tensor, **options: Any) -> Any:
+        largest.append(start.numel())
+        return minimize(objective, start, **options)
+
+    monkeypatch.setattr(linear_heads, "minimize", counted)
+    monkeypatch.setattr(linear_heads, "PARAMETERS_AT_ONCE", 2 * 3 * 13)
+    apart = fit_linear(features, labels, penalties=penalties, num_classes=3)
+    assert largest == [2 * 3 * 13, 3 * 13]
+    torch.testing.assert_close(apart.weights, together.weights, atol=1e-5, rtol=1e-4)
+    assert apart.iterations.shape == apart.gradient_norms.shape == (3,)
+
+
 def test_fit_linear__scale_and_offset_do_not_matter() -> None:
     features, labels = blobs(300, 6, 3)
     plain = fit_linear(features, labels, penalties=[1e-2], num_classes=3)

@@ -74,6 +74,17 @@ def test_nt_xent__angles_of_the_reference_table(temperature: float, expected: fl
 
 @pytest.mark.parametrize("num_views", [2, 3])
 @pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_reference_lines__of_the_decoupled_loss(num_views: int, temperature: float) -> None:
+    lines = reference_lines(64, temperature=temperature, num_views=num_views, decoupled=True)
+    equal = random_projections(1, 1, 8).expand(num_views, 64, 8)
+    orthogonal = torch.eye(64, dtype=torch.float64).expand(num_views, 64, 64)
+    for z, line in zip((equal, orthogonal), lines, strict=True):
+        loss = nt_xent_multiview(z, temperature=temperature, decoupled=True)
+        assert float(loss) == pytest.approx(line, abs=1e-9)
+
+
+@pytest.mark.parametrize("num_views", [2, 3])
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
 def test_reference_lines__chance_is_the_loss_of_equal_rows(num_views: int, temperature: float) -> None:
     z = random_projections(1, 1, 8).expand(num_views, 256, 8)
     chance, _ = reference_lines(256, temperature=temperature, num_views=num_views)

@@ -11,7 +11,7 @@ from torch import nn
 
 from contrastive_cli.core.config import build
 from contrastive_cli.core.errors import UsageError
-from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder, build_encoder
+from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder, build_encoder, check_view_size
 from contrastive_cli.models.heads import build_projector
 
 WIDTHS = {"resnet9": 512, "resnet18": 512, "resnet34": 512, "resnet50": 2048}
@@ -119,6 +119,18 @@ def test_build_encoder__unknown_weights() -> None:
         build_encoder(EncoderConfig(name="resnet9", weights="IMAGENET1K_V1"), channels=3, size=32)
     with pytest.raises(UsageError, match="no weights 'V9'; known are IMAGENET1K_V1"):
         build_encoder(EncoderConfig(name="resnet18", weights="V9"), channels=3, size=32)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # timm's own
+def test_check_view_size() -> None:
+    pytest.importorskip("timm")
+    vit = build_encoder(EncoderConfig(name="timm/vit_tiny_patch16_224"), channels=3, size=32)
+    check_view_size(vit, name="timm/vit", channels=3, size=32)
+    with pytest.raises(UsageError, match="takes no views of 16 px"):
+        check_view_size(vit, name="timm/vit", channels=3, size=16)
+    resnet = build_encoder(EncoderConfig(name="resnet9", width=4), channels=1, size=32)
+    check_view_size(resnet, name="resnet9", channels=1, size=16)
+    assert resnet.training
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # timm's own

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from contrastive_cli.core.runs import Run
-from contrastive_cli.services import embedding, embedding_files
+from contrastive_cli.engine import device
+from contrastive_cli.services import embedding_files
 from contrastive_cli.services.embedding import embed_pixels, load_model
 from contrastive_cli.services.embedding_files import embed_paths
 from contrastive_cli.views.augment import prepare
@@ -26,7 +27,7 @@ def test_embed_pixels__folded_in_pieces_equals_the_encoder_itself(
     with torch.no_grad():
         images = prepare(torch.from_numpy(pixels), size=32, mean=manifest.mean, std=manifest.std)
         expected = model.method.encoder(images).numpy()
-    monkeypatch.setattr(embedding, "PIXELS_PER_PASS", {"cpu": 7 * 32**2, "cuda": 0})
+    monkeypatch.setattr(device, "PIXELS_PER_PASS", {"cpu": 7 * 32**2, "cuda": 0})
     np.testing.assert_allclose(embed_pixels(model, pixels), expected, rtol=1e-4, atol=1e-5)
     kinds = {type(module) for module in model.embedder.encoder.modules()}
     assert torch.nn.BatchNorm2d not in kinds

@@ -174,7 +174,7 @@ def test_supervised_rows__use_the_shared_nested_subsets(supervised: Run, monkeyp
     opened = open_splits(model)
     few, more = (set(opened.subsets(fraction, seeds=1)[0].tolist()) for fraction in (0.02, 0.1))
     assert few < more
-    splits = Splits(train=opened.train, test=opened.test)
+    splits = Splits(train=opened.train, test=opened.test, own=True)
     trainings = plan_supervised(model, splits, fractions=[0.1], seeds=2)
     assert [training.steps for training in trainings] == [num_steps(len(more))] * 2 == [30, 30]
     assert set(trainings[0].indices.tolist()) == more
