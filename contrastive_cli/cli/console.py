@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 10.0
 LONGEST_MESSAGE = 2000
+WIDEST_LINE = 100_000  # of a table that a program reads: one line a row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,11 +53,12 @@ class Output:
         from rich.text import Text
 
         table = Table(title=Text(clean(title)), title_justify="left", title_style="bold", header_style="bold")
+        people = sys.stdout.isatty()
         for column in columns:
-            table.add_column(column, overflow="fold")
+            table.add_column(column, overflow="fold", no_wrap=not people)
         for row in rows:
             table.add_row(*(Text(clean(cell)) for cell in row))
-        Console(width=None if sys.stdout.isatty() else 120).print(table)
+        Console(width=None if people else WIDEST_LINE).print(table)
 
     @contextlib.contextmanager
     def counting(self, description: str) -> Iterator[CountProgress]:

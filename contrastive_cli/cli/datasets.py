@@ -8,19 +8,19 @@ from typing import Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, Download, Json, Quiet, Seed
+from contrastive_cli.cli.options import DataDir, Download, Json, Quiet, Seed, refuse_beside
 from contrastive_cli.core.errors import UsageError
 
 
 def datasets(
     name: Annotated[str | None, typer.Argument(help="Dataset for --save-images or --save-pairs.")] = None,
     save_images: Annotated[
-        Path | None, typer.Option(help="Folder for PNG files of test images, named by class.")
+        Path | None, typer.Option(help="Folder for PNG files of some images, named by class.")
     ] = None,
     save_pairs: Annotated[
         Path | None, typer.Option(help="CSV file of same and different pairs for `clr similarity --pairs`.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Split that --save-pairs draws from.")] = "test",
+    split: Annotated[str | None, typer.Option(help="Split that the images or pairs are of; test if not given.")] = None,
     count: Annotated[
         int | None, typer.Option(min=1, max=1_000_000, help="How many; 20 images or 3,000 pairs if not given.")
     ] = None,
@@ -30,13 +30,15 @@ def datasets(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """List the datasets, save some test images of one as PNG files, or draw pairs of a split.
+    """List the datasets, save some images of one as PNG files, or draw pairs of a split.
 
     clr datasets digits --save-images digits-png
 
     clr datasets lfw --data-dir data --save-pairs pairs.csv
     """
     output = Output(json=json, quiet=quiet)
+    if name is None:
+        refuse_beside("no dataset's name", {"--split": split, "--data-dir": data_dir, "--count": count})
     if (name is None) != (save_images is None and save_pairs is None):
         raise UsageError("a dataset's name and --save-images go together: clr datasets digits --save-images digits-png")
     if save_images is not None and save_pairs is not None:
@@ -46,14 +48,16 @@ def datasets(
         from contrastive_cli.services.verification import save_pairs as draw_and_save
 
         dataset = DatasetConfig(name=name, data_dir=data_dir, download=download)
-        pairs = draw_and_save(save_pairs, dataset=dataset, split=split, count=count or 3000, seed=seed)
+        chosen = split or "test"
+        pairs = draw_and_save(save_pairs, dataset=dataset, split=chosen, count=count or 3000, seed=seed)
         output.note(f"evaluate with: clr similarity --pairs {save_pairs} --root {data_dir or 'data'}")
-        output.result({"file": str(save_pairs), "pairs": pairs, "split": split}, str(save_pairs))
+        output.result({"file": str(save_pairs), "pairs": pairs, "split": chosen}, str(save_pairs))
         return
     if name is not None and save_images is not None:
         from contrastive_cli.services.samples import save_samples
 
-        files = save_samples(name, save_images, count=count or 20, data_dir=data_dir, download=download)
+        chosen, count = split or "test", count or 20
+        files = save_samples(name, save_images, split=chosen, count=count, data_dir=data_dir, download=download)
         output.result({"files": [str(file) for file in files]}, "\n".join(str(file) for file in files))
         return
     from contrastive_cli.data.datasets import DATASETS

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, DatasetName, Device, Download, Json, MaxBad, Quiet, RunName
+from contrastive_cli.cli.options import (
+    DataDir,
+    DatasetName,
+    Device,
+    Download,
+    Json,
+    MaxBad,
+    Quiet,
+    RunName,
+    chosen_run,
+    refuse_beside,
+)
 from contrastive_cli.core.errors import UsageError
 
 SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet")
@@ -20,7 +31,9 @@ def embed(
     ] = None,
     run: RunName = None,
     out: Annotated[Path, typer.Option(help=".pkl, .npz, .safetensors or .parquet.")] = Path("embeddings.pkl"),
-    split: Annotated[str, typer.Option(help="Split of the dataset: train, test, unlabeled.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="Split of the dataset, such as train, val or all; test if not given.")
+    ] = None,
     layer: Annotated[str, typer.Option(help="h (encoder) or z (projector).")] = "h",
     dataset: DatasetName = None,
     data_dir: DataDir = None,
@@ -40,15 +53,17 @@ def embed(
         raise UsageError(f"--layer {layer!r} is unknown; known are h, z")
     if out.suffix not in SUFFIXES:
         raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(SUFFIXES)}")
-    from contrastive_cli.core.runs import find_run
-
-    found = find_run(run)
+    if paths:
+        refuse_beside("PATHS", {"--split": split, "--dataset": dataset, "--data-dir": data_dir, "--download": download})
+    output = Output(json=json, quiet=quiet)
+    found = chosen_run(run, output)
+    from contrastive_cli.data.cache import refuse_many_bad
+    from contrastive_cli.data.sources import BadFile
     from contrastive_cli.embeddings.files import write_embeddings
     from contrastive_cli.services.embedding import embed_images, load_model, open_split, other_dataset
     from contrastive_cli.services.embedding_files import embed_paths, expand_paths
     from contrastive_cli.services.records import enter_file
 
-    output = Output(json=json, quiet=quiet)
     model = load_model(found, device=device)
     unreadable = 0
     with output.counting("embedding") as progress:
@@ -60,9 +75,13 @@ def embed(
             unreadable = len(bad)
             for error in bad:
                 output.note(f"left out: {error.message}")
+            if max_bad is not None:
+                left_out = [BadFile(path=str(error.path), reason=error.reason) for error in bad]
+                hint = "repair or remove them, or raise --max-bad"
+                refuse_many_bad(left_out, len(bad) + len(embeddings.vectors), max_bad=max_bad, hint=hint)
         else:
             other = other_dataset(model, name=dataset, data_dir=data_dir, download=download, max_bad=max_bad)
-            images = open_split(model, split, dataset=other, progress=progress)
+            images = open_split(model, split or "test", dataset=other, progress=progress)
             embeddings = embed_images(model, images, layer="z" if layer == "z" else "h", progress=progress)
     write_embeddings(out, embeddings)
     enter_file(found, out, kind="embeddings")

@@ -10,7 +10,7 @@ import typer
 
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, DatasetName, Download, Json, MaxBad, Quiet, RunName
-from contrastive_cli.cli.pretrain import run_session
+from contrastive_cli.cli.training import run_session
 
 if TYPE_CHECKING:
     from contrastive_cli.core.runs import Run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, DatasetName, Device, Download, Json, MaxBad, Quiet, RunName
+from contrastive_cli.cli.options import DataDir, DatasetName, Device, Download, Json, MaxBad, Quiet, RunName, chosen_run
 
 if TYPE_CHECKING:
     from contrastive_cli.services.baselines import Training
@@ -43,9 +43,8 @@ def linear_eval(
 
     clr linear-eval --head linear,mlp --baseline random,supervised,pixels --label-fraction 0.01,0.1
     """
-    from contrastive_cli.core.runs import find_run
-
-    found = find_run(run)
+    output = Output(json=json, quiet=quiet)
+    found = chosen_run(run, output)
     from contrastive_cli.services import probing
     from contrastive_cli.services.embedding import load_model, other_dataset
     from contrastive_cli.services.splits import open_splits
@@ -53,7 +52,6 @@ def linear_eval(
     fractions, heads = probing.parse_fractions(label_fraction), _words(head)
     baselines = [] if baseline == "none" else _words(baseline)
     probing.check_choice(heads=heads, fractions=fractions, baselines=baselines, seeds=seeds)
-    output = Output(json=json, quiet=quiet)
     model = load_model(found, device=device)
     changed = other_dataset(model, name=dataset, data_dir=data_dir, download=download, max_bad=max_bad)
     splits = open_splits(model, dataset=changed)
@@ -110,12 +108,12 @@ def _supervised(model: Model, splits: Splits, trainings: Sequence[Training], out
 
 
 def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
 def _describe(row: Row) -> str:
     name = row.features if row.features == row.head else f"{row.features} {row.head}"
-    return f"{name} at {100 * row.label_fraction:g} % of labels: {100 * row.accuracy:.1f} %"
+    return f"{name} at {100 * row.label_share:.3g} % of labels: {100 * row.accuracy:.1f} %"
 
 
 def _cells(row: Row) -> list[str]:
@@ -123,7 +121,7 @@ def _cells(row: Row) -> list[str]:
     return [
         row.features,
         row.head,
-        f"{row.labels} ({100 * row.label_fraction:g} %)",
+        f"{row.labels} ({100 * row.label_share:.3g} %)",
         f"{100 * row.accuracy:.1f} %",
         f"{100 * low:.1f} - {100 * high:.1f}",
         str(row.seeds),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import Device, Json, Quiet, RunName
+from contrastive_cli.cli.options import Device, Json, Quiet, RunName, chosen_run, refuse_beside
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def nearest_neighbors(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find exact nearest neighbours; each item is left out of its own.
+    """Find exact nearest neighbours; each item of FILE is left out of its own, an image of --query is not.
 
     clr knn embeddings.pkl --metric cosine
 
@@ -48,6 +48,10 @@ def nearest_neighbors(
     """
     if query and queries is not None:
         raise UsageError("--query and --queries exclude each other", hint="embed the images and give --queries FILE")
+    if query:
+        refuse_beside("--query", {"--out": out})
+    else:
+        refuse_beside("a file alone, without --query", {"--run": run, "--device": None if device == "auto" else device})
     if metric not in ("cosine", "euclidean"):
         raise UsageError(f"--metric {metric!r} is unknown; known are cosine, euclidean")
     if out is not None and out.suffix not in SUFFIXES:
@@ -86,6 +90,9 @@ def _mine(
         if target.exists() and target.samefile(given):
             raise UsageError(f"--out {target} is an embeddings file itself", hint="give the neighbours another name")
     k = _clip(k, available, output)
+    zeros = int((~asked.vectors.any(axis=1)).sum()) if metric == "cosine" else 0
+    if zeros:
+        output.note(f"warning: {zeros} of {len(asked.vectors)} vectors are zero, which have a cosine with nothing")
     with output.counting("neighbours") as progress:
         found = search(
             embeddings.vectors,
@@ -121,7 +128,7 @@ def _show_first(asked: Embeddings, embeddings: Embeddings, found: Neighbors, *, 
     rows = []
     for row, (nearest, distances) in enumerate(zip(found.indices[:SHOWN], found.distances[:SHOWN], strict=True)):
         pairs = zip(nearest[:shown].tolist(), distances[:shown].tolist(), strict=True)
-        rows.append([own_names(row), *(f"{names(index)} ({distance:.3f})" for index, distance in pairs)])
+        rows.append([own_names(row), *(f"{names(index)} ({distance:.3g})" for index, distance in pairs)])
     output.table(
         title=f"{metric} neighbours of {len(asked.vectors)} embeddings, the first {SHOWN}",
         columns=["item", *(f"neighbour {rank + 1}" for rank in range(shown))],
@@ -139,13 +146,12 @@ def _look_up(
     device: str,
     output: Output,
 ) -> None:
-    from contrastive_cli.core.runs import find_run
     from contrastive_cli.embeddings.knn import nearest_neighbors as search
     from contrastive_cli.services.embedding import load_model
     from contrastive_cli.services.embedding_files import embed_paths
 
     made_by = embeddings.model.get("run")
-    found_run = find_run(run or (made_by if isinstance(made_by, str) else None))
+    found_run = chosen_run(run or (made_by if isinstance(made_by, str) else None), output)
     model = load_model(found_run, device=device)
     if embeddings.model.get("checkpoint") not in (None, model.checkpoint):
         raise UsageError(
@@ -169,7 +175,7 @@ def _look_up(
         output.table(
             title=f"nearest to {path}",
             columns=["rank", "item", f"{metric} distance"],
-            rows=[[str(rank + 1), item["item"], f"{item['distance']:.4f}"] for rank, item in enumerate(nearest)],
+            rows=[[str(rank + 1), item["item"], f"{item['distance']:.4g}"] for rank, item in enumerate(nearest)],
         )
     if output.json:
         output.result({"queries": results, "metric": metric}, "")

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from contrastive_cli.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from contrastive_cli.cli.console import Output
+    from contrastive_cli.core.runs import Run
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")]
@@ -20,6 +27,38 @@ DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the data
 Download = Annotated[bool, typer.Option("--download", help="Fetch the dataset when it is absent.")]
 MaxBad = Annotated[
     float | None,
-    typer.Option("--max-bad", help="Largest part of unreadable image files to pass over; 0.01 if not given."),
+    typer.Option(
+        "--max-bad",
+        min=0,
+        max=1,
+        help="Largest part of a split's image files that may be unreadable; 0.01 if not given. Three are always passed "
+        "over, unless it is 0.",
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+
+
+def chosen_run(name: str | None, output: Output) -> Run:
+    """The run that --run names, or the newest finished one; said aloud if it is not finished.
+
+    Raises:
+        RunError: If there is none.
+    """
+    from contrastive_cli.core.runs import find_run
+
+    run = find_run(name)
+    manifest = run.manifest()
+    if manifest.status != "finished":
+        output.note(f"{run.name} is {manifest.status}, at step {manifest.step} of {manifest.total_steps}")
+    return run
+
+
+def refuse_beside(given: str, others: Mapping[str, Any]) -> None:
+    """Refuse options that would be ignored beside what was given.
+
+    Raises:
+        UsageError: If any of the others has a value.
+    """
+    ignored = [name for name, value in others.items() if value not in (None, False)]
+    if ignored:
+        raise UsageError(f"{', '.join(ignored)} would be ignored beside {given}", hint="leave one of them out")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, Device, Json, Quiet, RunName, Seed
+from contrastive_cli.cli.options import DataDir, Device, Json, Quiet, RunName, Seed, chosen_run, refuse_beside
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def plot(
     projection: Annotated[str, typer.Option(help="tsne, umap, pca, or several: tsne,umap.")] = "tsne",
     classes: Annotated[int | None, typer.Option(min=1, help="Only the k classes with the most images.")] = None,
     limit: Annotated[int, typer.Option(min=3, help="Most points on a map; most images for uncertainty.")] = 3000,
-    split: Annotated[str, typer.Option(help="Split to map, measure or reconstruct.")] = "test",
+    split: Annotated[str | None, typer.Option(help="Split to map, measure or reconstruct; test if not given.")] = None,
     count: Annotated[int, typer.Option(min=1, max=32, help="Images on a grid.")] = 8,
     data_dir: DataDir = None,
     device: Device = "auto",
@@ -93,22 +93,24 @@ def plot(
         if name not in PROJECTIONS:
             raise UsageError(f"--projection {name!r} is unknown; known are {', '.join(PROJECTIONS)}")
     if out is not None and len(projections) > 1:
-        raise UsageError(f"--out {str(out)!r} is one file, but {len(projections)} projections are asked")
+        raise UsageError(
+            f"--out {str(out)!r} is one file, but {len(projections)} projections are asked", hint="leave out --out"
+        )
     if out is not None and out.suffix.lower() not in (".png", ".svg"):
         raise UsageError(f"--out {str(out)!r} is neither .png nor .svg")
     if file is not None and kind not in FROM_FILES:
         raise UsageError(f"a file is drawn by `clr plot embeddings FILE` or `neighbors FILE`, not by `clr plot {kind}`")
+    if file is not None:
+        refuse_beside("FILE", {"--split": split, "--data-dir": data_dir if kind == "embeddings" else None})
     output = Output(json=json, quiet=quiet)
-    from contrastive_cli.core.runs import find_run
-
     request = Request(
-        run=None if file is not None and run is None else find_run(run),
+        run=None if file is not None and run is None else chosen_run(run, output),
         file=file,
         out=out,
         projections=projections,
         classes=classes,
         limit=limit,
-        split=split,
+        split=split or "test",
         count=count,
         data_dir=data_dir,
         device=device,

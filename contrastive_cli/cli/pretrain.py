@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from contrastive_cli.cli.console import Output, progress_bar
+from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, Json, MaxBad, Quiet
+from contrastive_cli.cli.training import run_session
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from contrastive_cli.core.runs import Run
     from contrastive_cli.services.sessions import Session
-    from contrastive_cli.services.training import Status
 
-COLLAPSED_RANK, COLLAPSED_SPREAD = 1.5, 0.5  # an embedding of one number has rank 1 and a large spread
 DATA, MODEL, OPTIMISATION, RUN = "Data", "Model", "Optimisation", "Run"
 
 
@@ -44,10 +42,16 @@ def pretrain(
         Path | None,
         typer.Option(help="Neighbours of every image, a file that `clr knn` wrote (byol).", rich_help_panel=DATA),
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the images.", rich_help_panel=OPTIMISATION)] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Passes over the images; see --budget.", rich_help_panel=OPTIMISATION)
+    ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(help="Training time such as 15m instead of --epochs.", rich_help_panel=OPTIMISATION),
+        typer.Option(
+            help="Training time instead of --epochs: seconds, or 15m, 2h. With neither, and none in a preset, 15m on a "
+            "CPU and 100 epochs elsewhere.",
+            rich_help_panel=OPTIMISATION,
+        ),
     ] = None,
     batch_size: Annotated[
         int | None,
@@ -58,7 +62,12 @@ def pretrain(
         typer.Option(help="Images per pass; all negatives of the batch are kept.", rich_help_panel=OPTIMISATION),
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Learning rate before scaling.", rich_help_panel=OPTIMISATION)
+        float | None,
+        typer.Option(
+            help="Learning rate of a batch of 256, scaled by the root of the batch size unless optim.lr_scaling says "
+            "otherwise; 1e-3, or the preset's, if not given.",
+            rich_help_panel=OPTIMISATION,
+        ),
     ] = None,
     precision: Annotated[
         str | None, typer.Option(help="auto, fp32 or bf16; auto if not given.", rich_help_panel=OPTIMISATION)
@@ -167,6 +176,8 @@ def _start(config: Any, *, out: Path | None, overwrite: bool, output: Output) ->
         output.note("opening the images, then timing a few steps to fit the budget")
     with output.counting("decoding images") as progress:
         session = start_session(config, out=out, overwrite=overwrite, progress=progress)
+    for remark in session.remarks:
+        output.note(remark)
     bad = session.trainee.images.bad_files
     if bad:
         output.note(f"{len(bad)} unreadable files left out, first {bad[0].path}: {bad[0].reason}")
@@ -191,94 +202,6 @@ def _resume(run: Run, given: Mapping[str, Any], *, config: str | None, sets: lis
         output.note(f"warning: {name} is damaged; going on from an older checkpoint")
     output.note(f"resuming {session.run.path} at step {session.state.step} of {session.total_steps}")
     return session
-
-
-def run_session(session: Session, output: Output) -> dict[str, Any]:
-    """Train to the end, showing how it goes; returns what `--json` prints."""
-    from contrastive_cli.services.training import train_session
-
-    trainee = session.trainee
-    encoder = trainee.config.encoder.name.replace("none", "no encoder")
-    output.note(
-        f"{trainee.config.method_name} on {trainee.num_samples} images of {trainee.images.name}: "
-        f"{encoder}, {session.total_steps} steps of {trainee.config.batch_size}, "
-        f"{trainee.device}, {trainee.precision} -> {session.run.path}"
-    )
-    if trainee.neighbors is not None:
-        output.note(trainee.neighbors.describe())
-    last: Mapping[str, float] = {}
-    final = None
-    with _display(session, output) as show:
-        for status in train_session(session):
-            last = {**last, **(status.line or {})}
-            show(status, last)
-            final = status
-    seconds = final.seconds if final else session.state.seconds
-    summary = {
-        "run": str(session.run.path),
-        "steps": session.total_steps,
-        "seconds": round(seconds, 1),
-        "views_per_second": last.get("views_per_second"),
-        "loss": last.get("train/loss"),
-        "knn": last.get("online/knn"),
-    }
-    output.note(_collapse_warning(last))
-    return summary
-
-
-class _display:  # noqa: N801 - a context manager used like a function
-    """A bar on a terminal; a line at every metrics record elsewhere."""
-
-    def __init__(self, session: Session, output: Output) -> None:
-        self.total, self.output = session.total_steps, output
-        self.bar = progress_bar() if sys.stderr.isatty() and not output.quiet else None
-        self.started = session.state.step
-
-    def __enter__(self) -> Any:
-        if self.bar is not None:
-            self.bar.__enter__()
-            self.task = self.bar.add_task("training", total=self.total, completed=self.started, note="")
-        return self.show
-
-    def __exit__(self, *error: Any) -> None:
-        if self.bar is not None:
-            self.bar.__exit__(*error)
-
-    def show(self, status: Status, last: Mapping[str, float]) -> None:
-        if self.bar is not None:
-            self.bar.update(self.task, completed=status.step, note=_brief(status, last))
-        elif status.line is not None and ("online/spread" in status.line or status.step == status.total_steps):
-            left = (status.total_steps - status.step) * status.seconds / max(1, status.step)
-            self.output.note(f"step {status.step}/{status.total_steps}  {_describe(status, last)}  {left:.0f} s left")
-
-
-def _brief(status: Status, last: Mapping[str, float]) -> str:
-    text = f"{status.views_per_second:.0f} views/s"
-    if "train/loss" in last:
-        text += f"  loss {last['train/loss']:.2f}"
-    if "online/knn" in last:
-        text += f"  kNN {100 * last['online/knn']:.1f} %"
-    return text + f"  epoch {status.epoch:.1f}"
-
-
-def _describe(status: Status, last: Mapping[str, float]) -> str:
-    parts = [f"epoch {status.epoch:.1f}", f"{status.views_per_second:.0f} views/s"]
-    if "train/loss" in last:
-        loss = f"loss {last['train/loss']:.3f}"
-        if "train/loss_chance" in last:
-            loss += f" ({last['train/loss_aligned']:.2f} aligned, {last['train/loss_chance']:.2f} chance)"
-        parts.append(loss)
-    if "online/knn" in last:
-        parts.append(f"kNN {100 * last['online/knn']:.1f} %")
-    if "online/effective_rank" in last:
-        parts.append(f"rank {last['online/effective_rank']:.0f}")
-    return "  ".join(parts)
-
-
-def _collapse_warning(last: Mapping[str, float]) -> str:
-    if last.get("online/effective_rank", 99.0) < COLLAPSED_RANK and last["online/spread"] < COLLAPSED_SPREAD:
-        return "warning: the embedding has collapsed (all images lie in one place); lower --lr or raise the batch size"
-    return "done"
 
 
 def _show_plan(config: Any, output: Output) -> None:

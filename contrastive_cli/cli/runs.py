@@ -9,10 +9,13 @@ import typer
 
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import Json, Quiet
+from contrastive_cli.core.errors import RunError, UsageError
+
+DEFAULT_ROOT = Path("runs")
 
 
 def runs(
-    root: Annotated[Path, typer.Argument(help="Folder that holds runs.")] = Path("runs"),
+    root: Annotated[Path, typer.Argument(help="Folder that holds runs.")] = DEFAULT_ROOT,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -21,6 +24,10 @@ def runs(
     from contrastive_cli.services.reporting import summarise
 
     output = Output(json=json, quiet=quiet)
+    if not root.is_dir() and root != DEFAULT_ROOT:
+        raise RunError(f"there is no folder {str(root)!r}", hint="give the folder that holds the runs", path=root)
+    if (root / "manifest.json").is_file():
+        raise UsageError(f"{root} is a run itself", hint=f"clr runs {root.parent} lists it")
     readable, damaged = read_runs(root)
     for error in damaged:
         output.note(f"left out: {error.message}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import Device, Json, Quiet, RunName
+from contrastive_cli.cli.options import Device, Json, Quiet, RunName, chosen_run, refuse_beside
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ def similarity(
     pairs: Annotated[
         Path | None, typer.Option(help="CSV file path_a,path_b,same: how well the cosine tells the two kinds apart.")
     ] = None,
-    root: Annotated[Path, typer.Option(help="Folder that the paths of --pairs are relative to.")] = Path(),
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that the paths of --pairs are relative to; this one if not given.")
+    ] = None,
     layer: Annotated[
         str | None, typer.Option(help="h (encoder) or z (projector); default: what the run's validation chose.")
     ] = None,
@@ -52,23 +54,23 @@ def similarity(
             raise UsageError(f"{option} {given!r} is unknown; known are {', '.join(known)}")
     if pairs is not None and images:
         raise UsageError("images and --pairs exclude each other")
+    if pairs is None:
+        refuse_beside("images", {"--root": root})
     if pairs is None and len(images or []) < 2:
         raise UsageError(f"similarity compares two images or more (given: {len(images or [])})")
-    from contrastive_cli.core.runs import find_run
-
-    found = find_run(run)
+    output = Output(json=json, quiet=quiet)
+    found = chosen_run(run, output)
     from contrastive_cli.services.comparison import comparison_of
     from contrastive_cli.services.embedding import load_model
     from contrastive_cli.services.retrieval import similarity as compare
 
-    output = Output(json=json, quiet=quiet)
     model = load_model(found, device=device)
     how = comparison_of(model, layer=layer, average=average)
     if pairs is not None:
         from contrastive_cli.services.verification import verify_pairs
 
         with output.counting("decoding images") as progress:
-            verdict = verify_pairs(model, pairs, root=root, how=how, progress=progress)
+            verdict = verify_pairs(model, pairs, root=root or Path(), how=how, progress=progress)
         output.result({**verdict.as_json(), "run": found.name}, _verdict(verdict))
         return
     assert images is not None, "without --pairs there are images"

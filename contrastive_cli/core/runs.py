@@ -135,8 +135,10 @@ def free_run_path(out: Path | None, *, default_name: str, overwrite: bool) -> Pa
     if ".." in path.parts:
         raise UsageError(f"run directory {str(path)!r} goes up by '..'", hint="give the directory without '..'")
     try:
-        if not overwrite and not Run(path).is_empty():
-            raise run_exists(path)
+        if not Run(path).is_empty():
+            if not overwrite:
+                raise run_exists(path)
+            _refuse_foreign(path)
         parent = next(folder for folder in path.absolute().parents if folder.exists())
     except OSError as error:
         raise cannot_write(path, error) from error
@@ -145,28 +147,46 @@ def free_run_path(out: Path | None, *, default_name: str, overwrite: bool) -> Pa
     return path
 
 
-def create_run(path: Path, *, overwrite: bool) -> Run:
+def create_run(path: Path, *, overwrite: bool) -> tuple[Run, Path | None]:
     """Make the empty run directory; write into it under its lock, and only if it is empty still.
+
+    Returns:
+        The run, and the new place of the one that was there.
 
     Raises:
         RunError: If it holds anything (`overwrite` renames the old one away, unless it is in use) or cannot be made.
     """
+    moved = None
     try:
         if not Run(path).is_empty():
             if not overwrite:
                 raise run_exists(path)
+            _refuse_foreign(path)
+            moved = _free_name(path)
             # A run in training would go on writing by name, into its successor.
             with Run(path).locked() if (path / LOCK_FILE).exists() else contextlib.nullcontext():
-                path.rename(_free_name(path))
+                path.rename(moved)
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
-    return Run(path)
+    return Run(path), moved
 
 
 def run_exists(path: Path) -> RunError:
     """Something is in the place of a new run."""
+    if not _is_run(path):
+        return RunError(f"{path} exists, and is no run", hint="choose another --out", path=path)
     return RunError(f"run {path} exists", hint="pass --resume, --overwrite or another --out", path=path)
+
+
+def _is_run(path: Path) -> bool:
+    """Whether clr made the directory, if only its beginning."""
+    return any((path / name).is_file() for name in ("manifest.json", "config.yaml", LOCK_FILE))
+
+
+def _refuse_foreign(path: Path) -> None:
+    if not _is_run(path):
+        raise RunError(f"{path} is no run, so --overwrite leaves it as it is", hint="choose another --out", path=path)
 
 
 def find_run(name_or_path: str | None) -> Run:

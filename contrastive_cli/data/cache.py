@@ -99,7 +99,7 @@ def open_cached(source: Source, *, max_bad: float = 0.01, progress: CountProgres
 
     Args:
         source: What to decode.
-        max_bad: Largest fraction of files that may be undecodable; one file is always forgiven unless it is 0.
+        max_bad: Largest fraction of files that may be undecodable; three are always passed over unless it is 0.
         progress: Called with (done, total) while decoding.
 
     Raises:
@@ -123,7 +123,13 @@ def open_cached(source: Source, *, max_bad: float = 0.01, progress: CountProgres
             ) from error
     if image_set is None:
         raise RunError(f"cache entry {entry} is damaged as soon as it is written", hint="check the disk", path=entry)
-    _check_bad(image_set, max_bad=max_bad, bad_list=entry / BAD_FILES_FILE)
+    bad_list = entry / BAD_FILES_FILE
+    refuse_many_bad(
+        image_set.bad_files,
+        image_set.num_samples + len(image_set.bad_files),
+        max_bad=max_bad,
+        hint=f"all are listed in {bad_list}; repair or remove them, or raise --max-bad",
+    )
     return image_set
 
 
@@ -217,16 +223,16 @@ def _read_entry(entry: Path, *, source: Source) -> ImageSet | None:
         return None
 
 
-def _check_bad(image_set: ImageSet, *, max_bad: float, bad_list: Path) -> None:
-    num_bad = len(image_set.bad_files)
-    total = image_set.num_samples + num_bad
+def refuse_many_bad(bad: Sequence[BadFile], total: int, *, max_bad: float, hint: str) -> None:
+    """Pass over at most `max_bad` of `total` files, and over three of them in any case unless it is 0.
+
+    Raises:
+        DataError: If more are bad.
+    """
     allowed = max(ALWAYS_FORGIVEN, int(max_bad * total)) if max_bad > 0 else 0
-    if num_bad > allowed:
-        raise DataError(
-            f"{num_bad} of {total} files cannot be used (limit {max_bad:.3g}): {_first_three(image_set.bad_files)}",
-            hint=f"all are listed in {bad_list}; repair or remove them, or raise --max-bad",
-            path=bad_list,
-        )
+    if len(bad) > allowed:
+        limit = f"limit {max_bad:.3g}, or {ALWAYS_FORGIVEN}" if max_bad > 0 else "limit 0"
+        raise DataError(f"{len(bad)} of {total} files cannot be used ({limit}): {_first_three(bad)}", hint=hint)
 
 
 def _all_bad(source: Source, packed: Packed) -> DataError:

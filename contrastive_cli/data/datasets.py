@@ -96,6 +96,11 @@ def open_dataset(
         raise UsageError(f"dataset {name} has no split {split!r}{did_you_mean(split, spec.splits)}")
     if size < 1:
         raise UsageError(f"an image size of {size} pixels is not possible")
+    if data_dir is not None and name == "digits":
+        raise UsageError(
+            f"digits comes with clr, so {os.fspath(data_dir)!r} would be ignored",
+            hint="for the images of a folder add --dataset folder; else leave out --data-dir",
+        )
     if data_dir is None and name == "folder":
         raise UsageError("dataset folder needs --data-dir, the folder with the images")
     request = Request(
@@ -193,7 +198,8 @@ _SPECS = (
     ),
     DatasetSpec(
         name="folder",
-        help="your own images: any folder tree, classes are its sub-folders",
+        help="your own images: any folder tree, classes are its sub-folders; train/, val/, test/ are splits, "
+        "else a fifth of each class is kept out as test",
         channels=3,
         native_size=None,
         size=96,

@@ -184,6 +184,8 @@ def _decode_parquet(data: bytes, path: Path) -> dict[str, Any]:
         return parquet_format.decode(data, limit=_unpacked_limit(len(data)))
     except UnsafeFileError as error:
         raise UnsafeFileError(f"refused to read {path}: {error.message}", hint=error.hint, path=path) from None
+    except DataError as error:
+        raise DataError(f"{path}: {error.message}", hint=error.hint, path=path) from None
     except _DAMAGED as error:
         raise _damaged(path, error) from error
 

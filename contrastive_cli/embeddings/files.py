@@ -119,6 +119,10 @@ def read_embeddings(path: Path) -> Embeddings:
         UnsafeFileError: If reading it could run code or exhaust the machine.
     """
     value = file_formats.decode(path)
+    if isinstance(value, Mapping) and str(value.get("schema")) == NEIGHBORS_SCHEMA:
+        raise DataError(
+            f"{path} holds neighbours, not embeddings", hint="give the file that they were mined from", path=path
+        )
     try:
         columns = columns_of(value)
         classes = () if columns.get("classes") is None else to_text(columns["classes"], "classes")

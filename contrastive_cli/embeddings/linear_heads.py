@@ -81,9 +81,9 @@ def fit_linear(
     standard = (data.float() - mean) / scale
     targets = labels.to(data.device).long()
     present = targets.bincount(minlength=num_classes).nonzero().flatten()  # the other classes take no part
-    variances, axes = torch.linalg.eigh((standard.T @ standard).double() / len(standard))  # [D], [D, D]
+    variances, axes = _principal_axes(standard)
     rotated, own_targets = standard @ axes.float(), torch.searchsorted(present, targets)
-    num_parameters = len(present) * (standard.shape[1] + 1)
+    num_parameters = len(present) * (rotated.shape[1] + 1)
     every = torch.tensor(penalties, dtype=torch.float64, device=data.device)
     minima = []
     for some in torch.split(every, max(1, PARAMETERS_AT_ONCE // num_parameters)):
@@ -168,6 +168,22 @@ class _CrossEntropy:
             gradients=(gradients / num_samples + ridge * heads).flatten(1),
             curvatures=curvatures.expand_as(heads).flatten(1),
         )
+
+
+def _principal_axes(standard: Tensor) -> tuple[Tensor, Tensor]:
+    """Variances [R] and orthonormal axes [D, R] in float64, of all D dimensions or of those that N < D samples span.
+
+    The weights have no part outside that span at their optimum, since it would cost a penalty and change no logit.
+    """
+    num_samples, num_features = standard.shape
+    if num_samples >= num_features:
+        variances, axes = torch.linalg.eigh((standard.T @ standard).double() / num_samples)
+        return variances, axes
+    data = standard.double()
+    squares, left = torch.linalg.eigh(data @ data.T)
+    spanned = squares > 1e-12 * squares[-1]
+    squares, left = squares[spanned], left[:, spanned]
+    return squares / num_samples, data.T @ (left / squares.sqrt())
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contrastive_cli.core.errors import UnsafeFileError, UsageError
+from contrastive_cli.core.errors import DataError, UnsafeFileError, UsageError
 
 MAGIC = b"PAR1"
 METADATA = b"clr"
@@ -57,6 +57,7 @@ def decode(data: bytes, *, limit: int) -> dict[str, Any]:
     Raises:
         UsageError: If pyarrow is not installed.
         UnsafeFileError: If it would fill the memory.
+        DataError: If no column holds vectors.
         ValueError: If it is damaged, or a list column is ragged or has missing values.
     """
     pyarrow, parquet = _libraries()
@@ -80,7 +81,10 @@ def decode(data: bytes, *, limit: int) -> dict[str, Any]:
         raise ValueError(str(error)) from error
     columns = {name: _values(pyarrow, table.column(name), name) for name in usable}
     if not any(isinstance(values, np.ndarray) and values.ndim == 2 for values in columns.values()):
-        raise ValueError("no column holds vectors, which are lists of numbers of one length")
+        raise DataError(
+            "no column holds vectors, which are lists of numbers of one length",
+            hint="put the numbers of a row into one list column, or save the table as .npy",
+        )
     return columns | dict(json.loads(metadata))
 
 

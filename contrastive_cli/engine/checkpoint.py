@@ -79,7 +79,12 @@ def load_checkpoint(run: Run) -> Checkpoint:
             ) from error
         return Checkpoint(state=state, name=key, sha256=artifact.sha256, damaged=tuple(damaged))
     if damaged:
-        raise RunError(f"every checkpoint of {run.path} is damaged: {', '.join(damaged)}", path=run.path)
+        raise RunError(
+            f"every checkpoint of {run.path} is missing or damaged: {', '.join(damaged)}",
+            hint="bring them back, or repeat the run: clr pretrain --config "
+            f"{run.path / 'config.yaml'} --out {run.path} --overwrite",
+            path=run.path,
+        )
     raise RunError(f"run {run.path} has no checkpoint yet", hint="start it again with --overwrite", path=run.path)
 
 

@@ -99,7 +99,6 @@ def supervised_rows(
         if progress is not None:
             progress(done, work)
 
-    targets = splits.test_labels
     for fraction in dict.fromkeys(training.label_fraction for training in trainings):
         own = [training for training in trainings if training.label_fraction == fraction]
         optim = _choose_optimizer(model, splits.train, own[0], count=count)
@@ -108,11 +107,11 @@ def supervised_rows(
             method = _train(model, splits.train, training, optim=optim, count=count)
             predictions.append(torch.from_numpy(_predict(model, method, splits.train, splits.test))[splits.tested])
         yield make_row(
+            splits,
             features="supervised",
             head="supervised",
             fraction=fraction,
             predictions=predictions,
-            targets=targets,
             labels=len(own[0].indices),
         )
 

@@ -85,7 +85,7 @@ class TrainConfig(Config):
         tensorboard: Write the metrics for TensorBoard too (needs the extra).
     """
 
-    epochs: float | None = Field(None, gt=0)
+    epochs: float | None = Field(None, gt=0, le=1e6)
     budget: Seconds | None = None
     batch_size: int | None = Field(None, ge=2)
     images_per_class: int | None = Field(None, ge=1)

@@ -109,7 +109,7 @@ def _folder_labels(root: Path | None, files: Sequence[Path]) -> tuple[NDArray[np
 
 
 def expand_paths(paths: Sequence[Path]) -> list[Path]:
-    """Folders become the images below them, sorted; files stay.
+    """Folders become the images below them, sorted; files stay. What is named twice is there once.
 
     Raises:
         DataError: If a path does not exist or a folder holds no image.
@@ -125,4 +125,4 @@ def expand_paths(paths: Sequence[Path]) -> list[Path]:
             expanded.append(path)
         else:
             raise DataError(f"{path} does not exist", path=path)
-    return expanded
+    return list(dict.fromkeys(expanded))

@@ -18,12 +18,13 @@ from contrastive_cli.core.files import harmless_cell, write_atomically
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.datasets import find_dataset, open_dataset
+from contrastive_cli.data.images import decode
 from contrastive_cli.data.loader import draw_positions
-from contrastive_cli.embeddings.files import Embeddings, read_embeddings, read_neighbors
+from contrastive_cli.embeddings.files import Embeddings, NeighborsFile, read_embeddings, read_neighbors
 from contrastive_cli.embeddings.knn import nearest_neighbors
 from contrastive_cli.services.configuration import read_run_config
 from contrastive_cli.services.embedding import embed_images, load_model, open_split
-from contrastive_cli.services.neighbors import neighbors_of
+from contrastive_cli.services.neighbors import neighbors_of, without_self
 from contrastive_cli.services.records import enter_file
 from contrastive_cli.services.reporting import read_metrics
 from contrastive_cli.views.augment import make_views
@@ -33,6 +34,7 @@ from contrastive_cli.viz.projection import ProjectionKind, neighbors_needed, pro
 from contrastive_cli.viz.scatter import scatter
 
 SHOWN_NEIGHBORS = 8
+THUMBNAIL = 96  # pixels of the side of an image file that is drawn
 
 
 def plot_curves(run: Run, *, out: Path | None) -> Path:
@@ -82,7 +84,8 @@ def _read_evaluation(file: Path) -> dict[str, Any]:
         rows = []
         for row in found["rows"]:
             low, high = map(float, row["ci95"])
-            numbers = {"label_fraction": float(row["label_fraction"]), "accuracy": float(row["accuracy"])}
+            share = float(row.get("label_share", row["label_fraction"]))
+            numbers = {"label_share": share, "accuracy": float(row["accuracy"])}
             if not np.isfinite([low, high, *numbers.values()]).all():
                 raise ValueError("a number is not finite")
             rows.append({"features": str(row["features"]), "head": str(row["head"]), **numbers, "ci95": (low, high)})
@@ -125,6 +128,8 @@ def plot_views(run: Run, *, out: Path | None, count: int, data_dir: Path | None)
 def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, count: int, data_dir: Path | None) -> Path:
     """Some images beside their mined neighbours: those of a file, or those that a run was trained with.
 
+    A file of embedded image files, without a run, is drawn from these files.
+
     Raises:
         UsageError: If there is neither.
         DataError: If the file does not say of which dataset it is, or is not of the images found.
@@ -134,6 +139,8 @@ def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, coun
         raise UsageError("no neighbours to draw", hint="give a file of `clr knn`, or a --run that was trained with one")
     path = file or Path(known.path if known else "")
     mined = read_neighbors(path)
+    if run is None and not mined.dataset and not mined.queries and mined.paths is not None:
+        return _plot_neighboring_files(mined, mined.paths, path, out=out, count=count)
     own = None if run is None else read_run_config(run).dataset
     name = str(mined.dataset.get("name") or (own.name if own else ""))
     if not name:
@@ -169,6 +176,27 @@ def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, coun
     )
     if run is not None:
         enter_file(run, target, kind="plot")
+    return target
+
+
+def _plot_neighboring_files(
+    mined: NeighborsFile, names: Sequence[str], path: Path, *, out: Path | None, count: int
+) -> Path:
+    indices = without_self(mined.indices)
+    if 0 in indices.shape or indices.min() < 0 or indices.max() >= len(names):
+        raise DataError(f"{path} names no neighbours of its {len(names)} images", path=path)
+    chosen = draw_positions(len(indices), limit=count, seed=0)
+    shown = indices[chosen, :SHOWN_NEIGHBORS]
+    wanted = np.union1d(chosen, shown)
+    pixels = np.stack([decode(Path(names[index]), size=THUMBNAIL, channels=3) for index in wanted])
+    target = out or path.with_suffix(".png")
+    neighbors_grid(
+        pixels[np.searchsorted(wanted, chosen)],
+        pixels[np.searchsorted(wanted, shown)],
+        path=target,
+        title="neighbours",
+        caption=f"{path.name}, {mined.metric}",
+    )
     return target
 
 

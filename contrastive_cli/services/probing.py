@@ -216,11 +216,11 @@ def _measure(
         else:
             predictions.append(knn_vote(train, labels, queries=test, k=KNN_NEIGHBORS))
     return make_row(
+        splits,
         features=features.name,
         head=head,
         fraction=fraction,
         predictions=predictions,
-        targets=splits.test_labels,
         labels=len(subsets[0]),
     )
 

@@ -71,6 +71,7 @@ def examine() -> list[Check]:
         "device": _device,
         "torchvision loads": _torchvision,
         "disk": _disk,
+        "cache": _cache,
         "write": _write,
         "decoding": _decoding,
     }
@@ -136,6 +137,14 @@ def _disk() -> str:
     if free < 1e9:
         raise RuntimeError(f"only {free / 1e9:.1f} GB free")
     return f"{free / 1e9:.0f} GB free"
+
+
+def _cache() -> str:
+    from contrastive_cli.data.cache import cache_directory
+
+    folder = cache_directory()
+    held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return f"{held / 1e6:.0f} MB of decoded images in {folder}, which may be deleted"
 
 
 def _write() -> str:

@@ -102,8 +102,12 @@ def new_length(trainee: Trainee, manifest: Manifest, *, step: int) -> tuple[int,
     before, after = (
         learning_rate(config, min(step, steps - 1), total_steps=steps) for steps in (manifest.total_steps, total)
     )
+    rates = (f"{after:.3g}", f"{before:.3g}")
+    change = (
+        f"goes on at {rates[0]}, not {rates[1]}" if rates[0] != rates[1] else f"falls more slowly from {after:.3g} on"
+    )
     return total, (
-        f"{total} steps instead of {manifest.total_steps}: the learning rate goes on at {after:.3g}, not {before:.3g}; "
+        f"{total} steps instead of {manifest.total_steps}: the learning rate {change}; "
         "the result is not that of a run of this length from the start"
     )
 

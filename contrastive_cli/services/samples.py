@@ -12,11 +12,13 @@ from contrastive_cli.core.files import write_atomically
 from contrastive_cli.data.datasets import find_dataset, open_dataset
 
 
-def save_samples(name: str, folder: Path, *, count: int, data_dir: Path | None, download: bool) -> list[Path]:
-    """Save the first `count` test images, spread evenly over the classes, as `<class>-<index>.png`."""
+def save_samples(
+    name: str, folder: Path, *, split: str, count: int, data_dir: Path | None, download: bool
+) -> list[Path]:
+    """Save the first `count` images of a split, spread evenly over the classes, as `<class>-<index>.png`."""
     from PIL import Image
 
-    images = open_dataset(name, split="test", data_dir=data_dir, size=find_dataset(name).size, download=download)
+    images = open_dataset(name, split=split, data_dir=data_dir, size=find_dataset(name).size, download=download)
     rank = np.zeros(images.num_samples, np.int64)  # how many of its class come before each image
     for label in np.unique(images.labels):
         members = np.flatnonzero(images.labels == label)

@@ -47,7 +47,7 @@ class Session:
         started: When the run was, which tells it from a later one of its name.
         damaged: Checkpoints that were passed over.
         changed: The configuration to write, if a resumed run has another one than it began with.
-        remarks: What there is to say of a resumed run.
+        remarks: What there is to say of a resumed run, or of one that was in its place.
     """
 
     trainee: Trainee
@@ -92,7 +92,7 @@ def start_session(
         trainee.method.encoder.load_state_dict(inherited.encoder)
     with memory_errors(trainee.device, batch_size=trainee.config.batch_size):
         total_steps, _ = plan_steps(trainee)
-    run = create_run(path, overwrite=overwrite)
+    run, replaced = create_run(path, overwrite=overwrite)
     state = LoopState()
     with run.locked():
         if not run.is_empty():  # another process was faster
@@ -100,7 +100,14 @@ def start_session(
         _write_start(run, trainee, total_steps=total_steps, parent=None if inherited is None else inherited.facts)
         if inherited is not None:
             save_checkpoint(run, checkpoint_state(trainee, state), step=0, seconds=0.0)
-    return Session(trainee=trainee, run=run, total_steps=total_steps, state=state, started=run.manifest().started)
+    return Session(
+        trainee=trainee,
+        run=run,
+        total_steps=total_steps,
+        state=state,
+        started=run.manifest().started,
+        remarks=() if replaced is None else (f"the run that was there is {replaced} now",),
+    )
 
 
 def _write_start(run: Run, trainee: Trainee, *, total_steps: int, parent: ParentFacts | None) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.data.cache import ImageSet
+from contrastive_cli.data.datasets import DEFAULT_DATA_DIR
 from contrastive_cli.embeddings.label_split import confidence_interval, label_subset, mean_interval
 from contrastive_cli.services.configuration import DatasetConfig
 from contrastive_cli.services.embedding import Model, open_split
@@ -21,7 +22,7 @@ class Row:
     """One line of the table: accuracy in [0, 1] on the test split, with a 95 % interval.
 
     The interval is Wilson's for the number of test images; where there are several seeds it is widened to hold that of
-    their mean too.
+    their mean too. `label_fraction` is what was asked for, `label_share` what was given: one a class at least.
     """
 
     features: str
@@ -31,6 +32,7 @@ class Row:
     ci95: tuple[float, float]
     seeds: int
     labels: int
+    label_share: float
     accuracies: tuple[float, ...]
 
 
@@ -85,9 +87,10 @@ def open_splits(model: Model, *, dataset: DatasetConfig | None = None) -> Splits
 
 
 def make_row(
-    *, features: str, head: str, fraction: float, predictions: Sequence[Tensor], targets: Tensor, labels: int
+    splits: Splits, *, features: str, head: str, fraction: float, predictions: Sequence[Tensor], labels: int
 ) -> Row:
-    """A row from the predicted classes [N] of every seed."""
+    """A row from the classes [N] that are predicted for the tested images with the labels of every seed."""
+    targets = splits.test_labels
     accuracies = tuple(float((predicted.cpu() == targets).double().mean()) for predicted in predictions)
     accuracy = sum(accuracies) / len(accuracies)
     low, high = confidence_interval(round(accuracy * len(targets)), len(targets))
@@ -102,6 +105,7 @@ def make_row(
         ci95=(max(0.0, float(low)), min(1.0, float(high))),
         seeds=len(accuracies),
         labels=labels,
+        label_share=labels / int((splits.train.labels >= 0).sum()),
         accuracies=accuracies,
     )
 
@@ -111,8 +115,7 @@ def is_own(model: Model, dataset: DatasetConfig | None) -> bool:
     own = model.config.dataset
     if dataset is None or dataset.name != own.name:
         return dataset is None
-    folders = [place.data_dir for place in (own, dataset)]
-    return None in folders or len({folder.resolve() for folder in folders if folder is not None}) == 1
+    return len({(place.data_dir or DEFAULT_DATA_DIR).resolve() for place in (own, dataset)}) == 1
 
 
 def refuse_moved_split(model: Model, train: ImageSet, *, dataset: DatasetConfig | None) -> None:

@@ -114,6 +114,9 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
         raise DataError(f"train.images_per_class draws by class, and {dataset.name} has no labels")
     subset = labelled_subset(config, images) if spec.needs_labels else None
     config = _fit_batch(config, num_samples=images.num_samples if subset is None else len(subset))
+    per_class = config.train.images_per_class
+    if per_class is not None and 2 * per_class > config.batch_size:
+        raise UsageError(f"train.images_per_class {per_class} leaves no second class in a batch of {config.batch_size}")
     torch.manual_seed(config.seed)
     with memory_errors(device):
         method = build_method(config, image_facts(images, size=dataset.size))

@@ -120,7 +120,7 @@ def measure_uncertainty(
     if not isinstance(model.method, Uncertain):
         raise UsageError(
             f"{model.run.name} is a run of {model.manifest.method}, which has no uncertainty",
-            hint="choose a --run of prob-simclr",
+            hint="choose a --run of prob-simclr or vae",
         )
     images = open_split(model, split, dataset=dataset, progress=progress)
     chosen = draw_positions(images.num_samples, limit=limit, seed=seed)

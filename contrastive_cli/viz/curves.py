@@ -65,7 +65,7 @@ def accuracy_over_labels(rows: Sequence[Mapping[str, Any]], *, path: Path, title
     """Draw accuracy over label fraction, one line per feature set and head, with its interval.
 
     Args:
-        rows: Mappings with `features`, `head`, `label_fraction` in (0, 1], `accuracy` in [0, 1] and, if known,
+        rows: Mappings with `features`, `head`, `label_share` in (0, 1], `accuracy` in [0, 1] and, if known,
             `ci95` as (low, high).
         path: A .png or .svg file.
         title: The heading.
@@ -75,7 +75,7 @@ def accuracy_over_labels(rows: Sequence[Mapping[str, Any]], *, path: Path, title
         DataError: If there are no rows, or a fraction is not in (0, 1].
         UsageError: If the suffix of `path` is unknown.
     """
-    if not rows or not all(0 < row["label_fraction"] <= 1 for row in rows):
+    if not rows or not all(0 < row["label_share"] <= 1 for row in rows):
         raise DataError("accuracy over labels needs rows with a label fraction above 0 and at most 1")
     features = list(dict.fromkeys(str(row["features"]) for row in rows))
     heads = list(dict.fromkeys(str(row["head"]) for row in rows))
@@ -92,7 +92,7 @@ def accuracy_over_labels(rows: Sequence[Mapping[str, Any]], *, path: Path, title
                 label = safe_text(name) + (f", {safe_text(head)}" if len(heads) > 1 and head != name else "")
                 _draw_accuracy(axes, own, color=color, style=("-", "--", ":", "-.")[heads.index(head) % 4],
                                dodge=dodge, label=label)  # fmt: skip
-        fractions = sorted({float(row["label_fraction"]) for row in rows})
+        fractions = sorted({float(row["label_share"]) for row in rows})
         axes.set_xscale("log")
         axes.set_xticks(fractions, [f"{100 * fraction:g} %" for fraction in fractions])
         axes.set_xticks([], minor=True)
@@ -128,8 +128,8 @@ def _draw_values(
 def _draw_accuracy(
     axes: Axes, rows: Sequence[Mapping[str, Any]], *, color: str, style: str, dodge: float, label: str
 ) -> None:
-    ordered = sorted(rows, key=lambda row: float(row["label_fraction"]))
-    places = np.array([row["label_fraction"] for row in ordered], dtype=np.float64) * dodge
+    ordered = sorted(rows, key=lambda row: float(row["label_share"]))
+    places = np.array([row["label_share"] for row in ordered], dtype=np.float64) * dodge
     values = np.array([row["accuracy"] for row in ordered], dtype=np.float64)
     low, high = np.array([row.get("ci95") or (row["accuracy"],) * 2 for row in ordered], dtype=np.float64).T
     errors = np.maximum(0.0, np.stack([values - low, high - values]))

@@ -71,7 +71,7 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def create_run(out: Path | None, *, default_name: str, overwrite: bool) -> Run:
     """As a training does: ask first, make it later."""
     path = free_run_path(out, default_name=default_name, overwrite=overwrite)
-    return runs.create_run(path, overwrite=overwrite)
+    return runs.create_run(path, overwrite=overwrite)[0]
 
 
 def test_free_run_path__writes_nothing(in_folder: Path) -> None:
@@ -92,10 +92,15 @@ def test_create_run__refuses_what_holds_anything(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("y")
     for path in (run, file):
-        with pytest.raises(RunError, match="exists") as caught:
+        with pytest.raises(RunError, match="exists, and is no run"):
             create_run(path, default_name="-", overwrite=False)
-        assert "--overwrite" in str(caught.value.hint)
+        with pytest.raises(RunError, match="--overwrite leaves it as it is"):
+            create_run(path, default_name="-", overwrite=True)
     assert (run / "mine.txt").read_text() + file.read_text() == "xy"
+    (run / "manifest.json").touch()
+    with pytest.raises(RunError, match="exists") as caught:
+        create_run(run, default_name="-", overwrite=False)
+    assert "--overwrite" in str(caught.value.hint)
 
 
 def test_create_run__what_a_killed_start_leaves_is_nothing(tmp_path: Path) -> None:
@@ -114,6 +119,7 @@ def test_create_run__overwrite_renames_the_old_one(tmp_path: Path) -> None:
         run = create_run(tmp_path / "run", default_name="-", overwrite=True)
         assert list(run.path.iterdir()) == []
         (run.path / "mine.txt").write_text(content)
+        (run.path / "config.yaml").touch()
     create_run(tmp_path / "run", default_name="-", overwrite=True)
     old = {(folder / "mine.txt").read_text() for folder in tmp_path.iterdir() if folder.name != "run"}
     assert old == {"first", "second"}

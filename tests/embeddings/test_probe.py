@@ -144,6 +144,20 @@ def test_fit_linear__fewer_samples_than_features() -> None:
     assert (heads.gradient_norms <= 1e-4).all()
 
 
+@pytest.mark.parametrize("constant", [False, True])
+def test_fit_linear__few_samples_are_fitted_in_their_own_span(constant: bool) -> None:
+    features, labels = blobs(30, 200, 3)
+    if constant:
+        features = torch.ones_like(features)
+    heads = fit_linear(features, labels, penalties=[1e-2], num_classes=3, tolerance=1e-6)
+    weights = heads.weights[0].double().requires_grad_()
+    bias = heads.biases[0].double().requires_grad_()
+    standard = ((features - heads.mean) / heads.scale).double()
+    loss = torch.nn.functional.cross_entropy(standard @ weights.T + bias, labels)
+    slopes = torch.autograd.grad(loss + 0.5e-2 * weights.square().sum(), [weights, bias])
+    assert max(float(slope.norm()) for slope in slopes) < 1e-4
+
+
 def test_fit_linear__keeps_its_input() -> None:
     features, labels = blobs(50, 4, 2)
     features.requires_grad_()

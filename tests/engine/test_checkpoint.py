@@ -108,7 +108,7 @@ def test_load_checkpoint__all_damaged(run: Run, absent: bool) -> None:
         path.unlink()
     else:
         path.write_bytes(b"y")
-    with pytest.raises(RunError, match=r"every checkpoint of .* is damaged") as caught:
+    with pytest.raises(RunError, match=r"every checkpoint of .* is missing or damaged") as caught:
         load_checkpoint(run)
     assert "step-00000001.pt" in caught.value.message
     assert "step-00000002.pt" in caught.value.message

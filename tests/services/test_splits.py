@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -149,11 +150,13 @@ def test_subsets__that_hold_all_labels_are_one(tmp_path: Path) -> None:
 
 
 def test_make_row__an_interval_is_never_narrower_than_the_test_images_allow() -> None:
-    targets = torch.zeros(20, dtype=torch.int64)
+    labels = np.zeros(20, np.int64)
+    splits: Any = SimpleNamespace(test_labels=torch.from_numpy(labels), train=SimpleNamespace(labels=labels))
     right = (torch.arange(20) >= 18).long()  # 18 of 20
-    same = make_row(features="f", head="h", fraction=0.5, predictions=[right, right], targets=targets, labels=5)
+    same = make_row(splits, features="f", head="h", fraction=0.5, predictions=[right, right], labels=5)
+    assert same.label_share == 0.25
     assert same.ci95 == confidence_interval(18, 20)
-    far = make_row(features="f", head="h", fraction=0.5, predictions=[right, 1 - right], targets=targets, labels=5)
+    far = make_row(splits, features="f", head="h", fraction=0.5, predictions=[right, 1 - right], labels=5)
     assert (far.accuracy, far.ci95) == (0.5, (0.0, 1.0))
 
 

@@ -187,11 +187,11 @@ def test_curves__many_and_not_finite_values(tmp_path: Path) -> None:
 
 def test_accuracy_over_labels__a_line_each(tmp_path: Path) -> None:
     rows = [
-        {"features": name, "head": "linear", "label_fraction": part, "accuracy": 0.8, "ci95": (0.75, 0.85)}
+        {"features": name, "head": "linear", "label_share": part, "accuracy": 0.8, "ci95": (0.75, 0.85)}
         for name in ("simclr", "$random_")
         for part in (0.01, 0.1, 1.0)
     ]
-    rows.append({"features": "pixels", "head": "linear", "label_fraction": 1.0, "accuracy": 0.4})
+    rows.append({"features": "pixels", "head": "linear", "label_share": 1.0, "accuracy": 0.4})
     accuracy_over_labels(rows, path=tmp_path / "accuracy.svg", title="Accuracy")
     drawn = (tmp_path / "accuracy.svg").read_text()
     for text in ("simclr", "$random_", "pixels", "1 %", "10 %", "100 %"):
@@ -200,7 +200,7 @@ def test_accuracy_over_labels__a_line_each(tmp_path: Path) -> None:
 
 
 def test_accuracy_over_labels__bad_rows_are_refused(tmp_path: Path) -> None:
-    row = {"features": "simclr", "head": "linear", "label_fraction": 0.0, "accuracy": 0.4}
+    row = {"features": "simclr", "head": "linear", "label_share": 0.0, "accuracy": 0.4}
     for rows in ([], [row]):
         with pytest.raises(DataError, match="label fraction"):
             accuracy_over_labels(rows, path=tmp_path / "accuracy.svg", title="Accuracy")

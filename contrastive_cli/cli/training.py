@@ -1,0 +1,103 @@
+"""A training as people see it: what starts, how it goes, how it ended. Pretraining and finetuning share it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from contrastive_cli.cli.console import Output, progress_bar
+
+if TYPE_CHECKING:
+    from contrastive_cli.services.sessions import Session
+    from contrastive_cli.services.training import Status
+
+COLLAPSED_RANK, COLLAPSED_SPREAD = 1.5, 0.5  # an embedding of one number has rank 1 and a large spread
+
+
+def run_session(session: Session, output: Output) -> dict[str, Any]:
+    """Train to the end, showing how it goes; returns what `--json` prints."""
+    from contrastive_cli.services.training import train_session
+
+    trainee = session.trainee
+    encoder = trainee.config.encoder.name.replace("none", "no encoder")
+    output.note(
+        f"{trainee.config.method_name} on {trainee.num_samples} images of {trainee.images.name}: "
+        f"{encoder}, {session.total_steps} steps of {trainee.config.batch_size}, "
+        f"{trainee.device}, {trainee.precision} -> {session.run.path}"
+    )
+    if trainee.neighbors is not None:
+        output.note(trainee.neighbors.describe())
+    last: Mapping[str, float] = {}
+    final = None
+    with _display(session, output) as show:
+        for status in train_session(session):
+            last = {**last, **(status.line or {})}
+            show(status, last)
+            final = status
+    seconds = final.seconds if final else session.state.seconds
+    summary = {
+        "run": str(session.run.path),
+        "steps": session.total_steps,
+        "seconds": round(seconds, 1),
+        "views_per_second": last.get("views_per_second"),
+        "loss": last.get("train/loss"),
+        "knn": last.get("online/knn"),
+    }
+    output.note(_collapse_warning(last))
+    return summary
+
+
+class _display:  # noqa: N801 - a context manager used like a function
+    """A bar on a terminal; a line at every metrics record elsewhere."""
+
+    def __init__(self, session: Session, output: Output) -> None:
+        self.total, self.output = session.total_steps, output
+        self.bar = progress_bar() if sys.stderr.isatty() and not output.quiet else None
+        self.started = session.state.step
+
+    def __enter__(self) -> Any:
+        if self.bar is not None:
+            self.bar.__enter__()
+            self.task = self.bar.add_task("training", total=self.total, completed=self.started, note="")
+        return self.show
+
+    def __exit__(self, *error: Any) -> None:
+        if self.bar is not None:
+            self.bar.__exit__(*error)
+
+    def show(self, status: Status, last: Mapping[str, float]) -> None:
+        if self.bar is not None:
+            self.bar.update(self.task, completed=status.step, note=_brief(status, last))
+        elif status.line is not None and ("online/spread" in status.line or status.step == status.total_steps):
+            left = (status.total_steps - status.step) * status.seconds / max(1, status.step)
+            self.output.note(f"step {status.step}/{status.total_steps}  {_describe(status, last)}  {left:.0f} s left")
+
+
+def _brief(status: Status, last: Mapping[str, float]) -> str:
+    text = f"{status.views_per_second:.0f} views/s"
+    if "train/loss" in last:
+        text += f"  loss {last['train/loss']:.2f}"
+    if "online/knn" in last:
+        text += f"  kNN {100 * last['online/knn']:.1f} %"
+    return text + f"  epoch {status.epoch:.1f}"
+
+
+def _describe(status: Status, last: Mapping[str, float]) -> str:
+    parts = [f"epoch {status.epoch:.1f}", f"{status.views_per_second:.0f} views/s"]
+    if "train/loss" in last:
+        loss = f"loss {last['train/loss']:.3f}"
+        if "train/loss_chance" in last:
+            loss += f" ({last['train/loss_aligned']:.2f} aligned, {last['train/loss_chance']:.2f} chance)"
+        parts.append(loss)
+    if "online/knn" in last:
+        parts.append(f"kNN {100 * last['online/knn']:.1f} %")
+    if "online/effective_rank" in last:
+        parts.append(f"rank {last['online/effective_rank']:.0f}")
+    return "  ".join(parts)
+
+
+def _collapse_warning(last: Mapping[str, float]) -> str:
+    if last.get("online/effective_rank", 99.0) < COLLAPSED_RANK and last["online/spread"] < COLLAPSED_SPREAD:
+        return "warning: the embedding has collapsed (all images lie in one place); lower --lr or raise the batch size"
+    return "done"
