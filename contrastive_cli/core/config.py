@@ -102,7 +102,12 @@ def read_preset(name_or_path: str) -> Tree:
         with path.open("rb") as file:
             content = file.read(MAX_YAML_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"cannot read configuration {path}: {error.strerror}", path=path) from None
+        presets = ", ".join(sorted(preset.stem for preset in list_presets()))
+        raise UsageError(
+            f"cannot read configuration {path}: {error.strerror}",
+            hint=f"give a file, or a preset: {presets}",
+            path=path,
+        ) from None
     if len(content) > MAX_YAML_BYTES:
         raise UsageError(f"configuration {path} is larger than {MAX_YAML_BYTES // 1000} kB", path=path)
     tree = parse_yaml(content.decode("utf-8", "replace"), source=str(path))

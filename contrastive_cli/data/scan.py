@@ -59,7 +59,9 @@ def scan_images(root: Path, *, on_unreadable: OnUnreadable | None = None) -> lis
         with os.scandir(root):
             pass
     except OSError as error:
-        raise DataError(f"cannot list folder {os.fspath(root)!r}: {error.strerror}", path=root) from None
+        raise DataError(
+            f"cannot list folder {os.fspath(root)!r}: {error.strerror}", hint="see --data-dir", path=root
+        ) from None
     found: list[str] = []
     visited: set[tuple[int, int]] = set()
     links = [os.fspath(root)]

@@ -109,7 +109,8 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
             hint="look into the folder of --data-dir",
         )
     if spec.needs_labels and not images.has_labels:
-        raise DataError(f"{config.method_name} learns from labels, and {dataset.name} has none")
+        hint = "put the images of each class into a folder of their own, or take a method that needs none"
+        raise DataError(f"{config.method_name} learns from labels, and {dataset.name} has none", hint=hint)
     if config.train.images_per_class is not None and not images.has_labels:
         raise DataError(f"train.images_per_class draws by class, and {dataset.name} has no labels")
     subset = labelled_subset(config, images) if spec.needs_labels else None

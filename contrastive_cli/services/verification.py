@@ -150,7 +150,10 @@ def save_pairs(file: Path, *, dataset: DatasetConfig, split: str, count: int, se
     root = dataset.data_dir or DEFAULT_DATA_DIR
     folder = next((name for name in (".", *LFW_FOLDERS) if (root / name / images.paths[0]).is_file()), None)
     if folder is None:
-        raise DataError(f"the images of {images.name} are no files below {root}, so pairs cannot name them")
+        raise DataError(
+            f"the images of {images.name} are no files below {root}, so pairs cannot name them",
+            hint="pairs can be drawn of folder and lfw",
+        )
     paths = [(PurePosixPath(folder) / path).as_posix() for path in images.paths]
     positions, same = draw_pairs(images.labels, count=count, seed=seed)
     write_atomically(file, pairs_csv(paths, positions, same))

@@ -59,7 +59,7 @@ def verification_figure(
             right.hist(part, bins=edges, weights=weights, color=color, alpha=0.55, label=f"{len(part):,} {name}")
         right.axvline(threshold, color=INK, linewidth=1)
         right.annotate(
-            f"threshold {threshold:.3f}", (threshold, 1), (4, -9), xycoords=("data", "axes fraction"),
+            f"threshold {threshold:.4f}", (threshold, 1), (4, -9), xycoords=("data", "axes fraction"),
             textcoords="offset points", fontsize=8.5,
         )  # fmt: skip
         right.set(title="Cosine similarity", xlabel="cosine", ylabel="% of the kind's pairs")
