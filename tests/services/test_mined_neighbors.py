@@ -9,15 +9,19 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from contrastive_cli.core.config import nested
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import open_dataset
 from contrastive_cli.embeddings.files import NeighborsFile, read_neighbors, write_neighbors
 from contrastive_cli.embeddings.knn import nearest_neighbors
-from contrastive_cli.services.configuration import resolve
+from contrastive_cli.services.configuration import read_run_config, resolve
 from contrastive_cli.services.neighbors import neighbors_of, purity, refuse_other_neighbors, without_self
 from contrastive_cli.services.plotting import plot_neighbors
+from contrastive_cli.services.resumption import Changes
+from contrastive_cli.services.sessions import resume_session, start_session
 from contrastive_cli.services.trainee import Trainee, batch_maker, prepare
+from contrastive_cli.services.training import train_session
 from contrastive_cli.views.augment import make_views
 
 K = 4
@@ -159,6 +163,28 @@ def test_refuse_other_neighbors__after_the_file_has_changed(
     now = neighbors_of(digits, other, path=written(tmp_path, other))
     with pytest.raises(DataError, match=f"{now.facts.sha256[:12]}.*{started.facts.sha256[:12]}"):
         refuse_other_neighbors(now, started.facts)
+
+
+def test_resume_session__follows_a_file_that_moved_and_no_other(
+    mined: NeighborsFile, tmp_path: Path, clr_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLR_CACHE", str(clr_cache))
+    path = written(tmp_path, mined)
+    small = {"encoder.width": 4, "encoder.embedding_dim": 8, "train.batch_size": 300, "train.epochs": 1}
+    given = {"method.name": "byol", "method.positives": "mix", "device": "cpu", "neighbors": str(path)}
+    config = resolve(config=None, sets={}, flags=nested({**small, **given, "train.save_every": 1e-9})).config
+    training = train_session(session := start_session(config, out=tmp_path / "run", overwrite=False))
+    next(training)
+    training.close()
+    moved = path.rename(tmp_path / "moved.pkl")
+    changes = Changes(config=None, sets={}, flags=nested({"neighbors": str(moved)}))
+    resumed = resume_session(session.run, changes=changes)
+    assert [status.step for status in train_session(resumed)] == [2, 3, 4]
+    assert read_run_config(session.run).neighbors == moved
+    write_neighbors(moved, changed(mined, indices=mined.indices[:, ::-1].copy()))
+    longer = Changes(config=None, sets={}, flags=nested({"train.epochs": 2}))
+    with pytest.raises(DataError, match="is not the file that the run was started with"):
+        resume_session(session.run, changes=longer)
 
 
 def test_plot_neighbors__draws_a_file_and_asks_for_what_is_missing(mined: NeighborsFile, tmp_path: Path) -> None:
