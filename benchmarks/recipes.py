@@ -42,6 +42,7 @@ BASE = {
     "optim.momentum": "0.9",
     "optim.lr": "2e-3",
 }
+OTHER_BATCH = {"cifar10-byol-cpu": {"train.batch_size": "64"}}
 HELD_OUT = 5000
 SPLIT_SEED = 123
 CHUNK = 500
@@ -52,7 +53,8 @@ WARM_UP_ROUNDS, ROUNDS = 3, 8
 def make_trainee(preset: str, data_dir: Path, sets: Sequence[str], *, seed: int) -> Trainee:
     """The variant, on the images that are not held out."""
     given = {word.partition("=")[0] for word in sets}
-    changed = [*sets, *(f"{key}={value}" for key, value in BASE.items() if key not in given)]
+    base = BASE | OTHER_BATCH.get(preset, {})
+    changed = [*sets, *(f"{key}={value}" for key, value in base.items() if key not in given)]
     flags = {"dataset.data_dir": str(data_dir), "seed": seed}
     trainee = prepare(resolve(config=preset, sets=read_assignments(changed), flags=nested(flags)).config)
     return replace(trainee, subset=split(trainee.num_samples)[0])
