@@ -156,7 +156,12 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | Non
     spec = find_dataset(dataset)
     device = choose_device(str(given.get("device", "auto")))
     own_preset = None if defaults else find_own_preset(dataset=dataset, method=method, device=device)
-    tree = merge_lengths(read_preset(own_preset) if own_preset else {}, given)
+    preset = read_preset(own_preset) if own_preset else {}
+    sizes = preset.get("dataset", {})
+    if given.get("dataset", {}).get("size") not in (None, sizes.get("size", spec.size)):
+        sizes.pop("view_size", None)  # it goes with the preset's own size, and so does the other
+        sizes.pop("stored_size", None)
+    tree = merge_lengths(preset, given)
     tree = merge({"method": {"name": method}, "dataset": {"name": dataset}}, tree)
     recipe = load_method(method).recipe or spec.recipe_at(_size(tree) or spec.size)
     tree["views"] = name_recipe(tree.get("views", {}), default=recipe)

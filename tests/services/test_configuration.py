@@ -27,6 +27,21 @@ def test_resolve__without_anything_is_the_digits_preset() -> None:
     assert config.views.affine_probability == 1
 
 
+@pytest.mark.parametrize(
+    ("sets", "sizes"),
+    [
+        ([], (32, 24)),
+        (["dataset.size=32"], (32, 24)),
+        (["dataset.size=64"], (64, None)),
+        (["dataset.size=64", "dataset.view_size=48"], (64, 48)),
+    ],
+)
+def test_resolve__a_presets_small_views_go_with_its_size(sets: list[str], sizes: tuple[int, int | None]) -> None:
+    given = read_assignments(["dataset.name=cifar10", "dataset.data_dir=data", *sets])
+    dataset = resolve(config=None, sets=given, flags={"device": "cpu"}).config.dataset
+    assert (dataset.size, dataset.view_size) == sizes
+
+
 def test_resolve__higher_layers_win(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("method: {temperature: 0.3}\noptim: {lr: 1e-4, weight_decay: 1e-2}\nseed: 7\n")
