@@ -113,7 +113,7 @@ def _words(text: str) -> list[str]:
 
 def _describe(row: Row) -> str:
     name = row.features if row.features == row.head else f"{row.features} {row.head}"
-    return f"{name} at {100 * row.label_share:.3g} % of labels: {100 * row.accuracy:.1f} %"
+    return f"{name} at {_share(row)} of labels: {100 * row.accuracy:.1f} %"
 
 
 def _cells(row: Row) -> list[str]:
@@ -121,8 +121,12 @@ def _cells(row: Row) -> list[str]:
     return [
         row.features,
         row.head,
-        f"{row.labels} ({100 * row.label_share:.3g} %)",
+        f"{row.labels} ({_share(row)})",
         f"{100 * row.accuracy:.1f} %",
         f"{100 * low:.1f} - {100 * high:.1f}",
         str(row.seeds),
     ]
+
+
+def _share(row: Row) -> str:
+    return f"{float(f'{100 * row.label_share:.2g}'):g} %"

@@ -94,7 +94,7 @@ def accuracy_over_labels(rows: Sequence[Mapping[str, Any]], *, path: Path, title
                                dodge=dodge, label=label)  # fmt: skip
         fractions = sorted({float(row["label_share"]) for row in rows})
         axes.set_xscale("log")
-        axes.set_xticks(fractions, [f"{100 * fraction:g} %" for fraction in fractions])
+        axes.set_xticks(fractions, [f"{float(f'{100 * fraction:.2g}'):g} %" for fraction in fractions])
         axes.set_xticks([], minor=True)
         axes.yaxis.set_major_formatter(_percent)
         axes.set(xlabel="labelled part of the training data (log scale)", ylabel="accuracy")
