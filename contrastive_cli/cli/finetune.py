@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, DatasetName, Download, Json, MaxBad, Quiet, RunName
+from contrastive_cli.cli.options import DataDir, DatasetName, Download, Json, MaxBad, Quiet, RunName, chosen_run
 from contrastive_cli.cli.training import run_session
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ def finetune(
     It becomes a run of its own, which `clr pretrain --resume` takes up after an interruption.
     """
     from contrastive_cli.core.config import nested, read_assignments
-    from contrastive_cli.core.runs import find_run
 
     output = Output(json=json, quiet=quiet)
     flags = {
@@ -71,7 +70,7 @@ def finetune(
         "dataset.max_bad": max_bad,
     }
     assignments = read_assignments(set_ or [])
-    parent = find_run(run)
+    parent = chosen_run(run, output)
     from contrastive_cli.services.finetuning import finetune_session
 
     with output.counting("decoding images") as progress:

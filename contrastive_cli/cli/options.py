@@ -1,4 +1,4 @@
-"""Options that several commands share, each written once."""
+"""Options that several commands share, each written once, and what is done with them first."""
 
 from __future__ import annotations
 

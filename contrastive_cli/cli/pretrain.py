@@ -176,8 +176,6 @@ def _start(config: Any, *, out: Path | None, overwrite: bool, output: Output) ->
         output.note("opening the images, then timing a few steps to fit the budget")
     with output.counting("decoding images") as progress:
         session = start_session(config, out=out, overwrite=overwrite, progress=progress)
-    for remark in session.remarks:
-        output.note(remark)
     bad = session.trainee.images.bad_files
     if bad:
         output.note(f"{len(bad)} unreadable files left out, first {bad[0].path}: {bad[0].reason}")
@@ -196,8 +194,6 @@ def _resume(run: Run, given: Mapping[str, Any], *, config: str | None, sets: lis
     changes = Changes(config=config, sets=assignments, flags=nested(given))
     with output.counting("decoding images") as progress:
         session = resume_session(run, changes=changes, progress=progress)
-    for remark in session.remarks:
-        output.note(remark)
     for name in session.damaged:
         output.note(f"warning: {name} is damaged; going on from an older checkpoint")
     output.note(f"resuming {session.run.path} at step {session.state.step} of {session.total_steps}")

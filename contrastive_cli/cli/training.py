@@ -19,6 +19,8 @@ def run_session(session: Session, output: Output) -> dict[str, Any]:
     """Train to the end, showing how it goes; returns what `--json` prints."""
     from contrastive_cli.services.training import train_session
 
+    for remark in session.remarks:
+        output.note(remark)
     trainee = session.trainee
     encoder = trainee.config.encoder.name.replace("none", "no encoder")
     output.note(

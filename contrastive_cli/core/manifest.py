@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from contrastive_cli.core.config import Config
+
+CHECKPOINT = "checkpoint"  # the kind of artifact
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 
@@ -44,6 +47,12 @@ class Artifact(Config):
     bytes: Count
     sha256: str
     step: Count | None = None
+
+
+def checkpoints_of(artifacts: Mapping[str, Artifact]) -> list[tuple[str, Artifact]]:
+    """The checkpoints among a run's files, the newest first."""
+    found = [(key, artifact) for key, artifact in artifacts.items() if artifact.kind == CHECKPOINT]
+    return sorted(found, key=lambda pair: pair[1].step or 0, reverse=True)
 
 
 class DatasetFacts(Config):

@@ -129,6 +129,7 @@ def open_cached(source: Source, *, max_bad: float = 0.01, progress: CountProgres
         image_set.num_samples + len(image_set.bad_files),
         max_bad=max_bad,
         hint=f"all are listed in {bad_list}; repair or remove them, or raise --max-bad",
+        path=bad_list,
     )
     return image_set
 
@@ -223,7 +224,7 @@ def _read_entry(entry: Path, *, source: Source) -> ImageSet | None:
         return None
 
 
-def refuse_many_bad(bad: Sequence[BadFile], total: int, *, max_bad: float, hint: str) -> None:
+def refuse_many_bad(bad: Sequence[BadFile], total: int, *, max_bad: float, hint: str, path: Path | None = None) -> None:
     """Pass over at most `max_bad` of `total` files, and over three of them in any case unless it is 0.
 
     Raises:
@@ -232,7 +233,9 @@ def refuse_many_bad(bad: Sequence[BadFile], total: int, *, max_bad: float, hint:
     allowed = max(ALWAYS_FORGIVEN, int(max_bad * total)) if max_bad > 0 else 0
     if len(bad) > allowed:
         limit = f"limit {max_bad:.3g}, or {ALWAYS_FORGIVEN}" if max_bad > 0 else "limit 0"
-        raise DataError(f"{len(bad)} of {total} files cannot be used ({limit}): {_first_three(bad)}", hint=hint)
+        raise DataError(
+            f"{len(bad)} of {total} files cannot be used ({limit}): {_first_three(bad)}", hint=hint, path=path
+        )
 
 
 def _all_bad(source: Source, packed: Packed) -> DataError:

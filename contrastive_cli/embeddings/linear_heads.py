@@ -1,18 +1,18 @@
 """Linear classifiers: multinomial logistic regression by full-batch L-BFGS, one head per penalty, all in one sweep.
 
-Letters: N samples, D features, C classes, L penalties, A penalties not yet converged.
+Letters: N samples, D features, R dimensions that they span, C classes, L penalties, A penalties not yet converged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.embeddings.lbfgs import Evaluation, minimize
+from contrastive_cli.embeddings.lbfgs import Evaluation, Minimum, minimize
 
 LOGITS_PER_BLOCK = 2**21
 PARAMETERS_AT_ONCE = 2**20  # of the heads that are fitted together; L-BFGS remembers some twenty times as many
@@ -82,21 +82,15 @@ def fit_linear(
     targets = labels.to(data.device).long()
     present = targets.bincount(minlength=num_classes).nonzero().flatten()  # the other classes take no part
     variances, axes = _principal_axes(standard)
-    rotated, own_targets = standard @ axes.float(), torch.searchsorted(present, targets)
-    num_parameters = len(present) * (rotated.shape[1] + 1)
-    every = torch.tensor(penalties, dtype=torch.float64, device=data.device)
-    minima = []
-    for some in torch.split(every, max(1, PARAMETERS_AT_ONCE // num_parameters)):
-        objective = _CrossEntropy(
-            rotated=rotated,
-            targets=own_targets,
-            variances=torch.cat([variances.clamp_min(0), variances.new_ones(1)]),
-            penalties=some,
-            num_classes=len(present),
-        )
-        start = variances.new_zeros(len(some), num_parameters)
-        minima.append(minimize(objective, start, max_iterations=max_iterations, tolerance=tolerance))
-    fitted = torch.cat([found.points for found in minima]).view(len(penalties), len(present), -1)  # [L, C, D + 1]
+    objective = _CrossEntropy(
+        rotated=standard @ axes.float(),
+        targets=torch.searchsorted(present, targets),
+        variances=torch.cat([variances.clamp_min(0), variances.new_ones(1)]),
+        penalties=torch.tensor(penalties, dtype=torch.float64, device=data.device),
+        num_classes=len(present),
+    )
+    minima = _minima(objective, max_iterations=max_iterations, tolerance=tolerance)
+    fitted = torch.cat([found.points for found in minima]).view(len(penalties), len(present), -1)  # [L, C, R + 1]
     weights = standard.new_zeros(len(penalties), num_classes, standard.shape[1])
     biases = standard.new_full((len(penalties), num_classes), -torch.inf)
     weights[:, present] = (fitted[..., :-1] @ axes.T).float()
@@ -131,16 +125,16 @@ def check_training_set(features: Tensor, labels: Tensor, *, penalties: Sequence[
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _CrossEntropy:
-    """The objective of all heads, in the rotated features [N, D]; a point is [C, D + 1] flat, the bias last."""
+    """The objective of all heads, in the rotated features [N, R]; a point is [C, R + 1] flat, the bias last."""
 
     rotated: Tensor
     targets: Tensor
-    variances: Tensor  # [D + 1], of the rotated features and of the bias
+    variances: Tensor  # [R + 1], of the rotated features and of the bias
     penalties: Tensor
     num_classes: int
 
     def __call__(self, points: Tensor, problems: Tensor) -> Evaluation:
-        heads = points.view(len(points), self.num_classes, -1)  # [A, C, D + 1]
+        heads = points.view(len(points), self.num_classes, -1)  # [A, C, R + 1]
         rows = heads.flatten(0, 1).float()
         losses = points.new_zeros(len(points))
         gradients, spread = torch.zeros_like(heads), points.new_zeros(heads.shape[:2])
@@ -168,6 +162,17 @@ class _CrossEntropy:
             gradients=(gradients / num_samples + ridge * heads).flatten(1),
             curvatures=curvatures.expand_as(heads).flatten(1),
         )
+
+
+def _minima(objective: _CrossEntropy, *, max_iterations: int, tolerance: float) -> list[Minimum]:
+    """Of all penalties in their order, as many at once as `PARAMETERS_AT_ONCE` allows."""
+    num_parameters = objective.num_classes * len(objective.variances)
+    minima = []
+    for some in torch.split(objective.penalties, max(1, PARAMETERS_AT_ONCE // num_parameters)):
+        start = objective.variances.new_zeros(len(some), num_parameters)
+        part = replace(objective, penalties=some)
+        minima.append(minimize(part, start, max_iterations=max_iterations, tolerance=tolerance))
+    return minima
 
 
 def _principal_axes(standard: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,10 +18,9 @@ import torch
 
 from contrastive_cli.core.errors import RunError, UnsafeFileError
 from contrastive_cli.core.files import write_atomically
-from contrastive_cli.core.manifest import Artifact
+from contrastive_cli.core.manifest import CHECKPOINT, Artifact, checkpoints_of
 from contrastive_cli.core.runs import Run
 
-KIND = "checkpoint"
 KEEP = 2
 
 
@@ -48,8 +47,8 @@ def save_checkpoint(run: Run, state: Mapping[str, Any], *, step: int, seconds: f
     sha256 = write_atomically(path, content)
     manifest = run.manifest()
     artifacts = dict(manifest.artifacts)
-    artifacts[_key(run, path)] = Artifact(kind=KIND, bytes=len(content), sha256=sha256, step=step)
-    for key, _ in _checkpoints(artifacts)[KEEP:]:
+    artifacts[_key(run, path)] = Artifact(kind=CHECKPOINT, bytes=len(content), sha256=sha256, step=step)
+    for key, _ in checkpoints_of(artifacts)[KEEP:]:
         del artifacts[key]
     run.write_manifest(manifest.model_copy(update={"artifacts": artifacts, "step": step, "seconds": seconds}))
     remove_orphans(run)
@@ -64,7 +63,7 @@ def load_checkpoint(run: Run) -> Checkpoint:
         UnsafeFileError: If an intact one holds objects whose reading could run code; they are not made.
     """
     damaged: list[str] = []
-    for key, artifact in _checkpoints(run.manifest().artifacts):
+    for key, artifact in checkpoints_of(run.manifest().artifacts):
         content = _read(run.path / key, artifact)
         if content is None:
             damaged.append(key)
@@ -112,11 +111,6 @@ def remove_orphans(run: Run) -> None:
     for file in (run.path / "checkpoints").glob("*.pt"):
         if _key(run, file) not in known:
             file.unlink(missing_ok=True)
-
-
-def _checkpoints(artifacts: Mapping[str, Artifact]) -> list[tuple[str, Artifact]]:
-    found = [(key, artifact) for key, artifact in artifacts.items() if artifact.kind == KIND]
-    return sorted(found, key=lambda pair: pair[1].step or 0, reverse=True)
 
 
 def _read(file: Path, artifact: Artifact) -> bytes | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from contrastive_cli.core.errors import ClrError
 from contrastive_cli.core.files import write_atomically
-from contrastive_cli.core.manifest import Manifest
+from contrastive_cli.core.manifest import Manifest, checkpoints_of
 from contrastive_cli.core.runs import Run, versions
 
 
@@ -82,11 +82,10 @@ def examine() -> list[Check]:
 
 def _linear_accuracy(run: Run, manifest: Manifest) -> float | None:
     """Of a linear head on the newest checkpoint's features, with the most labels that it was measured with."""
-    checkpoints = [artifact for artifact in manifest.artifacts.values() if artifact.step is not None]
-    newest = max(checkpoints, key=lambda artifact: artifact.step or 0, default=None)
+    newest = [artifact.sha256 for _, artifact in checkpoints_of(manifest.artifacts)][:1]
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
         found = json.loads((run.path / "eval" / f"linear-{manifest.dataset.name}.json").read_bytes())
-        if newest is not None and found["checkpoint"] == newest.sha256:
+        if found["checkpoint"] in newest:
             rows = [row for row in found["rows"] if row["features"] == "pretrained" and row["head"] == "linear"]
             return float(max(rows, key=lambda row: row["label_fraction"])["accuracy"])
     return None

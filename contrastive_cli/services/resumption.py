@@ -8,9 +8,8 @@ from typing import Any
 
 from contrastive_cli.core.config import Tree, build, read_preset
 from contrastive_cli.core.errors import RunError, UsageError
-from contrastive_cli.core.manifest import Artifact, Manifest
+from contrastive_cli.core.manifest import Artifact, Manifest, checkpoints_of
 from contrastive_cli.core.runs import Run, versions
-from contrastive_cli.engine.checkpoint import KIND
 from contrastive_cli.services.configuration import (
     PretrainConfig,
     config_model,
@@ -26,8 +25,13 @@ from contrastive_cli.services.trainee import Trainee, learning_rate
 # The length changes the schedule of the steps to come, which is said; the others do not change what is learned.
 # The file of neighbours may have moved: it must have the sha256 it had.
 SAFE = {
-    *("train.epochs", "train.budget", "train.save_every", "train.tensorboard"),
-    *("dataset.data_dir", "dataset.download", "neighbors"),
+    "train.epochs",
+    "train.budget",
+    "train.save_every",
+    "train.tensorboard",
+    "dataset.data_dir",
+    "dataset.download",
+    "neighbors",
 }
 VERSIONS_THAT_COUNT = ("torch", "clr")
 CHOSEN_BY_RUN = {"device", "train.precision"}
@@ -102,10 +106,9 @@ def new_length(trainee: Trainee, manifest: Manifest, *, step: int) -> tuple[int,
     before, after = (
         learning_rate(config, min(step, steps - 1), total_steps=steps) for steps in (manifest.total_steps, total)
     )
-    rates = (f"{after:.3g}", f"{before:.3g}")
-    change = (
-        f"goes on at {rates[0]}, not {rates[1]}" if rates[0] != rates[1] else f"falls more slowly from {after:.3g} on"
-    )
+    change = f"goes on at {after:.3g}, not {before:.3g}"
+    if f"{after:.3g}" == f"{before:.3g}":
+        change = f"falls {'more slowly' if total > manifest.total_steps else 'faster'} from {after:.3g} on"
     return total, (
         f"{total} steps instead of {manifest.total_steps}: the learning rate {change}; "
         "the result is not that of a run of this length from the start"
@@ -141,7 +144,7 @@ def refuse_overtaken(
     Raises:
         RunError: If one did.
     """
-    newest = max((artifact.step or 0 for artifact in artifacts.values() if artifact.kind == KIND), default=0)
+    newest = max((artifact.step or 0 for _, artifact in checkpoints_of(artifacts)), default=0)
     if manifest.started != started or newest != step:
         raise RunError(f"run {run.path} was changed by another process meanwhile", hint="resume it again")
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from contrastive_cli.core.errors import DataError, RunError
 from contrastive_cli.core.files import write_atomically
-from contrastive_cli.core.manifest import DatasetFacts, Manifest, ParentFacts
+from contrastive_cli.core.manifest import DatasetFacts, Manifest, ParentFacts, checkpoints_of
 from contrastive_cli.core.runs import Run, create_run, default_run_name, free_run_path, process_facts, run_exists
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import bad_files_csv
-from contrastive_cli.engine.checkpoint import KIND, does_not_fit, load_checkpoint, save_checkpoint
+from contrastive_cli.engine.checkpoint import does_not_fit, load_checkpoint, save_checkpoint
 from contrastive_cli.engine.device import memory_errors
 from contrastive_cli.methods import load_method
 from contrastive_cli.services.configuration import PretrainConfig
@@ -167,7 +167,7 @@ def resume_session(run: Run, *, changes: Changes | None = None, progress: CountP
     refuse_other_neighbors(trainee.neighbors, manifest.neighbors)
     state = LoopState()
     damaged: tuple[str, ...] = ()
-    if any(artifact.kind == KIND for artifact in manifest.artifacts.values()):
+    if checkpoints_of(manifest.artifacts):
         checkpoint = load_checkpoint(run)
         with does_not_fit(run, checkpoint.name):
             refuse_edited(run, trainee.config, checkpoint.state)

@@ -112,10 +112,10 @@ def make_row(
 
 def is_own(model: Model, dataset: DatasetConfig | None) -> bool:
     """Whether this is the dataset that the run was trained on, by its name and its folder."""
-    own = model.config.dataset
-    if dataset is None or dataset.name != own.name:
-        return dataset is None
-    return len({(place.data_dir or DEFAULT_DATA_DIR).resolve() for place in (own, dataset)}) == 1
+    if dataset is None:
+        return True
+    places = ((place.name, (place.data_dir or DEFAULT_DATA_DIR).resolve()) for place in (model.config.dataset, dataset))
+    return len(set(places)) == 1
 
 
 def refuse_moved_split(model: Model, train: ImageSet, *, dataset: DatasetConfig | None) -> None:

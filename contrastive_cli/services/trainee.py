@@ -122,7 +122,7 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
     with memory_errors(device):
         method = build_method(config, image_facts(images, size=dataset.size))
         method.to(device=device, memory_format=torch.channels_last).train()
-        if dataset.view_size is not None:
+        if dataset.view_size not in (None, dataset.size):
             check_view_size(method.encoder, name=config.encoder.name, channels=images.channels, size=dataset.view_size)
     check_wanted(method, config)
     neighbors = None

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_runs import SMALL_RUN
 
 from contrastive_cli.core.config import nested
 from contrastive_cli.core.errors import RunError, TrainingError, UsageError
@@ -24,16 +25,7 @@ from contrastive_cli.services.retrieval import reference_pairs
 from contrastive_cli.services.sessions import resume_session, start_session
 from contrastive_cli.services.training import train_session
 
-SMALL = {
-    "encoder.name": "resnet9",
-    "encoder.width": 4,
-    "encoder.embedding_dim": 16,
-    "device": "cpu",
-    "train.precision": "fp32",
-    "train.evaluations": 0,
-    "train.batch_size": 32,
-    "train.save_every": 1e-9,
-}
+SMALL = {**SMALL_RUN, "train.batch_size": 32, "train.save_every": 1e-9}
 PER_EPOCH = 1438 // 32
 
 

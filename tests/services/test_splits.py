@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_runs import SMALL_RUN
 
 from contrastive_cli.core.config import nested
 from contrastive_cli.core.errors import DataError
@@ -27,18 +28,7 @@ from contrastive_cli.services.splits import make_row, open_splits
 from contrastive_cli.services.training import train_session
 from contrastive_cli.services.uncertainty import measure_uncertainty
 
-SMALL = {
-    "dataset.name": "folder",
-    "dataset.size": 16,
-    "encoder.name": "resnet9",
-    "encoder.width": 4,
-    "encoder.embedding_dim": 16,
-    "device": "cpu",
-    "train.precision": "fp32",
-    "train.evaluations": 0,
-    "train.batch_size": 8,
-    "train.epochs": 1,
-}
+SMALL = {**SMALL_RUN, "dataset.name": "folder", "dataset.size": 16, "train.batch_size": 8, "train.epochs": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -219,3 +209,9 @@ def test_prepare__what_cannot_be_drawn_by_class_leaves_no_run(tmp_path: Path) ->
     with pytest.raises(DataError, match="do not fill a batch"):
         pretrain(tmp_path / "photos", tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
+
+
+def test_prepare__views_of_the_images_own_size_need_no_encoder(tmp_path: Path) -> None:
+    paint(tmp_path / "photos", "a", "b", count=12)
+    changes = {"method__name": "autodecoder", "dataset__view_size": 16, "encoder__name": "none"}
+    assert pretrain(tmp_path / "photos", tmp_path / "run", **changes).manifest().status == "finished"
