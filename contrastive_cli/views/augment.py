@@ -104,7 +104,7 @@ class _Counters:
         """[V*B, slots]."""
         views = range(self.first, self.first + num_views)
         counters = {"seed": self.seed, "epoch": self.epoch, "indices": self.indices}
-        return torch.cat([distribution(**counters, view=view, slots=slots, stream=stream) for view in views])
+        return distribution(**counters, views=views, slots=slots, stream=stream)
 
 
 def _augment(images: Tensor, recipe: Recipe, counters: _Counters, *, size: int) -> Tensor:
@@ -143,10 +143,10 @@ def _fast(pixels: Tensor, recipe: Recipe, parameters: Parameters, *, size: int) 
         rows = geometry.resize_weights(top, box_height, input_size=height, size=size)
         columns = geometry.resize_weights(left, box_width, input_size=width, size=size, flips=parameters.flips)
         if blurs:
-            kernel_size = recipe.kernel_size(size)
-            blur = {"sigma": parameters.sigma, "applied": parameters.blur}
-            rows = geometry.blur_weights(rows, kernel_size=kernel_size, **blur)
-            columns = geometry.blur_weights(columns, kernel_size=kernel_size, **blur)
+            blur = geometry.blur_matrices(
+                parameters.sigma, applied=parameters.blur, kernel_size=recipe.kernel_size(size), size=size
+            )
+            rows, columns = torch.bmm(blur, rows), torch.bmm(blur, columns)
         pixels = geometry.apply_weights(pixels, rows, columns)
     if recipe.affine_probability > 0:
         pixels = _affine(pixels, parameters)

@@ -79,32 +79,29 @@ def color_matrix(means: Tensor, parameters: Parameters) -> tuple[Tensor, Tensor]
     Returns:
         matrix [N, C, C] and bias [N, C, 1]: color -> matrix @ color + bias.
     """
+    # Brightness b and contrast c scale, hue is a rotation R that keeps grays, saturation is s I + (1 - s) 1 l with the
+    # luma l in each row. So only l or l R, from hue before or after saturation, and the mean colour that contrast sees
+    # depend on the order; a gray that contrast adds stays gray.
     channels = means.shape[1]
-    luma, identity = _luma(channels, means.device), torch.eye(channels, device=means.device)
-    to_gray = luma.expand(channels, channels)
-    steps = _step_matrices(parameters.jitter, identity=identity, to_gray=to_gray)  # [N, 4, C, C]
-    # State: the map so far, its bias, and the mean colour so far, as columns.
-    state = torch.cat((identity.expand(len(means), -1, -1), torch.zeros_like(means)[:, :, None], means[:, :, None]), 2)
-    rows = torch.arange(len(means), device=means.device)
-    toward_mean = 1 - parameters.jitter[:, CONTRAST, None, None]
-    for position in range(4):
-        operation = parameters.order[:, position]
-        pivot = (luma @ state[:, :, -1:]) * toward_mean * (operation == CONTRAST)[:, None, None]  # [N, 1, 1]
-        state = steps[rows, operation] @ state
-        state[:, :, channels:] += pivot
-    state = torch.where(parameters.grayscale[:, None, None], to_gray @ state, state)
-    return state[:, :, :channels], state[:, :, channels : channels + 1]
-
-
-def _step_matrices(factors: Tensor, *, identity: Tensor, to_gray: Tensor) -> Tensor:
-    brightness, contrast, saturation, hue = factors[:, :, None, None].unbind(dim=1)
-    if len(identity) == 1:  # one channel has neither saturation nor hue
-        return torch.stack((brightness, contrast, torch.ones_like(hue), torch.ones_like(hue)), dim=1)
+    luma = _luma(channels, means.device)
+    brightness, contrast, saturation, hue = parameters.jitter[:, :, None].unbind(dim=1)  # [N, 1] each
+    place = parameters.order.argsort(dim=1)[:, :, None]
     turn = hue * (2 * torch.pi)
-    axis, cross = _rotation_terms(factors.device)
-    rotation = turn.cos() * (identity - axis) + axis + turn.sin() * cross
-    blend = saturation * identity + (1 - saturation) * to_gray
-    return torch.stack((brightness * identity, contrast * identity, blend, rotation), dim=1)
+    terms = torch.cat((turn.cos(), torch.ones_like(turn), turn.sin()), dim=1) @ _rotation_terms(channels, means.device)
+    rotation, turned_luma = terms[:, :-channels].view(-1, channels, channels), terms[:, -channels:]
+    desaturated = (1 - saturation) * torch.where(place[:, HUE] < place[:, SATURATION], turned_luma, luma)  # [N, C]
+    white = luma.sum()  # 0.9999: the luma of white
+    matrix = saturation[:, :, None] * rotation + desaturated[:, None]
+    to_gray = saturation * turned_luma + white * desaturated  # luma @ matrix
+    pivot = torch.where(
+        place[:, HUE] < place[:, CONTRAST],
+        (to_gray * means).sum(dim=1, keepdim=True),
+        (saturation + white * (1 - saturation)) * (means @ luma.T),
+    )
+    bias = pivot * (brightness * (1 - contrast))
+    gray = parameters.grayscale[:, None]
+    matrix = torch.where(gray[:, None], to_gray[:, None], matrix) * (brightness * contrast)[:, None]
+    return matrix, torch.where(gray, white * bias, bias)[:, None].expand(-1, channels, 1)
 
 
 def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
@@ -137,8 +134,14 @@ def _luma(channels: int, device: torch.device) -> Tensor:
     return torch.tensor([_LUMA if channels == 3 else (1.0,)], device=device)  # [1, C]
 
 
-@lru_cache(maxsize=8)
-def _rotation_terms(device: torch.device) -> tuple[Tensor, Tensor]:
-    """The projection on the gray axis and the cross product with it (Rodrigues' formula)."""
-    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=device)
-    return torch.full((3, 3), 1 / 3, device=device), cross / 3**0.5
+@lru_cache(maxsize=16)
+def _rotation_terms(channels: int, device: torch.device) -> Tensor:
+    """What cos, 1 and sin of an angle multiply in R, which turns about the gray axis (Rodrigues), and in luma @ R.
+
+    [3, (C + 1) * C]: R row by row, then luma @ R. One channel has no other axis, so its R is 1.
+    """
+    along = torch.full((channels, channels), 1 / channels)  # the projection on the gray axis
+    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / 3**0.5
+    terms = torch.stack((torch.eye(channels) - along, along, cross if channels == 3 else torch.zeros(1, 1)))
+    luma = _luma(channels, terms.device)
+    return torch.cat((terms, luma @ terms), dim=1).flatten(1).to(device)

@@ -8,6 +8,7 @@ both multipliers are below 2^31, so no product overflows int64 and the bits are 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,43 +19,43 @@ _MULTIPLIER_2 = 0x735A2D97
 _GOLDEN = 0x9E3779B9
 
 
-def uniform(*, seed: int, epoch: int, indices: Tensor, view: int, slots: int, stream: int = 0) -> Tensor:
-    """Uniform numbers, one row per sample; bit-identical on every device and in every batch.
+def uniform(*, seed: int, epoch: int, indices: Tensor, views: Sequence[int], slots: int, stream: int = 0) -> Tensor:
+    """Uniform numbers, one row per view of a sample; bit-identical on every device and in every batch.
 
     Args:
         seed: Any integer; 64 bits of it count.
         epoch: Any integer.
         indices: [B] int64, position of each sample in the data set, not negative.
-        view: Which of the views of the sample.
+        views: V numbers, which views of every sample.
         slots: How many numbers per sample; slot k is the same number whatever `slots` is.
         stream: Separates independent uses of the same counters.
 
     Returns:
-        [B, slots] float32 in [0, 1), multiples of 2^-24.
+        [V*B, slots] float32 in [0, 1), multiples of 2^-24; the rows of the first view come first.
     """
-    bits = _hash(seed=seed, epoch=epoch, indices=indices, view=view, slots=slots, stream=stream)
+    bits = _hash(seed=seed, epoch=epoch, indices=indices, views=views, slots=slots, stream=stream)
     return bits.bitwise_right_shift_(8).to(torch.float32).mul_(2.0**-24)
 
 
-def normal(*, seed: int, epoch: int, indices: Tensor, view: int, slots: int, stream: int = 0) -> Tensor:
-    """Standard normal numbers [B, slots] float32 by Box-Muller; arguments as in `uniform`.
+def normal(*, seed: int, epoch: int, indices: Tensor, views: Sequence[int], slots: int, stream: int = 0) -> Tensor:
+    """Standard normal numbers [V*B, slots] float32 by Box-Muller; arguments as in `uniform`.
 
     The bits below are equal on every device; log and cos differ between devices in the last place.
     """
-    pairs = uniform(seed=seed, epoch=epoch, indices=indices, view=view, slots=slots + slots % 2, stream=stream)
+    pairs = uniform(seed=seed, epoch=epoch, indices=indices, views=views, slots=slots + slots % 2, stream=stream)
     radius = pairs[:, 0::2].neg().log1p_().mul_(-2).sqrt_()  # 1 - u is in (0, 1]: the log is finite
     angle = pairs[:, 1::2].mul(2 * math.pi)
     both = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=2)
     return both.flatten(1)[:, :slots]
 
 
-def _hash(*, seed: int, epoch: int, indices: Tensor, view: int, slots: int, stream: int) -> Tensor:
-    """[B, slots] int64 holding 32 random bits; two words of state per sample keep samples and epochs apart."""
-    words = (seed, seed >> 32, epoch, view, stream)
-    key_1, key_2 = _mix_words(_GOLDEN, words), _mix_words(_MULTIPLIER_2, words)
+def _hash(*, seed: int, epoch: int, indices: Tensor, views: Sequence[int], slots: int, stream: int) -> Tensor:
+    """[V*B, slots] int64 holding 32 random bits; two words of state per row keep samples, views and epochs apart."""
     low, high = indices & _MASK, indices >> 32
-    word_1 = _mix_((_mix_(low ^ key_1) ^ high) & _MASK)[:, None]
-    word_2 = _mix_((_mix_(low ^ key_2) ^ high) & _MASK)[:, None]
+    words = [(seed, seed >> 32, epoch, view, stream) for view in views]
+    states = torch.cat([low ^ _mix_words(start, word) for start in (_GOLDEN, _MULTIPLIER_2) for word in words])
+    states = _mix_(_mix_(states).bitwise_xor_(high.repeat(2 * len(words))).bitwise_and_(_MASK))
+    word_1, word_2 = states[:, None].chunk(2)  # [V*B, 1] each
     counters = torch.arange(1, slots + 1, device=indices.device).mul_(_GOLDEN).bitwise_and_(_MASK)
     return _mix_(_mix_((word_1 + counters).bitwise_and_(_MASK)).bitwise_xor_(word_2))
 

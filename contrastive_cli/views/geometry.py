@@ -98,16 +98,15 @@ def resize_weights(start: Tensor, length: Tensor, *, input_size: int, size: int,
         source = torch.minimum(torch.maximum(source, start), start + length - 1)
         return (source[:, :, None] - pixels).abs_().neg_().add_(1).clamp_(min=0)
     stretch = (length / size).clamp(min=1)[:, :, None]
-    weights = ((source[:, :, None] - pixels) / stretch).abs_().neg_().add_(1).clamp_(min=0)
+    weights = (source[:, :, None] - pixels).div_(stretch).abs_().neg_().add_(1).clamp_(min=0)
     weights *= ((pixels >= start) & (pixels < start + length))[:, None]
-    return weights / weights.sum(dim=2, keepdim=True)
+    return weights.div_(weights.sum(dim=2, keepdim=True))
 
 
-def blur_weights(weights: Tensor, *, sigma: Tensor, applied: Tensor, kernel_size: int) -> Tensor:
-    """Blur the result of `weights` [N, S, H] too, where `applied` [N] is true: G @ weights, G banded."""
+def blur_matrices(sigma: Tensor, *, applied: Tensor, kernel_size: int, size: int) -> Tensor:
+    """The matrices [N, size, size] that blur a line by `sigma` [N] pixels, or leave it where not `applied` [N]."""
     identity = torch.arange(kernel_size, device=sigma.device) == kernel_size // 2
-    kernel = torch.where(applied[:, None], _gaussian_kernel(sigma, kernel_size), identity.to(sigma.dtype))
-    return torch.bmm(_band(kernel, weights.shape[1]), weights)
+    return _band(torch.where(applied[:, None], _gaussian_kernel(sigma, kernel_size), identity.to(sigma.dtype)), size)
 
 
 def apply_weights(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

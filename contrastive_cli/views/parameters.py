@@ -68,34 +68,59 @@ def draw_parameters(recipe: Recipe, draws: Tensor, *, height: int, width: int, s
         width: Of the images, in pixels.
         size: Side of the views, in pixels; translation is a part of it.
     """
-    move = draws[:, _AFFINE] < recipe.affine_probability
-    translate = _between(draws[:, _TRANSLATE_X : _TRANSLATE_Y + 1], -recipe.translate * size, recipe.translate * size)
+    chances, lows, spans = _tables(recipe, size, draws.device)
+    happens, values = draws < chances, (draws * spans).add_(lows)  # [N, NUM_SLOTS]; a slot is one or the other
+    move = happens[:, _AFFINE]
     return Parameters(
         boxes=_draw_boxes(recipe, draws, height=height, width=width),
-        flips=draws[:, _FLIP] < recipe.flip_probability,
-        angle=_between(draws[:, _ANGLE], -recipe.rotation, recipe.rotation) * move,
-        translate=translate.round() * move[:, None],
-        scale=torch.where(move, _between(draws[:, _SCALE], *recipe.scale), 1.0),
-        shear=_between(draws[:, _SHEAR], -recipe.shear, recipe.shear) * move,
-        jitter=_draw_jitter(recipe, draws),
+        flips=happens[:, _FLIP],
+        angle=values[:, _ANGLE] * move,
+        translate=values[:, _TRANSLATE_X : _TRANSLATE_Y + 1].round() * move[:, None],
+        scale=torch.where(move, values[:, _SCALE], 1.0),
+        shear=values[:, _SHEAR] * move,
+        jitter=torch.where(happens[:, _JITTER, None], values[:, _BRIGHTNESS : _HUE + 1], _no_jitter(draws.device)),
         order=_orders(draws.device)[(draws[:, _ORDER] * 24).long()],
-        grayscale=draws[:, _GRAYSCALE] < recipe.grayscale_probability,
-        blur=draws[:, _BLUR] < recipe.blur_probability,
-        sigma=_between(draws[:, _SIGMA], *recipe.blur_sigma),
-        solarize=draws[:, _SOLARIZE] < recipe.solarize_probability,
-        noise=_between(draws[:, _NOISE_SIGMA], *recipe.noise_sigma) * (draws[:, _NOISE] < recipe.noise_probability),
+        grayscale=happens[:, _GRAYSCALE],
+        blur=happens[:, _BLUR],
+        sigma=values[:, _SIGMA],
+        solarize=happens[:, _SOLARIZE],
+        noise=values[:, _NOISE_SIGMA] * happens[:, _NOISE],
     )
 
 
-def _draw_jitter(recipe: Recipe, draws: Tensor) -> Tensor:
-    strengths = (recipe.brightness, recipe.contrast, recipe.saturation)
-    skip = draws[:, _JITTER] >= recipe.jitter_probability
-    factors = [
-        _between(draws[:, slot], max(0.0, 1 - strength), 1 + strength).masked_fill(skip, 1.0)
-        for slot, strength in zip((_BRIGHTNESS, _CONTRAST, _SATURATION), strengths, strict=True)
-    ]
-    hue = _between(draws[:, _HUE], -recipe.hue, recipe.hue).masked_fill(skip, 0.0)
-    return torch.stack((*factors, hue), dim=1)  # [N, 4]
+@lru_cache(maxsize=32)
+def _tables(recipe: Recipe, size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """[NUM_SLOTS] each: the probability of what a slot decides; the least of the numbers it gives, and their span."""
+    probabilities = {
+        _CROP: recipe.crop_probability,
+        _FLIP: recipe.flip_probability,
+        _AFFINE: recipe.affine_probability,
+        _JITTER: recipe.jitter_probability,
+        _GRAYSCALE: recipe.grayscale_probability,
+        _BLUR: recipe.blur_probability,
+        _SOLARIZE: recipe.solarize_probability,
+        _NOISE: recipe.noise_probability,
+    }
+    pixels = recipe.translate * size
+    ranges = {
+        _ANGLE: (-recipe.rotation, recipe.rotation),
+        _SHEAR: (-recipe.shear, recipe.shear),
+        _TRANSLATE_X: (-pixels, pixels),
+        _TRANSLATE_Y: (-pixels, pixels),
+        _SCALE: recipe.scale,
+        _BRIGHTNESS: (max(0.0, 1 - recipe.brightness), 1 + recipe.brightness),
+        _CONTRAST: (max(0.0, 1 - recipe.contrast), 1 + recipe.contrast),
+        _SATURATION: (max(0.0, 1 - recipe.saturation), 1 + recipe.saturation),
+        _HUE: (-recipe.hue, recipe.hue),
+        _SIGMA: recipe.blur_sigma,
+        _NOISE_SIGMA: recipe.noise_sigma,
+    }
+    chances, lows, spans = torch.zeros(3, NUM_SLOTS).unbind()
+    for slot, probability in probabilities.items():
+        chances[slot] = probability
+    for slot, (low, high) in ranges.items():
+        lows[slot], spans[slot] = low, high - low
+    return chances.to(device), lows.to(device), spans.to(device)
 
 
 def _draw_boxes(recipe: Recipe, draws: Tensor, *, height: int, width: int) -> Tensor:
@@ -135,3 +160,8 @@ def _between(draws: Tensor, low: float, high: float) -> Tensor:
 @lru_cache(maxsize=8)
 def _orders(device: torch.device) -> Tensor:
     return torch.tensor(list(itertools.permutations(range(4))), device=device)  # [24, 4]
+
+
+@lru_cache(maxsize=8)
+def _no_jitter(device: torch.device) -> Tensor:
+    return torch.tensor([1.0, 1.0, 1.0, 0.0], device=device)

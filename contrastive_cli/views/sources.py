@@ -30,10 +30,11 @@ def view_sources(
         [V, B] int64 positions.
     """
     rows = neighbors[indices]  # [B, K]
+    views = range(len(probabilities))
+    draws = uniform(seed=seed, epoch=epoch, indices=indices, views=views, slots=2, stream=_STREAM)
     sources = []
-    for view, probability in enumerate(probabilities):
-        draws = uniform(seed=seed, epoch=epoch, indices=indices, view=view, slots=2, stream=_STREAM)
-        rank = (draws[:, 1] * rows.shape[1]).long().clamp_(max=rows.shape[1] - 1)  # float32 can round up to K
+    for probability, draw in zip(probabilities, draws.chunk(len(views)), strict=True):
+        rank = (draw[:, 1] * rows.shape[1]).long().clamp_(max=rows.shape[1] - 1)  # float32 can round up to K
         neighbor = rows.gather(1, rank[:, None])[:, 0]
-        sources.append(torch.where(draws[:, 0] < probability, neighbor, indices))
+        sources.append(torch.where(draw[:, 0] < probability, neighbor, indices))
     return torch.stack(sources)

@@ -142,7 +142,7 @@ def test_make_views__noise_has_the_strength_that_was_drawn() -> None:
     recipe = Recipe(noise_probability=0.5, noise_sigma=(0.02, 0.1))
     grey = torch.full((400, 3, 32, 32), 128, dtype=torch.uint8)
     pixels = views_of(grey, recipe, mean=(0.0,) * 3, std=(1.0,) * 3)[0].flatten(1)
-    draws = uniform(seed=3, epoch=5, indices=torch.arange(400), view=0, slots=NUM_SLOTS)
+    draws = uniform(seed=3, epoch=5, indices=torch.arange(400), views=[0], slots=NUM_SLOTS)
     sigma = draw_parameters(recipe, draws, height=32, width=32, size=32).noise
     assert 150 < int((sigma > 0).sum()) < 250
     torch.testing.assert_close(pixels.std(dim=1), sigma, rtol=0.06, atol=1e-6)  # five standard errors of 3,072 draws

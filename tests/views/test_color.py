@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from contrastive_cli.views import color
 from contrastive_cli.views.draws import uniform
-from contrastive_cli.views.parameters import NUM_SLOTS, Parameters, draw_parameters
+from contrastive_cli.views.parameters import (
+    BRIGHTNESS,
+    CONTRAST,
+    HUE,
+    NUM_SLOTS,
+    SATURATION,
+    Parameters,
+    draw_parameters,
+)
 from contrastive_cli.views.recipe import Recipe
 
 
@@ -25,7 +36,7 @@ def images(num: int = 24, *, channels: int = 3) -> Tensor:
 
 
 def parameters_of(recipe: Recipe, *, num: int = 24) -> Parameters:
-    draws = uniform(seed=0, epoch=0, indices=torch.arange(num), view=0, slots=NUM_SLOTS)
+    draws = uniform(seed=0, epoch=0, indices=torch.arange(num), views=[0], slots=NUM_SLOTS)
     return draw_parameters(recipe, draws, height=12, width=15, size=12)
 
 
@@ -81,6 +92,34 @@ def test_color_matrix__is_the_sequence_when_nothing_clamps(channels: int) -> Non
     expected = torch.where(parameters.grayscale[:, None, None, None], color.grayscale(expected), expected)
     actual = (matrix @ pictures.flatten(2) + bias).view_as(pictures)
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_color_matrix__is_its_four_steps_in_every_order(channels: int) -> None:
+    # Strong factors, so that no order is another: each step is applied to the colours and to their mean, in float64.
+    recipe = Recipe(jitter_probability=1, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.5)
+    parameters = replace(
+        parameters_of(recipe),
+        order=torch.tensor(list(itertools.permutations(range(4)))),
+        grayscale=torch.arange(24) % 5 == 0,
+    )
+    colors, means = torch.randn(24, channels, 7, generator=torch.Generator().manual_seed(1)), torch.rand(24, channels)
+    matrix, bias = color.color_matrix(means, parameters)
+    luma = torch.tensor([0.2989, 0.587, 0.114] if channels == 3 else [1.0], dtype=torch.float64)
+    for row, order in enumerate(parameters.order.tolist()):
+        now = torch.cat((colors[row], means[row, :, None]), dim=1).double()  # the mean last
+        for operation in order:
+            factor = parameters.jitter[row, operation].item()
+            if operation == HUE:
+                axis = torch.full((channels,), channels**-0.5, dtype=torch.float64)
+                turn = Rotation.from_rotvec(2 * math.pi * factor * axis.numpy()).as_matrix() if channels == 3 else 1.0
+                now = torch.as_tensor(turn, dtype=torch.float64).reshape(channels, channels) @ now
+            else:
+                gray = {BRIGHTNESS: 0 * now, CONTRAST: luma @ now[:, -1:], SATURATION: luma @ now}[operation]
+                now = factor * now + (1 - factor) * gray
+        if parameters.grayscale[row]:
+            now = (luma @ now).expand_as(now)
+        torch.testing.assert_close(matrix[row] @ colors[row] + bias[row], now[:, :-1].float(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("thirds", [-1, 0, 1])

@@ -15,7 +15,7 @@ ROWS = torch.arange(5000)
 def draw(
     seed: int = 0, epoch: int = 0, view: int = 0, stream: int = 0, indices: torch.Tensor = ROWS, slots: int = 8
 ) -> torch.Tensor:
-    return uniform(seed=seed, epoch=epoch, indices=indices, view=view, slots=slots, stream=stream)
+    return uniform(seed=seed, epoch=epoch, indices=indices, views=[view], slots=slots, stream=stream)
 
 
 def test_uniform__golden_values() -> None:
@@ -56,17 +56,23 @@ def test_uniform__depends_on_counters_alone() -> None:
     assert torch.equal(draw(indices=picked, slots=5), rows[picked, :5])
 
 
+def test_uniform__views_follow_each_other() -> None:
+    together = uniform(seed=4, epoch=2, indices=ROWS, views=[3, 0], slots=5)
+    apart = [draw(seed=4, epoch=2, view=view, slots=5) for view in (3, 0)]
+    assert torch.equal(together, torch.cat(apart))
+
+
 def test_uniform__samples_and_epochs_rarely_share_draws() -> None:
     pairs = torch.cat([draw(epoch=epoch, slots=2) for epoch in range(40)])
     assert len(torch.unique(pairs, dim=0)) == len(pairs)
 
 
 def test_normal__is_normal_and_odd_slots_agree() -> None:
-    draws = normal(seed=0, epoch=0, indices=ROWS, view=0, slots=7)
+    draws = normal(seed=0, epoch=0, indices=ROWS, views=[0], slots=7)
     assert draws.shape == (5000, 7)
     assert stats.kstest(draws.flatten().numpy(), "norm").pvalue > 1e-3
     assert np.abs(np.corrcoef(draws.T.numpy()) - np.eye(7)).max() < 4.5 / len(ROWS) ** 0.5
-    torch.testing.assert_close(normal(seed=0, epoch=0, indices=ROWS[5:6], view=0, slots=8)[:, :7], draws[5:6])
+    torch.testing.assert_close(normal(seed=0, epoch=0, indices=ROWS[5:6], views=[0], slots=8)[:, :7], draws[5:6])
 
 
 def test_uniform__matches_plain_integers() -> None:

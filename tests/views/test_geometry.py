@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from contrastive_cli.views.geometry import affine, blur_weights, crop_resize, gaussian_blur, hflip, resize_weights
+from contrastive_cli.views.geometry import affine, blur_matrices, crop_resize, gaussian_blur, hflip, resize_weights
 
 
 def images(num: int = 24, *, channels: int = 3, height: int = 40, width: int = 52) -> Tensor:
@@ -79,10 +79,9 @@ def test_gaussian_blur__refuses_a_kernel_that_does_not_fit(kernel_size: int) -> 
         gaussian_blur(images(1), torch.ones(1), kernel_size=kernel_size)
 
 
-def test_blur_weights__is_the_blur_where_applied() -> None:
+def test_blur_matrices__is_the_blur_where_applied() -> None:
     pictures, sigma = images(2, height=32, width=32), torch.tensor([1.3, 1.3])
-    identity = torch.eye(32).expand(2, 32, 32)
-    band = blur_weights(identity, sigma=sigma, applied=torch.tensor([True, False]), kernel_size=5)
+    band = blur_matrices(sigma, applied=torch.tensor([True, False]), kernel_size=5, size=32)
     blurred = band[:, None] @ pictures @ band[:, None].transpose(2, 3)
     torch.testing.assert_close(blurred[0], gaussian_blur(pictures, sigma, kernel_size=5)[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(blurred[1], pictures[1])

@@ -19,7 +19,7 @@ from contrastive_cli.views.recipe import Recipe
 
 
 def draw(recipe: Recipe, *, height: int = 40, width: int = 40, size: int = 32, num: int = 20_000) -> Parameters:
-    draws = uniform(seed=0, epoch=0, indices=torch.arange(num), view=0, slots=NUM_SLOTS)
+    draws = uniform(seed=0, epoch=0, indices=torch.arange(num), views=[0], slots=NUM_SLOTS)
     return draw_parameters(recipe, draws, height=height, width=width, size=size)
 
 
