@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=2 python -m benchmarks.startup [--rounds 7]
 
-A moment of training on the embedded digits comes first, with `resnet9` and with torchvision's `resnet18`.
+A moment of training on the embedded digits comes first, with `resnet9` and with `resnet18`.
 """
 
 from __future__ import annotations

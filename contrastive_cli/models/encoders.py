@@ -1,7 +1,7 @@
 """Encoders: an image in, an embedding `h` [B, D] out. Each module has the attribute `embedding_dim`.
 
-`resnet9` is the small encoder for CPUs, after the nets of the CIFAR-10 speed runs; the others are torchvision's and
-timm's, with the stem that fits the image size (a 3x3 convolution without max-pooling up to 64 px: SimCLR, App. B.9).
+`resnet9` is the small encoder for CPUs, after the nets of the CIFAR-10 speed runs; the others are ResNets and timm's
+models, with the stem that fits the image size (a 3x3 convolution without max-pooling up to 64 px: SimCLR, App. B.9).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from contrastive_cli.core.config import Config, did_you_mean
 from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.models.resnet import RESNETS, ResNet
 
 SMALL_IMAGE = 64
-RESNETS = ("resnet18", "resnet34", "resnet50")
 ENCODERS = ("resnet9", *RESNETS)
 
 
@@ -51,7 +51,7 @@ def build_encoder(config: EncoderConfig, *, channels: int, size: int) -> nn.Modu
         return ResNet9(channels=channels, width=config.width, embedding_dim=config.embedding_dim)
     if config.name in RESNETS:
         stem = config.stem if config.stem != "auto" else ("small" if size <= SMALL_IMAGE else "imagenet")
-        return _torchvision_resnet(config.name, channels=channels, small=stem == "small", weights=config.weights)
+        return _resnet(config.name, channels=channels, small=stem == "small", weights=config.weights)
     if config.name.startswith("timm/"):
         return _timm_encoder(config.name.removeprefix("timm/"), channels=channels, size=size, weights=config.weights)
     raise UsageError(f"no encoder named {config.name!r}{did_you_mean(config.name, [*ENCODERS, 'timm/NAME'])}")
@@ -134,28 +134,32 @@ def _pool() -> nn.Sequential:
     return nn.Sequential(nn.MaxPool2d(2), nn.ReLU(inplace=True))
 
 
-def _torchvision_resnet(name: str, *, channels: int, small: bool, weights: str | None) -> nn.Module:
+def _resnet(name: str, *, channels: int, small: bool, weights: str | None) -> nn.Module:
+    net = ResNet(name, channels=channels, small=small)
+    if weights is not None:
+        given = _torchvision_weights(name, weights)
+        if small:  # there are none of this stem
+            del given["conv1.weight"]
+        elif channels == 1:  # a grey image is the mean of three equal channels
+            given["conv1.weight"] = given["conv1.weight"].sum(dim=1, keepdim=True)
+        net.load_state_dict(net.state_dict() | given)
+    return net
+
+
+def _torchvision_weights(name: str, weights: str) -> dict[str, Tensor]:
+    """Those of the classifier left out."""
     from torchvision import models
 
     try:
-        net: Any = getattr(models, name)(weights=weights)
-    except (KeyError, ValueError, TypeError) as error:
+        state: dict[str, Tensor] = models.get_model_weights(name)[weights].get_state_dict(
+            progress=True, check_hash=True
+        )
+    except KeyError as error:
         known = [member.name for member in models.get_model_weights(name)]
         raise UsageError(f"{name} has no weights {weights!r}; known are {', '.join(known)}") from error
     except (OSError, RuntimeError) as error:
         raise DataError(f"the weights {weights} of {name} cannot be fetched: {_one_line(error)}") from error
-    stem: nn.Conv2d = net.conv1
-    if small:
-        net.conv1 = nn.Conv2d(channels, stem.out_channels, 3, padding=1, bias=False)
-        net.maxpool = nn.Identity()
-    elif channels != stem.in_channels:
-        net.conv1 = nn.Conv2d(channels, stem.out_channels, 7, stride=2, padding=3, bias=False)
-        if weights is not None:  # a grey image is the mean of three equal channels
-            with torch.no_grad():
-                net.conv1.weight.copy_(stem.weight.sum(dim=1, keepdim=True).expand_as(net.conv1.weight))
-    net.embedding_dim = net.fc.in_features
-    net.fc = nn.Identity()
-    return net  # type: ignore[no-any-return]
+    return {key: value for key, value in state.items() if not key.startswith("fc.")}
 
 
 def _timm_encoder(name: str, *, channels: int, size: int, weights: str | None) -> nn.Module:

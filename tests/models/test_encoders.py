@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torchvision import models
 
 from contrastive_cli.core.config import build
 from contrastive_cli.core.errors import UsageError
@@ -58,6 +59,53 @@ def test_build_encoder__stem_follows_the_size(size: int, stem: str, small: bool)
     assert isinstance(first, nn.Conv2d)
     assert (first.kernel_size, first.stride) == (((3, 3), (1, 1)) if small else ((7, 7), (2, 2)))
     assert isinstance(encoder.maxpool, nn.Identity if small else nn.MaxPool2d)
+
+
+@pytest.mark.parametrize("stem", ["small", "imagenet"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+def test_resnet__is_torchvisions(name: str, stem: str) -> None:
+    reference: Any = getattr(models, name)()
+    if stem == "small":
+        reference.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        reference.maxpool = nn.Identity()
+    reference.fc = nn.Identity()
+    encoder = build_encoder(build(EncoderConfig, {"name": name, "stem": stem}), channels=3, size=32)
+    encoder.load_state_dict(reference.state_dict())
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    ours, theirs = encoder(images), reference(images)
+    assert torch.equal(ours, theirs)
+    gradients = [
+        torch.autograd.grad(made.square().sum(), list(net.parameters()))
+        for made, net in ((ours, encoder), (theirs, reference))
+    ]
+    assert all(torch.equal(one, two) for one, two in zip(*gradients, strict=True))
+    statistics = [dict(net.named_buffers()) for net in (encoder, reference)]
+    assert all(torch.equal(value, statistics[1][key]) for key, value in statistics[0].items())
+
+
+def test_resnet__starts_as_torchvisions() -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder(build(EncoderConfig, {"name": "resnet18", "stem": "imagenet"}), channels=3, size=32)
+    reference = models.resnet18().state_dict()
+    for key, value in encoder.state_dict().items():
+        if value.ndim < 4:
+            assert torch.equal(value, reference[key]), key
+        else:
+            torch.testing.assert_close(value.std(), reference[key].std(), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize(("channels", "stem"), [(3, "imagenet"), (1, "imagenet"), (3, "small")])
+def test_build_encoder__torchvisions_weights(channels: int, stem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretrained = models.resnet18()
+    monkeypatch.setattr(models.ResNet18_Weights, "get_state_dict", lambda *_, **__: pretrained.state_dict())
+    config = {"name": "resnet18", "stem": stem, "weights": "IMAGENET1K_V1"}
+    encoder = build_encoder(build(EncoderConfig, config), channels=channels, size=64).eval()
+    assert torch.equal(encoder.get_parameter("layer4.1.conv2.weight"), pretrained.layer4[1].conv2.weight)
+    if stem == "imagenet":
+        images = torch.randn(2, channels, 64, 64)
+        pretrained.fc = nn.Identity()
+        expected = pretrained.eval()(images.expand(-1, 3, -1, -1))
+        torch.testing.assert_close(encoder(images), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_resnet9__pools_before_relu_as_if_after_it() -> None:
@@ -156,10 +204,11 @@ def test_build_encoder__unknown_timm_model(name: str, said: str) -> None:
     assert len(caught.value.message) < 200
 
 
-def test_build_encoder__resnet9_imports_neither_torchvision_nor_timm() -> None:
+@pytest.mark.parametrize("name", ["resnet9", "resnet18"])
+def test_build_encoder__imports_neither_torchvision_nor_timm(name: str) -> None:
     code = (
         "import sys; from contrastive_cli.models.encoders import EncoderConfig, build_encoder\n"
-        "build_encoder(EncoderConfig(name='resnet9'), channels=1, size=32)\n"
+        f"build_encoder(EncoderConfig(name={name!r}), channels=1, size=32)\n"
         "print(sorted({'torchvision', 'timm'} & sys.modules.keys()))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
