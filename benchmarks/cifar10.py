@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from contrastive_cli.data.cache import ImageSet
@@ -54,26 +55,16 @@ def lightly_simclr(train: ImageSet, test: ImageSet, *, minutes: float, seed: int
     """Lightly's recipe for the same wall-clock time of training."""
     from lightly.loss import NTXentLoss
     from lightly.models.modules import SimCLRProjectionHead
-    from lightly.transforms import SimCLRTransform
-    from PIL import Image
     from torchvision.models import resnet18
-
-    class Views(torch.utils.data.Dataset[list[Tensor]]):
-        transform = SimCLRTransform(input_size=32, gaussian_blur=0.0)
-
-        def __len__(self) -> int:
-            return train.num_samples
-
-        def __getitem__(self, index: int) -> list[Tensor]:
-            views: list[Tensor] = self.transform(Image.fromarray(np.asarray(train.images[index]).transpose(1, 2, 0)))
-            return views
 
     torch.manual_seed(seed)
     backbone = nn.Sequential(*list(resnet18().children())[:-1], nn.Flatten())
     head = SimCLRProjectionHead(512, 512, 128)
     loss_of = NTXentLoss()
     optimizer = torch.optim.SGD([*backbone.parameters(), *head.parameters()], lr=0.06)
-    loader = torch.utils.data.DataLoader(Views(), batch_size=256, shuffle=True, drop_last=True, num_workers=2)
+    loader = torch.utils.data.DataLoader(
+        lightly_views(train.images), batch_size=256, shuffle=True, drop_last=True, num_workers=2
+    )
     started, views = time.monotonic(), 0
     while time.monotonic() - started < 60 * minutes:
         for first, second in loader:
@@ -95,6 +86,24 @@ def lightly_simclr(train: ImageSet, test: ImageSet, *, minutes: float, seed: int
         "linear": probe.accuracy(features[1], labels[1]),
         "knn20": (votes == labels[1]).float().mean().item(),
     }
+
+
+def lightly_views(images: NDArray[np.uint8]) -> torch.utils.data.Dataset[list[Tensor]]:
+    """Two views of each of the images [N, C, H, W], as lightly's tutorial makes them for 32 px."""
+    from lightly.transforms import SimCLRTransform
+    from PIL import Image
+
+    class Views(torch.utils.data.Dataset[list[Tensor]]):
+        transform = SimCLRTransform(input_size=32, gaussian_blur=0.0)
+
+        def __len__(self) -> int:
+            return len(images)
+
+        def __getitem__(self, index: int) -> list[Tensor]:
+            views: list[Tensor] = self.transform(Image.fromarray(np.asarray(images[index]).transpose(1, 2, 0)))
+            return views
+
+    return Views()
 
 
 def _features(backbone: nn.Module, images: ImageSet) -> Tensor:

@@ -26,4 +26,7 @@ def test_gpu_benchmark__runs_through_on_small_sizes(tmp_path: Path, clr_cache: P
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "failed" not in done.stdout
-    assert [line.split()[0].rstrip(",") for line in done.stdout.splitlines()] == ["cpu", "step", "loss", "CIFAR-10"]
+    begun = [line.split()[0].rstrip(",") for line in done.stdout.splitlines()]
+    assert begun[:4] == ["cpu", "step", "step", "loss"]
+    assert begun[4] == "SimCLR"
+    assert begun[-1] == "SupCon"
