@@ -23,10 +23,10 @@ def finetune(
         typer.Option(min=0, max=1, help="Part of the training labels, class-stratified; 1 if not given."),
     ] = None,
     epochs: Annotated[
-        float | None, typer.Option(help="Passes over these labels; 20 and at least 300 steps if not given.")
+        float | None, typer.Option(help="Passes over these labels; 40 and at least 300 steps if not given.")
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Training time such as 5m instead of --epochs.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate for a batch of 256; 0.05 if not given.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate for a batch of 256; 0.2 if not given.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in a step; 128 or all labels if not given.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16; auto if not given.")] = None,
     seed: Annotated[
@@ -84,8 +84,8 @@ def finetune(
             progress=progress,
         )
     trainee = session.trainee
-    fraction = trainee.config.train.label_fraction
-    output.note(f"encoder of {parent.name}; {trainee.num_samples} labels ({100 * fraction:g} %)")
+    share = trainee.num_samples / trainee.images.num_samples
+    output.note(f"encoder of {parent.name}; {trainee.num_samples} labels ({float(f'{100 * share:.2g}'):g} %)")
     summary = run_session(session, output)
     measure(session.run, summary, device=str(trainee.device), output=output)
 

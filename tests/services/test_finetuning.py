@@ -122,7 +122,7 @@ def test_finetune__length_and_batch_follow_the_labels(supervised: Run, tmp_path:
     assert few.trainee.config.batch_size == few.trainee.num_samples < 128
     assert few.total_steps == finetuning.LEAST_STEPS
     many = finetune(supervised, tmp_path / "many", {"train.batch_size": 16})
-    assert many.total_steps == 20 * (1438 // 16)
+    assert many.total_steps == 40 * (1438 // 16)
 
 
 @pytest.mark.parametrize(
