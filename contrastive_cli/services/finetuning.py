@@ -212,7 +212,7 @@ def _num_labels(config: PretrainConfig, train: ImageSet) -> int:
 
 
 def _fit_to_labels(config: PretrainConfig, *, num_labels: int, has_length: bool) -> PretrainConfig:
-    """A batch of at most the labels; without a length, `EPOCHS` passes over them, and as many more as make 300 steps."""
+    """A batch of at most the labels; without a length, `EPOCHS` passes, and as many more as make 300 steps."""
     batch_size = min(config.batch_size, num_labels)
     changes: dict[str, Any] = {"batch_size": batch_size}
     if not has_length:
