@@ -10,6 +10,7 @@ encoder has seen those images without labels; the test split is opened, but neve
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -54,7 +55,7 @@ def judge(run: Run, data_dir: Path | None, sets: Sequence[str], *, fraction: flo
     probe = fit_probe(features, torch.from_numpy(images.labels[labelled]), seed=seed)
     for record in train_steps(trainee, first_step=0, total_steps=session.total_steps):
         if record.step % 200 == 0:
-            print(f"step {record.step} of {session.total_steps}, loss {record.loss.item():.3f}", flush=True)
+            print(f"step {record.step} of {session.total_steps}, loss {record.loss.item():.3f}", file=sys.stderr)
     predicted = predict_classes(
         trainee.method,
         images.images[held],
