@@ -11,6 +11,7 @@ import typer
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, DatasetName, Download, Json, MaxBad, Quiet, RunName, chosen_run
 from contrastive_cli.cli.training import run_session
+from contrastive_cli.core.percent import rounded_percent
 
 if TYPE_CHECKING:
     from contrastive_cli.core.runs import Run
@@ -85,7 +86,7 @@ def finetune(
         )
     trainee = session.trainee
     share = trainee.num_samples / trainee.images.num_samples
-    output.note(f"encoder of {parent.name}; {trainee.num_samples} labels ({float(f'{100 * share:.2g}'):g} %)")
+    output.note(f"encoder of {parent.name}; {trainee.num_samples} labels ({rounded_percent(share)})")
     summary = run_session(session, output)
     measure(session.run, summary, device=str(trainee.device), output=output)
 

@@ -9,6 +9,7 @@ import typer
 
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, DatasetName, Device, Download, Json, MaxBad, Quiet, RunName, chosen_run
+from contrastive_cli.core.percent import rounded_percent
 
 if TYPE_CHECKING:
     from contrastive_cli.services.baselines import Training
@@ -113,7 +114,7 @@ def _words(text: str) -> list[str]:
 
 def _describe(row: Row) -> str:
     name = row.features if row.features == row.head else f"{row.features} {row.head}"
-    return f"{name} at {_share(row)} of labels: {100 * row.accuracy:.1f} %"
+    return f"{name} at {rounded_percent(row.label_share)} of labels: {100 * row.accuracy:.1f} %"
 
 
 def _cells(row: Row) -> list[str]:
@@ -121,12 +122,8 @@ def _cells(row: Row) -> list[str]:
     return [
         row.features,
         row.head,
-        f"{row.labels} ({_share(row)})",
+        f"{row.labels} ({rounded_percent(row.label_share)})",
         f"{100 * row.accuracy:.1f} %",
         f"{100 * low:.1f} - {100 * high:.1f}",
         str(row.seeds),
     ]
-
-
-def _share(row: Row) -> str:
-    return f"{float(f'{100 * row.label_share:.2g}'):g} %"

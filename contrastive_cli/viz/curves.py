@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.percent import rounded_percent
 from contrastive_cli.viz.canvas import HEADING_INCHES, PALETTE, drawing, heading, safe_text
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def accuracy_over_labels(rows: Sequence[Mapping[str, Any]], *, path: Path, title
                                dodge=dodge, label=label)  # fmt: skip
         fractions = sorted({float(row["label_share"]) for row in rows})
         axes.set_xscale("log")
-        axes.set_xticks(fractions, [f"{float(f'{100 * fraction:.2g}'):g} %" for fraction in fractions])
+        axes.set_xticks(fractions, [rounded_percent(fraction) for fraction in fractions])
         axes.set_xticks([], minor=True)
         axes.yaxis.set_major_formatter(_percent)
         axes.set(xlabel="labelled part of the training data (log scale)", ylabel="accuracy")
