@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import open_dataset
-from contrastive_cli.embeddings.knn import knn_vote
-from contrastive_cli.embeddings.probe import fit_probe
+from contrastive_cli.embeddings.probes.knn_vote import knn_vote
+from contrastive_cli.embeddings.probes.linear_probe import fit_probe
 from contrastive_cli.views.augment import prepare
 
 

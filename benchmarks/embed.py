@@ -25,12 +25,8 @@ from benchmarks.record import Row, record
 from contrastive_cli.core.runs import Run
 from contrastive_cli.engine.device import images_per_pass
 from contrastive_cli.engine.precision import autocast
-from contrastive_cli.services.embedding import (
-    Model,
-    embed_images,
-    load_model,
-    open_split,
-)
+from contrastive_cli.services.inference.model import Model, embed_images, load_model
+from contrastive_cli.services.inference.splits import open_split
 
 
 def main() -> None:

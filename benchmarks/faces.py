@@ -31,9 +31,10 @@ from contrastive_cli.data.pairs import draw_pairs
 from contrastive_cli.embeddings.similarity import paired_cosines
 from contrastive_cli.embeddings.verification import verify
 from contrastive_cli.engine.precision import autocast
-from contrastive_cli.services.comparison import averaged_pictures
 from contrastive_cli.services.configuration import resolve
-from contrastive_cli.services.trainee import Trainee, prepare, train_steps
+from contrastive_cli.services.inference.comparison import averaged_pictures
+from contrastive_cli.services.training.setup import Trainee, prepare
+from contrastive_cli.services.training.steps import train_steps
 from contrastive_cli.views.augment import prepare as prepare_images
 
 PAIRS = 3000

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.config import nested, read_assignments
 from contrastive_cli.core.runs import Run, find_run
-from contrastive_cli.embeddings.probe import fit_probe
-from contrastive_cli.services.embedding import embed_pixels, load_model
-from contrastive_cli.services.finetuning import finetune_session, predict_classes
-from contrastive_cli.services.trainee import train_steps
+from contrastive_cli.embeddings.probes.linear_probe import fit_probe
+from contrastive_cli.services.inference.model import embed_pixels, load_model, predict_classes
+from contrastive_cli.services.training.finetuning import finetune_session
+from contrastive_cli.services.training.steps import train_steps
 
 HELD_OUT = 10_000
 SPLIT_SEED = 123

@@ -26,8 +26,8 @@ from torch.utils.data import DataLoader
 
 from contrastive_cli.core.types import Batch, ImageFacts, Progress
 from contrastive_cli.data.datasets import open_dataset
-from contrastive_cli.embeddings.knn import knn_vote
-from contrastive_cli.embeddings.probe import fit_probe
+from contrastive_cli.embeddings.probes.knn_vote import knn_vote
+from contrastive_cli.embeddings.probes.linear_probe import fit_probe
 from contrastive_cli.engine.accumulate import backward
 from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig, build_optimizer

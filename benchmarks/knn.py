@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.record import Row, record
-from contrastive_cli.embeddings.exact_search import Metric
-from contrastive_cli.embeddings.knn import nearest_neighbors
-from contrastive_cli.embeddings.threads import count_threads
+from contrastive_cli.embeddings.search.exact_search import Metric
+from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors
+from contrastive_cli.embeddings.search.threads import count_threads
 
 METRICS: tuple[Metric, ...] = ("cosine", "euclidean")
 NUM_QUERIES = 10_000

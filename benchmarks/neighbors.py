@@ -27,12 +27,13 @@ from scipy import stats
 
 from contrastive_cli.core.config import merge, read_assignments
 from contrastive_cli.core.runs import Run
-from contrastive_cli.embeddings.knn import knn_vote
-from contrastive_cli.embeddings.probe import fit_probe
+from contrastive_cli.embeddings.probes.knn_vote import knn_vote
+from contrastive_cli.embeddings.probes.linear_probe import fit_probe
 from contrastive_cli.services.configuration import resolve
-from contrastive_cli.services.embedding import embed_pixels, load_model, open_split
-from contrastive_cli.services.sessions import Session, resume_session, start_session
-from contrastive_cli.services.training import train_session
+from contrastive_cli.services.inference.model import embed_pixels, load_model
+from contrastive_cli.services.inference.splits import open_split
+from contrastive_cli.services.training.loop import train_session
+from contrastive_cli.services.training.sessions import Session, resume_session, start_session
 
 BASELINE = "augment"
 SCORES = ("linear", "knn")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.record import Row, record
-from contrastive_cli.embeddings.probe import DEFAULT_PENALTIES, fit_linear, fit_probe
+from contrastive_cli.embeddings.probes.linear_probe import DEFAULT_PENALTIES, fit_linear, fit_probe
 
 NUM_CLASSES = 10
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.record import Row, record
-from contrastive_cli.embeddings.knn import nearest_neighbors
-from contrastive_cli.embeddings.threads import count_threads
+from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors
+from contrastive_cli.embeddings.search.threads import count_threads
 from contrastive_cli.viz.projection import ProjectionKind, neighbors_needed, project
 
 KINDS: tuple[ProjectionKind, ...] = ("tsne", "umap")

@@ -27,11 +27,12 @@ import torch
 from torch import Tensor
 
 from contrastive_cli.core.config import nested, read_assignments
-from contrastive_cli.embeddings.knn import knn_vote
-from contrastive_cli.embeddings.probe import fit_probe
+from contrastive_cli.embeddings.probes.knn_vote import knn_vote
+from contrastive_cli.embeddings.probes.linear_probe import fit_probe
 from contrastive_cli.engine.precision import autocast
 from contrastive_cli.services.configuration import resolve
-from contrastive_cli.services.trainee import Trainee, prepare, train_steps
+from contrastive_cli.services.training.setup import Trainee, prepare
+from contrastive_cli.services.training.steps import train_steps
 from contrastive_cli.views.augment import prepare as normalised
 
 FIRST_PRESET = "cifar10-simclr-cpu"

@@ -20,6 +20,16 @@ ALLOWED = {
     "services": {"core", *MIDDLE},
     "cli": {"core", "services", *MIDDLE},
 }
+ROOMS = {  # what a sub-package, or a file beside the sub-packages ("."), may use within its own package
+    "services": {
+        ".": set(),
+        "inference": {"."},
+        "training": {".", "inference"},
+        "evaluation": {".", "inference", "training"},
+        "figures": {".", "inference", "training"},
+    },
+    "embeddings": {".": {"pickles", "search", "probes"}, "pickles": set(), "probes": set(), "search": {"."}},
+}
 HEAVY = {"torch", "torchvision", "sklearn", "umap", "openTSNE", "matplotlib", "timm", "scipy", "tensorboard"}
 MAX_LINES = 300
 
@@ -63,6 +73,24 @@ def test_layers__imports_point_down(module: str) -> None:
     package = module.split("/")[0]
     used = own_packages(imports(read(module), module_level=False)) - {package}
     assert used <= ALLOWED[package], f"{module} imports {used - ALLOWED[package]}"
+
+
+def room_of(parts: list[str]) -> str:
+    """The sub-package of a path or of a dotted name below its package; "." for what lies beside the sub-packages."""
+    return parts[1] if (ROOT / parts[0] / parts[1]).is_dir() else "."
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.split("/")[0] in ROOMS])
+def test_layers__rooms_point_down(module: str) -> None:
+    package, room = module.split("/")[0], room_of(module.split("/"))
+    names = [name.split(".")[1:] for name in imports(read(module), module_level=False)]
+    used = {room_of(name) for name in names if name[:1] == [package] and len(name) > 1} - {room}
+    assert used <= ROOMS[package][room], f"{module} imports {used - ROOMS[package][room]}"
+
+
+def test_layers__every_room_is_known() -> None:
+    found = {(module.split("/")[0], module.split("/")[1]) for module in MODULES if module.count("/") > 1}
+    assert found == {(package, room) for package, rooms in ROOMS.items() for room in rooms if room != "."}
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module.split("/")[0] in ("core", "cli")])

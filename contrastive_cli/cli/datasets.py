@@ -45,7 +45,7 @@ def datasets(
         raise UsageError("--save-images and --save-pairs exclude each other")
     if name is not None and save_pairs is not None:
         from contrastive_cli.services.configuration import DatasetConfig
-        from contrastive_cli.services.verification import save_pairs as draw_and_save
+        from contrastive_cli.services.evaluation.verification import save_pairs as draw_and_save
 
         dataset = DatasetConfig(name=name, data_dir=data_dir, download=download)
         chosen = split or "test"

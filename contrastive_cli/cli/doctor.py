@@ -10,7 +10,7 @@ from contrastive_cli.cli.options import Json, Quiet
 
 def doctor(json: Json = False, quiet: Quiet = False) -> None:
     """Check versions, device, precision, disk and image decoding; exit code 1 when something is wrong."""
-    from contrastive_cli.services.reporting import examine
+    from contrastive_cli.services.doctor import examine
 
     output = Output(json=json, quiet=quiet)
     checks = examine()

@@ -60,9 +60,10 @@ def embed(
     from contrastive_cli.data.cache import refuse_many_bad
     from contrastive_cli.data.sources import BadFile
     from contrastive_cli.embeddings.files import write_embeddings
-    from contrastive_cli.services.embedding import embed_images, load_model, open_split, other_dataset
-    from contrastive_cli.services.embedding_files import embed_paths, expand_paths
-    from contrastive_cli.services.records import enter_file
+    from contrastive_cli.services.artifacts import enter_file
+    from contrastive_cli.services.inference.image_files import embed_paths, expand_paths
+    from contrastive_cli.services.inference.model import embed_images, load_model
+    from contrastive_cli.services.inference.splits import open_split, other_dataset
 
     model = load_model(found, device=device)
     unreadable = 0

@@ -72,7 +72,7 @@ def finetune(
     }
     assignments = read_assignments(set_ or [])
     parent = chosen_run(run, output)
-    from contrastive_cli.services.finetuning import finetune_session
+    from contrastive_cli.services.training.finetuning import finetune_session
 
     with output.counting("decoding images") as progress:
         session = finetune_session(
@@ -93,7 +93,7 @@ def finetune(
 
 def measure(run: Run, summary: Mapping[str, Any], *, device: str, output: Output) -> None:
     """Print how well a finetuned run classifies the test split."""
-    from contrastive_cli.services.finetuning import evaluate_finetuned
+    from contrastive_cli.services.evaluation.finetuned import evaluate_finetuned
 
     with output.counting("classifying the test split") as progress:
         found, file = evaluate_finetuned(run, device=device, progress=progress)

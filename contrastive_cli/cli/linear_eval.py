@@ -12,9 +12,9 @@ from contrastive_cli.cli.options import DataDir, DatasetName, Device, Download, 
 from contrastive_cli.core.percent import rounded_percent
 
 if TYPE_CHECKING:
-    from contrastive_cli.services.baselines import Training
-    from contrastive_cli.services.embedding import Model
-    from contrastive_cli.services.splits import Row, Splits
+    from contrastive_cli.services.evaluation.rows import Row, Splits
+    from contrastive_cli.services.evaluation.supervised_baseline import Training
+    from contrastive_cli.services.inference.model import Model
 
 
 def linear_eval(
@@ -46,9 +46,10 @@ def linear_eval(
     """
     output = Output(json=json, quiet=quiet)
     found = chosen_run(run, output)
-    from contrastive_cli.services import probing
-    from contrastive_cli.services.embedding import load_model, other_dataset
-    from contrastive_cli.services.splits import open_splits
+    from contrastive_cli.services.evaluation import linear_eval as probing
+    from contrastive_cli.services.evaluation.rows import open_splits
+    from contrastive_cli.services.inference.model import load_model
+    from contrastive_cli.services.inference.splits import other_dataset
 
     fractions, heads = probing.parse_fractions(label_fraction), _words(head)
     baselines = [] if baseline == "none" else _words(baseline)
@@ -77,7 +78,7 @@ def linear_eval(
     file = probing.save_evaluation(found, evaluation, splits)
     output.note(f"encoder unchanged (sha256 {evaluation.encoder_sha256[:12]}); written to {file}")
     if len(set(fractions)) > 1:
-        from contrastive_cli.services.plotting import plot_labels
+        from contrastive_cli.services.figures.figures import plot_labels
 
         for drawn in plot_labels(found, out=None, name=evaluation.name):
             output.note(f"drawn to {drawn}")
@@ -86,7 +87,7 @@ def linear_eval(
 def _plan_supervised(
     model: Model, splits: Splits, fractions: Sequence[float], seeds: int, output: Output
 ) -> list[Training]:
-    from contrastive_cli.services import baselines
+    from contrastive_cli.services.evaluation import supervised_baseline as baselines
 
     trainings = baselines.plan_supervised(model, splits, fractions=fractions, seeds=seeds)
     chosen = len(baselines.CANDIDATES) * len(set(fractions))
@@ -98,7 +99,7 @@ def _plan_supervised(
 
 
 def _supervised(model: Model, splits: Splits, trainings: Sequence[Training], output: Output) -> list[Row]:
-    from contrastive_cli.services.baselines import supervised_rows
+    from contrastive_cli.services.evaluation.supervised_baseline import supervised_rows
 
     rows = []
     with output.counting("training the supervised baseline, steps") as progress:

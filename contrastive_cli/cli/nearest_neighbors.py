@@ -13,7 +13,7 @@ from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from contrastive_cli.embeddings.files import Embeddings
-    from contrastive_cli.embeddings.knn import Neighbors
+    from contrastive_cli.embeddings.search.nearest_neighbors import Neighbors
 
 SHOWN = 5
 SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet")
@@ -78,7 +78,7 @@ def _mine(
     output: Output,
 ) -> None:
     from contrastive_cli.embeddings.files import NeighborsFile, read_embeddings, write_neighbors
-    from contrastive_cli.embeddings.knn import nearest_neighbors as search
+    from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors as search
 
     asked = embeddings if queries is None else read_embeddings(queries)
     available = len(embeddings.vectors) - (queries is None)
@@ -146,9 +146,9 @@ def _look_up(
     device: str,
     output: Output,
 ) -> None:
-    from contrastive_cli.embeddings.knn import nearest_neighbors as search
-    from contrastive_cli.services.embedding import load_model
-    from contrastive_cli.services.embedding_files import embed_paths
+    from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors as search
+    from contrastive_cli.services.inference.image_files import embed_paths
+    from contrastive_cli.services.inference.model import load_model
 
     made_by = embeddings.model.get("run")
     found_run = chosen_run(run or (made_by if isinstance(made_by, str) else None), output)

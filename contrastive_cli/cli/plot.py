@@ -143,7 +143,7 @@ def _draw(kind: str, request: Request) -> Drawn:
 
 
 def _embeddings(request: Request) -> Drawn:
-    from contrastive_cli.services.plotting import embeddings_to_plot, plot_embeddings
+    from contrastive_cli.services.figures.embedding_map import embeddings_to_plot, plot_embeddings
 
     with request.output.counting("embedding") as progress:
         embeddings = embeddings_to_plot(
@@ -170,14 +170,14 @@ def _embeddings(request: Request) -> Drawn:
 
 
 def _views(request: Request) -> Drawn:
-    from contrastive_cli.services.plotting import plot_views
+    from contrastive_cli.services.figures.figures import plot_views
 
     target = plot_views(request.needed_run, out=request.out, count=request.count, data_dir=request.data_dir)
     return [target], {}
 
 
 def _neighbors(request: Request) -> Drawn:
-    from contrastive_cli.services.plotting import plot_neighbors
+    from contrastive_cli.services.figures.neighbors import plot_neighbors
 
     target = plot_neighbors(
         request.run, file=request.file, out=request.out, count=request.count, data_dir=request.data_dir
@@ -186,7 +186,7 @@ def _neighbors(request: Request) -> Drawn:
 
 
 def _reconstructions(request: Request) -> Drawn:
-    from contrastive_cli.services.reconstructions import plot_reconstructions
+    from contrastive_cli.services.figures.reconstructions import plot_reconstructions
 
     with request.output.counting("embedding") as progress:
         target, facts = plot_reconstructions(
@@ -204,8 +204,8 @@ def _reconstructions(request: Request) -> Drawn:
 
 
 def _uncertainty(request: Request) -> Drawn:
-    from contrastive_cli.services.embedding import load_model
-    from contrastive_cli.services.uncertainty import describe, measure_uncertainty, plot_uncertainty
+    from contrastive_cli.services.evaluation.uncertainty import describe, measure_uncertainty, plot_uncertainty
+    from contrastive_cli.services.inference.model import load_model
 
     model = load_model(request.needed_run, device=request.device)
     dataset = model.dataset_at(request.data_dir)
@@ -221,12 +221,12 @@ def _uncertainty(request: Request) -> Drawn:
 
 
 def _labels(request: Request) -> Drawn:
-    from contrastive_cli.services.plotting import plot_labels
+    from contrastive_cli.services.figures.figures import plot_labels
 
     return list(plot_labels(request.needed_run, out=request.out)), {}
 
 
 def _curves(request: Request) -> Drawn:
-    from contrastive_cli.services.plotting import plot_curves
+    from contrastive_cli.services.figures.figures import plot_curves
 
     return [plot_curves(request.needed_run, out=request.out)], {}

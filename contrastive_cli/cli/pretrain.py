@@ -15,7 +15,7 @@ from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from contrastive_cli.core.runs import Run
-    from contrastive_cli.services.sessions import Session
+    from contrastive_cli.services.training.sessions import Session
 
 DATA, MODEL, OPTIMISATION, RUN = "Data", "Model", "Optimisation", "Run"
 
@@ -170,7 +170,7 @@ def _resolve(given: Mapping[str, Any], *, config: str | None, sets: list[str], o
 
 
 def _start(config: Any, *, out: Path | None, overwrite: bool, output: Output) -> Session:
-    from contrastive_cli.services.sessions import start_session
+    from contrastive_cli.services.training.sessions import start_session
 
     if config.train.budget is not None:
         output.note("opening the images, then timing a few steps to fit the budget")
@@ -188,8 +188,8 @@ def _resume(run: Run, given: Mapping[str, Any], *, config: str | None, sets: lis
     with run.locked():  # so that a run in use is refused at once
         pass
     assignments = read_assignments(sets)
-    from contrastive_cli.services.resumption import Changes
-    from contrastive_cli.services.sessions import resume_session
+    from contrastive_cli.services.training.resumption import Changes
+    from contrastive_cli.services.training.sessions import resume_session
 
     changes = Changes(config=config, sets=assignments, flags=nested(given))
     with output.counting("decoding images") as progress:
@@ -202,7 +202,7 @@ def _resume(run: Run, given: Mapping[str, Any], *, config: str | None, sets: lis
 
 def _show_plan(config: Any, output: Output) -> None:
     from contrastive_cli.core.config import dump_yaml
-    from contrastive_cli.services.planning import plan_training
+    from contrastive_cli.services.training.plan import plan_training
 
     with output.counting("decoding images") as progress:
         plan = plan_training(config, progress=progress)

@@ -12,9 +12,9 @@ from contrastive_cli.cli.options import Device, Json, Quiet, RunName, chosen_run
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from contrastive_cli.services.embedding import Model
-    from contrastive_cli.services.retrieval import Similarities
-    from contrastive_cli.services.verification import PairResult
+    from contrastive_cli.services.evaluation.verification import PairResult
+    from contrastive_cli.services.inference.model import Model
+    from contrastive_cli.services.inference.similarity import Similarities
 
 LAYERS = ("h", "z")
 AVERAGES = ("none", "mirror", "crops")
@@ -60,14 +60,14 @@ def similarity(
         raise UsageError(f"similarity compares two images or more (given: {len(images or [])})")
     output = Output(json=json, quiet=quiet)
     found = chosen_run(run, output)
-    from contrastive_cli.services.comparison import comparison_of
-    from contrastive_cli.services.embedding import load_model
-    from contrastive_cli.services.retrieval import similarity as compare
+    from contrastive_cli.services.inference.comparison import comparison_of
+    from contrastive_cli.services.inference.model import load_model
+    from contrastive_cli.services.inference.similarity import similarity as compare
 
     model = load_model(found, device=device)
     how = comparison_of(model, layer=layer, average=average)
     if pairs is not None:
-        from contrastive_cli.services.verification import verify_pairs
+        from contrastive_cli.services.evaluation.verification import verify_pairs
 
         with output.counting("decoding images") as progress:
             verdict = verify_pairs(model, pairs, root=root or Path(), how=how, progress=progress)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from contrastive_cli.cli.console import Output, progress_bar
 
 if TYPE_CHECKING:
-    from contrastive_cli.services.sessions import Session
-    from contrastive_cli.services.training import Status
+    from contrastive_cli.services.training.loop import Status
+    from contrastive_cli.services.training.sessions import Session
 
 COLLAPSED_RANK, COLLAPSED_SPREAD = 1.5, 0.5  # an embedding of one number has rank 1 and a large spread
 
 
 def run_session(session: Session, output: Output) -> dict[str, Any]:
     """Train to the end, showing how it goes; returns what `--json` prints."""
-    from contrastive_cli.services.training import train_session
+    from contrastive_cli.services.training.loop import train_session
 
     for remark in session.remarks:
         output.note(remark)

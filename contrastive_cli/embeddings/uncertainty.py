@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.embeddings.knn import nearest_neighbors
+from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]

@@ -1,1 +1,4 @@
-"""Where the parts are put together; the only place that writes run directories."""
+"""Where the parts are put together; the only place that writes run directories.
+
+Floors, lowest first: configuration, artifacts, metrics < inference < training < evaluation, figures.
+"""

@@ -12,10 +12,11 @@ import os
 import sys
 import tempfile
 
-import contrastive_cli.services.finetuning
+import contrastive_cli.services.training.finetuning
 import contrastive_cli.services.plotting
 import contrastive_cli.services.probing
 import contrastive_cli.services.retrieval
+
 import contrastive_cli.services.training  # noqa: F401 - imported for the forks
 from contrastive_cli.cli import main
 

@@ -1,6 +1,6 @@
 """A short run of every method gives the weights, losses and embeddings that are stored in `short_runs.json`.
 
-Losses are compared everywhere. Bytes depend on torch's version and on the processor, so they are compared on the machines
+Losses are compared everywhere. Bytes depend on the version of torch and on the processor; they are compared on machines
 that the file names. `CLR_GOLDEN=write pytest tests/golden -n 0` measures the file again; the change log says why.
 """
 
@@ -19,9 +19,9 @@ from torch import Tensor
 
 from contrastive_cli.core.config import nested
 from contrastive_cli.services.configuration import resolve
-from contrastive_cli.services.embedding import embed_pixels, load_model
-from contrastive_cli.services.sessions import start_session
-from contrastive_cli.services.training import train_session
+from contrastive_cli.services.inference.model import embed_pixels, load_model
+from contrastive_cli.services.training.loop import train_session
+from contrastive_cli.services.training.sessions import start_session
 
 FILE = Path(__file__).parent / "short_runs.json"
 SMALL = {

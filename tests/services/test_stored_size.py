@@ -14,11 +14,13 @@ from contrastive_cli.core.config import nested
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.services.configuration import PretrainConfig, resolve
-from contrastive_cli.services.embedding import embed_images, load_model, open_split
-from contrastive_cli.services.embedding_files import embed_paths
-from contrastive_cli.services.sessions import start_session
-from contrastive_cli.services.trainee import batch_maker, prepare, train_steps
-from contrastive_cli.services.training import train_session
+from contrastive_cli.services.inference.image_files import embed_paths
+from contrastive_cli.services.inference.model import embed_images, load_model
+from contrastive_cli.services.inference.splits import open_split
+from contrastive_cli.services.training.loop import train_session
+from contrastive_cli.services.training.sessions import start_session
+from contrastive_cli.services.training.setup import prepare
+from contrastive_cli.services.training.steps import batch_maker, train_steps
 
 STORED, SIZE = 64, 16
 

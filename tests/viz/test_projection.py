@@ -15,7 +15,7 @@ from sklearn.manifold import TSNE, trustworthiness
 from sklearn.neighbors import NearestNeighbors
 
 from contrastive_cli.core.errors import DataError, UsageError
-from contrastive_cli.embeddings.knn import nearest_neighbors
+from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors
 from contrastive_cli.viz import layouts
 from contrastive_cli.viz.projection import Metric, ProjectionKind, neighbors_needed, project, select_classes, subsample
 

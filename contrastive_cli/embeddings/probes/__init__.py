@@ -1,0 +1,1 @@
+"""Heads on frozen features: linear, MLP, kNN vote; and which labels they may see."""

@@ -1,0 +1,93 @@
+"""The best partners of each query among the rows of a table that is read a tile at a time.
+
+Limits tighten from tile to tile, so that soon only the few scores above the limit of their query are looked at. A tile
+takes its rows from all over the table: in a table sorted by class, the first tile already knows every class.
+
+Letters: Q queries, D dimensions, N rows of the table, C rows of a tile, K partners.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from contrastive_cli.core.types import CountProgress
+from contrastive_cli.embeddings.search.running_best import Finds, Indices, RunningBest, Scores, first_best, scores_above
+from contrastive_cli.embeddings.search.threads import count_threads, map_in_threads
+
+TILE_ROWS = 2048
+TILE_VALUES = 2**25  # 128 MiB of float32 scores, in all threads together
+RUNS = 32  # stretches of consecutive rows in a tile
+
+
+def best_of_table(
+    queries: Scores,
+    table: Callable[[Indices], Scores],
+    num_rows: int,
+    *,
+    count: int,
+    own: Indices | None = None,
+    progress: CountProgress | None = None,
+) -> tuple[Indices, Scores]:
+    """The `count` rows of the table with the largest scores for each query.
+
+    Args:
+        queries: [Q, D].
+        table: Row numbers [C], ascending -> rows [C, D]; the score of a query and a row is their dot product. Called
+            in several threads, once or twice for each row.
+        num_rows: N.
+        count: K, 1 <= K <= N, below N if `own` is given.
+        own: [Q], a row of the table that is no partner of the query.
+        progress: Called with (rows of the table done, N).
+
+    Returns:
+        Partners [Q, K], in no order, and the least of their scores [Q]: no other partner has a larger one.
+    """
+    tile_rows = max(TILE_ROWS, 4 * count)
+    tiles = spread_tiles(num_rows, tile_rows)
+    step = int(np.clip(TILE_VALUES // count_threads() // len(tiles[0]), 16, TILE_ROWS))
+    blocks = [slice(start, min(start + step, len(queries))) for start in range(0, len(queries), step)]
+
+    def score(block: slice, members: Indices, rows: Scores) -> Scores:
+        scores = queries[block] @ rows.T
+        if own is not None:
+            places = np.searchsorted(members, own[block])
+            places[places == len(members)] = 0
+            found = np.flatnonzero(members[places] == own[block])
+            scores[found, places[found]] = -np.inf
+        return scores
+
+    def search(members: Indices) -> list[Finds]:
+        rows = table(members)
+        found = []
+        for block, so_far in zip(blocks, best, strict=True):
+            local, columns, scores = scores_above(score(block, members, rows), so_far.limit[:, None])
+            found.append((local, members[columns], scores))
+        return found
+
+    first, *others = tiles
+    rows = table(first)
+
+    def begin(block: slice) -> RunningBest:
+        return first_best(score(block, first, rows), first, count=count)
+
+    best = list(map_in_threads(begin, blocks))
+    done = len(first)
+    for members, found in zip(others, map_in_threads(search, others), strict=True):
+        for so_far, finds in zip(best, found, strict=True):
+            so_far.add(finds)
+        done += len(members)
+        if progress is not None:
+            progress(done, num_rows)
+    for so_far in best:
+        so_far.merge()
+    return np.concatenate([part.partners for part in best]), np.concatenate([part.limit for part in best])
+
+
+def spread_tiles(num_rows: int, tile_rows: int) -> list[Indices]:
+    """The numbers below `num_rows` in tiles of at most `tile_rows`, each made of RUNS stretches far apart."""
+    num_tiles = math.ceil(num_rows / tile_rows)
+    runs = np.array_split(np.arange(num_rows), RUNS * num_tiles)
+    return [np.concatenate(runs[tile::num_tiles]) for tile in range(num_tiles)]

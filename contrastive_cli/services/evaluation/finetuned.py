@@ -1,0 +1,77 @@
+"""The accuracy of a finetuned run on the test split. `clr finetune` ends here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contrastive_cli.core.runs import Run
+from contrastive_cli.core.types import CountProgress
+from contrastive_cli.data.datasets import find_dataset
+from contrastive_cli.embeddings.probes.label_subsets import confidence_interval
+from contrastive_cli.services.artifacts import indices_sha256, write_result
+from contrastive_cli.services.inference.model import load_model, predict_classes
+from contrastive_cli.services.inference.splits import open_split
+from contrastive_cli.services.training.setup import labelled_subset
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finetuned:
+    """Accuracy in [0, 1] of a finetuned run on the test split, Wilson's 95 % interval, and what it was measured on."""
+
+    accuracy: float
+    ci95: tuple[float, float]
+    dataset: str
+    test_images: int
+    label_fraction: float
+    labels: int
+    train_split: str
+    train_indices: list[int]
+    train_indices_sha256: str
+    fingerprints: list[str]
+    parent: dict[str, str] | None
+    checkpoint: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `--json` and the result file."""
+        return asdict(self)
+
+
+def evaluate_finetuned(run: Run, *, device: str, progress: CountProgress | None = None) -> tuple[Finetuned, Path]:
+    """Classify the test split once, and write `eval/finetune-<dataset>.json` with the images that were trained on."""
+    model = load_model(run, device=device)
+    split = find_dataset(model.config.dataset.name).pretrain_split
+    train, test = (open_split(model, name) for name in (split, "test"))
+    known = np.flatnonzero(test.labels >= 0)
+    predicted = predict_classes(
+        model.method,
+        test.images,
+        size=model.manifest.size,
+        mean=model.manifest.mean,
+        std=model.manifest.std,
+        device=model.device,
+        precision=model.precision,
+        progress=progress,
+    )
+    correct = int((predicted[known] == test.labels[known]).sum())
+    subset = labelled_subset(model.config, train)
+    indices = list(range(train.num_samples)) if subset is None else subset.tolist()
+    parent = model.manifest.parent
+    result = Finetuned(
+        accuracy=correct / len(known),
+        ci95=confidence_interval(correct, len(known)),
+        dataset=test.name,
+        test_images=len(known),
+        label_fraction=model.config.train.label_fraction,
+        labels=len(indices),
+        train_split=train.split,
+        train_indices=indices,
+        train_indices_sha256=indices_sha256(np.array(indices)),
+        fingerprints=[train.fingerprint, test.fingerprint],
+        parent=None if parent is None else parent.model_dump(),
+        checkpoint=model.checkpoint,
+    )
+    return result, write_result(run, f"finetune-{test.name}", result.as_json())

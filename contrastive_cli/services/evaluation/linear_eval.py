@@ -1,0 +1,243 @@
+"""Linear evaluation: what a linear head, an MLP or a kNN vote reads off frozen features, beside the baselines.
+
+`clr linear-eval` reaches this module. Penalties are chosen on a split of train; the test split is used once.
+The encoder's weights are hashed before and after, so a frozen encoder is proved, not promised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from contrastive_cli.core.errors import TrainingError, UsageError
+from contrastive_cli.core.runs import Run
+from contrastive_cli.core.types import CountProgress
+from contrastive_cli.data.cache import ImageSet
+from contrastive_cli.embeddings.probes.knn_vote import knn_vote
+from contrastive_cli.embeddings.probes.linear_probe import fit_probe
+from contrastive_cli.embeddings.probes.mlp_probe import fit_mlp
+from contrastive_cli.services.artifacts import indices_sha256, write_result, write_subsets
+from contrastive_cli.services.evaluation.rows import Row, Splits, make_row
+from contrastive_cli.services.inference.model import Model, embed_pixels, random_model
+
+HEADS = ("linear", "mlp", "knn")
+BASELINES = ("random", "supervised", "pixels")
+KNN_NEIGHBORS = 20
+PIXEL_SIZE = 32
+PIXEL_CHUNK = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """The table, and what it was measured on.
+
+    Attributes:
+        name: Of the files: the dataset's, and with a part of the fingerprint where the images are not the run's own.
+        checkpoint: The sha256 of the checkpoint that was measured.
+        test_images: Those with a label, which are counted.
+    """
+
+    name: str
+    checkpoint: str
+    rows: tuple[Row, ...]
+    dataset: str
+    train_images: int
+    test_images: int
+    encoder_sha256: str
+    fingerprints: list[str]
+    subsets: tuple[dict[str, Any], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `--json` and the result file."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Features:
+    """Frozen features of the labelled train and test images."""
+
+    name: str
+    train: torch.Tensor
+    test: torch.Tensor
+
+
+def frozen_rows(
+    model: Model,
+    splits: Splits,
+    *,
+    heads: Sequence[str],
+    fractions: Sequence[float],
+    baselines: Sequence[str],
+    seeds: int,
+    progress: CountProgress | None = None,
+) -> Iterator[Row]:
+    """Measure every head on the frozen features of the run and of its baselines, and yield each row as it is there.
+
+    Raises:
+        TrainingError: If the encoder's weights changed.
+    """
+    before = weights_sha256(model)
+    for features in _features(model, splits.train, splits.test, baselines=baselines, progress=progress):
+        for fraction in fractions:
+            for head in heads:
+                yield _measure(features, splits, head=head, fraction=fraction, seeds=seeds, progress=progress)
+    if weights_sha256(model) != before:
+        raise TrainingError("the encoder changed while it was evaluated; the result is worthless")
+
+
+def conclude(
+    model: Model, splits: Splits, *, rows: Sequence[Row], fractions: Sequence[float], seeds: int
+) -> Evaluation:
+    """The rows with what they were measured on, and the sha256 of every list of labelled images that was used."""
+    dataset, fingerprint = splits.train.name, splits.train.fingerprint
+    return Evaluation(
+        name=dataset if splits.own else f"{dataset}-{fingerprint[:8]}",
+        checkpoint=model.checkpoint,
+        rows=tuple(rows),
+        dataset=dataset,
+        train_images=splits.train.num_samples,
+        test_images=int(splits.tested.sum()),
+        encoder_sha256=weights_sha256(model),
+        fingerprints=[fingerprint, splits.test.fingerprint],
+        subsets=tuple(
+            {"label_fraction": fraction, "seed": seed, "labels": len(chosen), "sha256": indices_sha256(chosen.numpy())}
+            for fraction in fractions
+            for seed, chosen in enumerate(splits.subsets(fraction, seeds=seeds))
+        ),
+    )
+
+
+def save_evaluation(run: Run, evaluation: Evaluation, splits: Splits) -> Path:
+    """Write the table into the run; what earlier calls measured on the same weights and images stays, unless anew.
+
+    The positions of the labelled images go beside it, to `eval/linear-<name>-images.npz`.
+    """
+    name = f"linear-{evaluation.name}"
+    earlier, fresh = _earlier(run, name, evaluation), evaluation.as_json()
+    rows = {(row["features"], row["head"], row["label_fraction"]): row for row in [*earlier["rows"], *fresh["rows"]]}
+    subsets = {(one["label_fraction"], one["seed"]): one for one in [*earlier["subsets"], *fresh["subsets"]]}
+    seeds = Counter(one["label_fraction"] for one in fresh["subsets"])
+    arrays = {
+        (fraction, seed): chosen.numpy()
+        for fraction, count in seeds.items()
+        for seed, chosen in enumerate(splits.subsets(fraction, seeds=count))
+    }
+    write_subsets(run, f"{name}-images", arrays, keep=bool(earlier["rows"]))
+    return write_result(run, name, {**fresh, "rows": list(rows.values()), "subsets": list(subsets.values())})
+
+
+def _earlier(run: Run, name: str, evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
+    try:
+        earlier = json.loads((run.path / "eval" / f"{name}.json").read_bytes())
+        if all(earlier[key] == getattr(evaluation, key) for key in ("encoder_sha256", "fingerprints")):
+            return {"rows": list(earlier["rows"]), "subsets": list(earlier.get("subsets", []))}
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    return {"rows": [], "subsets": []}
+
+
+def weights_sha256(model: Model) -> str:
+    """The sha256 of all parameters and buffers, in hex."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.method.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def parse_fractions(text: str) -> tuple[float, ...]:
+    """Read "0.01,0.1,1"; a number that is given twice counts once.
+
+    Raises:
+        UsageError: If one is not a number in (0, 1].
+    """
+    try:
+        fractions = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--label-fraction {text!r} is not a list of numbers such as 0.01,0.1,1") from None
+    if not all(0 < fraction <= 1 for fraction in fractions):
+        raise UsageError(f"--label-fraction {text!r} has a number outside (0, 1]")
+    return tuple(dict.fromkeys(fractions))
+
+
+def _features(
+    model: Model,
+    train: ImageSet,
+    test: ImageSet,
+    *,
+    baselines: Sequence[str],
+    progress: CountProgress | None,
+) -> Iterator[Features]:
+    def embed(name: str, encoder: Model) -> Features:
+        pair = [torch.from_numpy(embed_pixels(encoder, images.images, progress=progress)) for images in (train, test)]
+        return Features(name=name, train=pair[0], test=pair[1])
+
+    yield embed("pretrained", model)
+    if "random" in baselines:
+        yield embed("random", random_model(model, seed=model.manifest.seed))
+    if "pixels" in baselines:
+        yield Features(name="pixels", train=_flat(train.images), test=_flat(test.images))
+
+
+def _flat(images: NDArray[np.uint8]) -> torch.Tensor:
+    """Raw pixels [N, C*H*W] in [0, 1]; larger images are averaged down to 32 px, or no linear head could hold them."""
+    parts = []
+    for start in range(0, len(images), PIXEL_CHUNK):
+        part = torch.from_numpy(np.array(images[start : start + PIXEL_CHUNK])).float() / 255
+        if part.shape[-1] > PIXEL_SIZE:
+            part = torch.nn.functional.interpolate(part, size=(PIXEL_SIZE, PIXEL_SIZE), mode="area")
+        parts.append(part.flatten(1))
+    return torch.cat(parts)
+
+
+def _measure(
+    features: Features, splits: Splits, *, head: str, fraction: float, seeds: int, progress: CountProgress | None
+) -> Row:
+    train_labels = torch.from_numpy(splits.train.labels)
+    test = features.test[splits.tested]
+    predictions = []
+    subsets = splits.subsets(fraction, seeds=seeds)
+    for seed, chosen in enumerate(subsets):
+        train, labels = features.train[chosen], train_labels[chosen]
+        if head == "linear":
+            predictions.append(fit_probe(train, labels, seed=seed).predict(test))
+        elif head == "mlp":
+            predictions.append(fit_mlp(train, labels, seed=seed, progress=progress).predict(test))
+        else:
+            predictions.append(knn_vote(train, labels, queries=test, k=KNN_NEIGHBORS))
+    return make_row(
+        splits,
+        features=features.name,
+        head=head,
+        fraction=fraction,
+        predictions=predictions,
+        labels=len(subsets[0]),
+    )
+
+
+def check_choice(*, heads: Sequence[str], fractions: Sequence[float], baselines: Sequence[str], seeds: int) -> None:
+    """Refuse unknown names before anything is opened.
+
+    Raises:
+        UsageError: On unknown or missing heads, fractions, baselines, and less than one seed.
+    """
+    known: Mapping[str, Sequence[str]] = {"--head": HEADS, "--baseline": BASELINES}
+    for option, given in (("--head", heads), ("--baseline", baselines)):
+        for name in given:
+            if name not in known[option]:
+                raise UsageError(f"{option} {name!r} is unknown; known are {', '.join(known[option])}")
+    if not heads:
+        raise UsageError(f"--head needs at least one of {', '.join(HEADS)}")
+    if not fractions:
+        raise UsageError("--label-fraction needs at least one number")
+    if seeds < 1:
+        raise UsageError(f"--seeds must be at least 1 (given: {seeds})")

@@ -1,0 +1,1 @@
+"""What `clr plot` draws, computed from runs and files."""

@@ -1,0 +1,108 @@
+"""Pictures of a run: its embeddings, the views it sees, its neighbours, its curves. `clr plot` reaches this module."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.runs import Run
+from contrastive_cli.data.datasets import find_dataset, open_dataset
+from contrastive_cli.services.artifacts import enter_file
+from contrastive_cli.services.configuration import read_run_config
+from contrastive_cli.services.metrics import read_metrics
+from contrastive_cli.views.augment import make_views
+from contrastive_cli.viz.curves import accuracy_over_labels, curves
+from contrastive_cli.viz.grids import views_grid
+
+
+def plot_curves(run: Run, *, out: Path | None) -> Path:
+    """Loss between its reference lines, learning rate, online kNN, spread and rank, over the training."""
+    target = out or run.path / "plots" / "curves.png"
+    records = read_metrics(run)
+    if not records:
+        raise DataError(f"{run.path} has no metrics yet", path=run.path)
+    manifest = run.manifest()
+    caption = f"{manifest.method}, {manifest.encoder}, {manifest.total_steps} steps, seed {manifest.seed}"
+    curves(records, path=target, title=run.name, caption=caption)
+    enter_file(run, target, kind="plot")
+    return target
+
+
+def plot_labels(run: Run, *, out: Path | None, name: str | None = None) -> list[Path]:
+    """Accuracy over the part of the labels, from what `clr linear-eval` wrote: a figure a dataset.
+
+    Raises:
+        DataError: If nothing was evaluated yet, or `out` is one file for several datasets.
+    """
+    files = sorted((run.path / "eval").glob(f"linear-{name or '*'}.json"))
+    if not files:
+        raise DataError(
+            f"{run.path} has no evaluation to draw",
+            hint=f"run `clr linear-eval --run {run.path} --label-fraction 0.01,0.1,1`",
+            path=run.path,
+        )
+    if out is not None and len(files) > 1:
+        names = ", ".join(file.stem.removeprefix("linear-") for file in files)
+        raise DataError(f"{run.path} was evaluated on {names}, which do not go into one file", hint="leave out --out")
+    targets = []
+    for file in files:
+        found = _read_evaluation(file)
+        target = out or run.path / "plots" / f"{file.stem.replace('linear-', 'labels-', 1)}.png"
+        caption = f"{run.name}; {found['test_images']} test images, 95 % intervals"
+        title = f"accuracy over labels, {found['dataset']}"
+        accuracy_over_labels(found["rows"], path=target, title=title, caption=caption)
+        enter_file(run, target, kind="plot")
+        targets.append(target)
+    return targets
+
+
+def _read_evaluation(file: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(file.read_bytes())
+        rows = []
+        for row in found["rows"]:
+            low, high = map(float, row["ci95"])
+            share = float(row.get("label_share", row["label_fraction"]))
+            numbers = {"label_share": share, "accuracy": float(row["accuracy"])}
+            if not np.isfinite([low, high, *numbers.values()]).all():
+                raise ValueError("a number is not finite")
+            rows.append({"features": str(row["features"]), "head": str(row["head"]), **numbers, "ci95": (low, high)})
+        return {"dataset": str(found["dataset"]), "test_images": int(found["test_images"]), "rows": rows}
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        raise DataError(f"{file} is not a result of `clr linear-eval`", hint="run it again", path=file) from None
+
+
+def plot_views(run: Run, *, out: Path | None, count: int, data_dir: Path | None) -> Path:
+    """Some training images and the very views that the first epoch made of them."""
+    target = out or run.path / "plots" / "views.png"
+    manifest = run.manifest()
+    config = read_run_config(run)
+    images = open_dataset(
+        config.dataset.name,
+        split=find_dataset(config.dataset.name).pretrain_split,
+        data_dir=data_dir or config.dataset.data_dir,
+        size=manifest.decoded_size,
+        max_bad=config.dataset.max_bad,
+    )
+    indices = torch.from_numpy(np.random.default_rng(config.seed).permutation(images.num_samples)[:count].copy())
+    pixels = np.asarray(images.images[indices.numpy()])
+    num_views = 4
+    views = make_views(
+        torch.from_numpy(pixels).expand(num_views, *pixels.shape),
+        recipes=[config.views] * num_views,
+        indices=indices,
+        size=config.dataset.view_size or manifest.size,
+        mean=[0.0] * images.channels,
+        std=[1.0] * images.channels,
+        seed=config.seed,
+        epoch=0,
+    )
+    title = f"views of {config.dataset.name}"
+    views_grid(pixels, views.numpy(), path=target, title=title, caption=f"{run.name}, seed {config.seed}")
+    enter_file(run, target, kind="plot")
+    return target

@@ -1,0 +1,97 @@
+"""Images beside their nearest neighbors. `clr plot neighbors` reaches this module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.core.runs import Run
+from contrastive_cli.data.datasets import find_dataset, open_dataset
+from contrastive_cli.data.images import decode
+from contrastive_cli.data.loader import draw_positions
+from contrastive_cli.embeddings.files import NeighborsFile, read_neighbors
+from contrastive_cli.services.artifacts import enter_file
+from contrastive_cli.services.configuration import read_run_config
+from contrastive_cli.services.training.mined_neighbors import neighbors_of, without_self
+from contrastive_cli.viz.grids import neighbors_grid
+
+SHOWN_NEIGHBORS = 8
+THUMBNAIL = 96  # pixels of the side of an image file that is drawn
+
+
+def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, count: int, data_dir: Path | None) -> Path:
+    """Some images beside their mined neighbours: those of a file, or those that a run was trained with.
+
+    A file of embedded image files, without a run, is drawn from these files.
+
+    Raises:
+        UsageError: If there is neither.
+        DataError: If the file does not say of which dataset it is, or is not of the images found.
+    """
+    known = None if run is None else run.manifest().neighbors
+    if file is None and known is None:
+        raise UsageError("no neighbours to draw", hint="give a file of `clr knn`, or a --run that was trained with one")
+    path = file or Path(known.path if known else "")
+    mined = read_neighbors(path)
+    if run is None and not mined.dataset and not mined.queries and mined.paths is not None:
+        return _plot_neighboring_files(mined, mined.paths, path, out=out, count=count)
+    own = None if run is None else read_run_config(run).dataset
+    name = str(mined.dataset.get("name") or (own.name if own else ""))
+    if not name:
+        raise DataError(f"{path} does not say of which dataset it is", hint="give a --run on its images", path=path)
+    size = None if own is None or own.name != name else own.stored_size or own.size
+    try:
+        images = open_dataset(
+            name,
+            split=str(mined.dataset.get("split") or find_dataset(name).pretrain_split),
+            data_dir=data_dir or (own.data_dir if own is not None and own.name == name else None),
+            size=size or find_dataset(name).size,
+        )
+    except UsageError as error:  # it is the file that asks for what there is not
+        raise DataError(f"{path}: {error.message}", hint=error.hint, path=path) from None
+    neighbors = neighbors_of(images, mined, path=path)
+    chosen = draw_positions(images.num_samples, limit=count, seed=0)
+    shown = neighbors.indices.numpy()[chosen, :SHOWN_NEIGHBORS]
+    pixels = np.asarray(images.images[np.unique(shown)])[np.searchsorted(np.unique(shown), shown)]
+    target = out or (run.path / "plots" / "neighbors.png" if run is not None else path.with_suffix(".png"))
+    facts = neighbors.facts
+    share = ""
+    if facts.purity is not None:
+        share = f", {100 * facts.purity:.1f} % of {facts.per_image} neighbours of its class"
+    neighbors_grid(
+        np.asarray(images.images[chosen]),
+        pixels,
+        path=target,
+        title=f"neighbours in {name} {images.split}",
+        caption=f"{path.name}, {facts.metric}{share}",
+        query_labels=images.labels[chosen] if images.has_labels else None,
+        neighbor_labels=images.labels[shown] if images.has_labels else None,
+        classes=images.classes,
+    )
+    if run is not None:
+        enter_file(run, target, kind="plot")
+    return target
+
+
+def _plot_neighboring_files(
+    mined: NeighborsFile, names: Sequence[str], path: Path, *, out: Path | None, count: int
+) -> Path:
+    indices = without_self(mined.indices)
+    if 0 in indices.shape or indices.min() < 0 or indices.max() >= len(names):
+        raise DataError(f"{path} names no neighbours of its {len(names)} images", path=path)
+    chosen = draw_positions(len(indices), limit=count, seed=0)
+    shown = indices[chosen, :SHOWN_NEIGHBORS]
+    wanted = np.union1d(chosen, shown)
+    pixels = np.stack([decode(Path(names[index]), size=THUMBNAIL, channels=3) for index in wanted])
+    target = out or path.with_suffix(".png")
+    neighbors_grid(
+        pixels[np.searchsorted(wanted, chosen)],
+        pixels[np.searchsorted(wanted, shown)],
+        path=target,
+        title="neighbours",
+        caption=f"{path.name}, {mined.metric}",
+    )
+    return target

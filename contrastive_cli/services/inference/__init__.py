@@ -1,0 +1,1 @@
+"""A trained run taken from disk and used on images."""

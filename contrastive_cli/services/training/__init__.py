@@ -1,0 +1,1 @@
+"""Pretraining and finetuning: set up, steps, loop, resuming."""

@@ -1,0 +1,63 @@
+"""A look at the embedding while it trains: kNN accuracy on training images, spread and effective rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from contrastive_cli.data.cache import ImageSet
+from contrastive_cli.data.loader import DeviceImages
+from contrastive_cli.embeddings.health import embedding_health
+from contrastive_cli.embeddings.probes.knn_vote import knn_vote
+from contrastive_cli.engine.device import images_per_pass
+from contrastive_cli.engine.precision import Precision, autocast
+from contrastive_cli.views.augment import prepare
+
+BANK_SIZE = 2000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OnlineProbe:
+    """A fixed, seeded sample of the training images, uint8 [M, C, H, W], and their labels [M] or None."""
+
+    pixels: Tensor
+    labels: Tensor | None
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, images: ImageSet, source: DeviceImages, *, size: int, seed: int) -> OnlineProbe:
+        """Draw the sample among the labelled images where there are enough of them, else among all."""
+        labels = torch.from_numpy(images.labels)
+        labelled = torch.nonzero(labels >= 0)[:, 0]
+        enough = len(labelled) >= max(2, min(BANK_SIZE, images.num_samples // 2))
+        candidates = labelled if enough else torch.arange(images.num_samples)
+        generator = torch.Generator().manual_seed(seed)
+        chosen = candidates[torch.randperm(len(candidates), generator=generator)[:BANK_SIZE]]
+        pixels = source.gather(chosen)
+        return cls(
+            pixels=pixels,
+            size=size,
+            labels=labels[chosen].to(pixels.device) if enough and images.has_labels else None,
+            mean=images.mean,
+            std=images.std,
+        )
+
+    def measure(self, method: Any, *, precision: Precision) -> dict[str, float]:
+        """Leave-one-out kNN-20 accuracy (never of test images), spread and effective rank; leaves eval mode on."""
+        method.eval()
+        parts = []
+        with torch.no_grad(), autocast(self.pixels.device, precision):
+            for chunk in torch.split(self.pixels, images_per_pass(self.pixels.device, self.size)):
+                parts.append(method.embed(prepare(chunk, size=self.size, mean=self.mean, std=self.std)).float())
+        embeddings = torch.cat(parts)  # [M, D]
+        spread, effective_rank = embedding_health(embeddings)
+        result = {"online/spread": float(spread), "online/effective_rank": float(effective_rank)}
+        if self.labels is not None:
+            predicted = knn_vote(embeddings, self.labels, queries=None)
+            result["online/knn"] = (predicted == self.labels).float().mean().item()
+        return result
