@@ -107,7 +107,7 @@ def lightly_views(images: NDArray[np.uint8]) -> torch.utils.data.Dataset[list[Te
 
 
 def _features(backbone: nn.Module, images: ImageSet) -> Tensor:
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as SimCLRTransform normalises
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as SimCLRTransform normalizes
     backbone.eval()
     with torch.no_grad():
         chunks = (torch.from_numpy(np.array(images.images[i : i + 500])) for i in range(0, images.num_samples, 500))

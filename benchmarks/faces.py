@@ -3,7 +3,7 @@
     python -m benchmarks.faces --data-dir DIR [--steps 1050 --seeds 0 1 2]
 
 DIR holds LFW, one folder a person. All rows have the preset lfw-supcon: the same net and first weights, views, batches
-of people, optimiser and number of steps; only the loss differs. SimCLR has the same without labels and with shuffled
+of people, optimizer and number of steps; only the loss differs. SimCLR has the same without labels and with shuffled
 batches. Judged by ROC AUC of the cosine on 3,000 pairs of the test split's people, at h, at z,
 and at z averaged over crops and mirror images.
 """

@@ -3,7 +3,7 @@
     python -m benchmarks.finetuning RUN --fraction 0.1 --seeds 2 --data-dir DIR optim.lr=0.2 train.epochs=40
 
 RUN is a run directory. What is given is changed in the finetuning that `clr finetune` would do, and the result
-is judged on 10,000 training images outside the labelled ones, beside the linear head on the frozen features. The
+is judged on 10,000 training images outside the labeled ones, beside the linear head on the frozen features. The
 encoder has seen those images without labels; the test split is opened, but never predicted.
 """
 
@@ -31,9 +31,9 @@ HELD_OUT = 10_000
 SPLIT_SEED = 123
 
 
-def held_out(num_images: int, labelled: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Ascending positions of the images that judge, none of them in `labelled`."""
-    rest = np.setdiff1d(np.arange(num_images), labelled)
+def held_out(num_images: int, labeled: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Ascending positions of the images that judge, none of them in `labeled`."""
+    rest = np.setdiff1d(np.arange(num_images), labeled)
     return np.sort(np.random.default_rng(SPLIT_SEED).permutation(rest)[:HELD_OUT])
 
 
@@ -48,11 +48,11 @@ def judge(run: Run, data_dir: Path | None, sets: Sequence[str], *, fraction: flo
     trainee = session.trainee
     if trainee.subset is None:
         raise SystemExit("no image is left to judge by: --fraction must be less than 1")
-    images, labelled = trainee.images, trainee.subset.numpy()
-    held = held_out(images.num_samples, labelled)
+    images, labeled = trainee.images, trainee.subset.numpy()
+    held = held_out(images.num_samples, labeled)
     model = load_model(run, device="cpu")
-    features, judged = (torch.from_numpy(embed_pixels(model, images.images[part])) for part in (labelled, held))
-    probe = fit_probe(features, torch.from_numpy(images.labels[labelled]), seed=seed)
+    features, judged = (torch.from_numpy(embed_pixels(model, images.images[part])) for part in (labeled, held))
+    probe = fit_probe(features, torch.from_numpy(images.labels[labeled]), seed=seed)
     for record in train_steps(trainee, first_step=0, total_steps=session.total_steps):
         if record.step % 200 == 0:
             print(f"step {record.step} of {session.total_steps}, loss {record.loss.item():.3f}", file=sys.stderr)

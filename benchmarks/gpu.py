@@ -5,7 +5,7 @@
 Needs torch, numpy, pydantic, pyyaml, filelock and pillow, for lightly's step lightly, and no network. DIR holds
 CIFAR-10 as {train,test}/<class>/*; without it random bytes stand for images and nothing is trained. Each line is
 printed as soon as it is known, so that an end of the lease loses only what was not reached. A training is judged by its
-neighbours five times on the way, its clock stopped, so the lines say when an accuracy was reached. On a CPU it takes
+neighbors five times on the way, its clock stopped, so the lines say when an accuracy was reached. On a CPU it takes
 small sizes and proves only that it runs.
 """
 

@@ -1,4 +1,4 @@
-"""Time of exact nearest neighbours, in turns with faiss: all rows among themselves, and queries against them.
+"""Time of exact nearest neighbors, in turns with faiss: all rows among themselves, and queries against them.
 
 OMP_NUM_THREADS=2 python -m benchmarks.knn --samples 50000 --dimensions 512 -k 20 --rounds 2 [--scikit-learn]
 """
@@ -25,7 +25,7 @@ NUM_QUERIES = 10_000
 
 
 def main() -> None:
-    """Print one line per search and round: both times, their ratio, and how many neighbours are the same."""
+    """Print one line per search and round: both times, their ratio, and how many neighbors are the same."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=50_000)
     parser.add_argument("--dimensions", type=int, default=512)

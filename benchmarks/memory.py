@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def step(batch_size: int, micro_batch_size: int, *, encoder_name: str) -> tuple[float, float]:
-    """Peak megabytes of this process after one optimiser step, and the seconds that it took."""
+    """Peak megabytes of this process after one optimizer step, and the seconds that it took."""
     device = choose_device("auto")
     precision = choose_precision("auto", device)
     torch.manual_seed(0)

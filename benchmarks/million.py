@@ -1,4 +1,4 @@
-"""Neighbours of a query set in a large memory-mapped file, by `clr knn`: seconds and the peak memory of the process.
+"""Neighbors of a query set in a large memory-mapped file, by `clr knn`: seconds and the peak memory of the process.
 
     OMP_NUM_THREADS=2 python -m benchmarks.million [--rows 1000000 --queries 10000 --faiss]
 

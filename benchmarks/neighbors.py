@@ -1,4 +1,4 @@
-"""Do mined neighbours help BYOL? Baseline, neighbour views and mixed targets, seed by seed at the same number of steps.
+"""Do mined neighbors help BYOL? Baseline, neighbor views and mixed targets, seed by seed at the same number of steps.
 
     python -m benchmarks.neighbors --data-dir DIR --out DIR --epochs 2 ae=ae-neighbors.pkl simclr=simclr-neighbors.pkl
 
@@ -143,11 +143,11 @@ def paired(values: dict[int, float], reference: dict[int, float]) -> tuple[float
 
 
 def table(results: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """One line for every kind of positives and source of neighbours; accuracies and differences in percent."""
+    """One line for every kind of positives and source of neighbors; accuracies and differences in percent."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for result in results:
         groups.setdefault((result["positives"], result["source"]), []).append(result)
-    yield "| positives | neighbours | purity | seeds | linear | difference | kNN-20 | difference |"
+    yield "| positives | neighbors | purity | seeds | linear | difference | kNN-20 | difference |"
     yield "|---|---|---|---|---|---|---|---|"
     baseline = groups.get((BASELINE, ""), [])
     for (positives, source), rows in sorted(groups.items(), key=lambda item: (item[0][0] != BASELINE, item[0][::-1])):
@@ -163,7 +163,7 @@ def table(results: Sequence[dict[str, Any]]) -> Iterator[str]:
 def main() -> None:
     """Run what is left to do, then print the table of what is done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("neighbors", nargs="*", metavar="NAME=FILE", help="neighbours of the training images")
+    parser.add_argument("neighbors", nargs="*", metavar="NAME=FILE", help="neighbors of the training images")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--data-dir", type=Path)

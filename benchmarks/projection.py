@@ -1,4 +1,4 @@
-"""Time of t-SNE and UMAP maps from one graph of exact neighbours.
+"""Time of t-SNE and UMAP maps from one graph of exact neighbors.
 
     OMP_NUM_THREADS=2 python -m benchmarks.projection [--samples 10000 50000 --scikit-learn]
 
@@ -41,7 +41,7 @@ def main() -> None:
         labels = generator.integers(NUM_CLUSTERS, size=count)
         vectors = centers[labels] + generator.standard_normal((count, options.dimensions), dtype=np.float32)
         k = max(neighbors_needed(count, kind=kind) for kind in KINDS)
-        found = timed(f"{count}: {k} exact neighbours", lambda vectors=vectors, k=k: nearest_neighbors(vectors, k=k))
+        found = timed(f"{count}: {k} exact neighbors", lambda vectors=vectors, k=k: nearest_neighbors(vectors, k=k))
         graph = found.indices, found.distances
         for kind in KINDS:
             started = time.perf_counter()
@@ -50,7 +50,7 @@ def main() -> None:
                 lambda vectors=vectors, kind=kind, graph=graph: project(vectors, kind=kind, seed=0, neighbors=graph),
             )
             drawn_in = time.perf_counter() - started
-            what = f"{kind} of {count:,} x {options.dimensions} from the graph of neighbours"
+            what = f"{kind} of {count:,} x {options.dimensions} from the graph of neighbors"
             rows.append(Row(what=what, clr=drawn_in, unit="s"))
             print(f"{count}: {kind}: {100 * purity(drawn, labels):.1f} % of the ten nearest in the map of one cluster")
         if options.scikit_learn:

@@ -2,7 +2,7 @@
 
 Run: python -m benchmarks.views [--threads 2] [--batch-size 512] [--rounds 5] [--seed 0]
 
-Every contestant makes two normalised views of the same tiles of scikit-learn's sample photographs with the same
+Every contestant makes two normalized views of the same tiles of scikit-learn's sample photographs with the same
 probabilities and strengths (lightly has a fixed blur kernel). Rounds take turns, so a busy machine slows all alike;
 the rate per CPU second of the process is what other load disturbs least.
 """
@@ -108,13 +108,13 @@ def torchvision_per_image(tiles: Tensor) -> Contestant:
     """The same operations on uint8 tensors, one image after the other, as a DataLoader worker runs them."""
     from torchvision.transforms import v2
 
-    colour = v2.ColorJitter(RECIPE.brightness, RECIPE.contrast, RECIPE.saturation, RECIPE.hue)
+    color = v2.ColorJitter(RECIPE.brightness, RECIPE.contrast, RECIPE.saturation, RECIPE.hue)
     blur = v2.GaussianBlur(RECIPE.kernel_size(SIDE), sigma=RECIPE.blur_sigma)
     transform = v2.Compose(
         [
             v2.RandomResizedCrop(SIDE, scale=RECIPE.crop_area, ratio=RECIPE.crop_aspect, antialias=True),
             v2.RandomHorizontalFlip(RECIPE.flip_probability),
-            v2.RandomApply([colour], p=RECIPE.jitter_probability),
+            v2.RandomApply([color], p=RECIPE.jitter_probability),
             v2.RandomGrayscale(RECIPE.grayscale_probability),
             v2.RandomApply([blur], p=RECIPE.blur_probability),
             v2.ToDtype(torch.float32, scale=True),

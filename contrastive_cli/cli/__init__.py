@@ -109,7 +109,7 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
         if isinstance(end.__context__, BrokenPipeError):  # typer ends with 1, which is a bug here
             return READER_LEFT
         raise
-    except Exception as error:  # noqa: BLE001 - the last line of defence: a bug ends as one line too
+    except Exception as error:  # noqa: BLE001 - the last line of defense: a bug ends as one line too
         if isinstance(error, OSError) and error.errno in NO_SPACE:
             return _end(_unwritable(error), as_json=as_json)
         if isinstance(error, OSError) and isinstance(error.filename, str):  # a name that is too long, a folder shut

@@ -92,7 +92,7 @@ def _plan_supervised(
     trainings = baselines.plan_supervised(model, splits, fractions=fractions, seeds=seeds)
     chosen = len(baselines.CANDIDATES) * len(set(fractions))
     output.note(
-        f"the supervised baseline takes {len(trainings) + chosen} trainings, {chosen} of them to choose its optimiser: "
+        f"the supervised baseline takes {len(trainings) + chosen} trainings, {chosen} of them to choose its optimizer: "
         f"{baselines.total_steps(trainings)} steps of at most {baselines.BATCH} images"
     )
     return trainings

@@ -22,7 +22,7 @@ SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet")
 def nearest_neighbors(
     file: Annotated[Path, typer.Argument(help="Embeddings: .pkl, .npz, .npy, .safetensors, .parquet.")],
     metric: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
-    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Neighbours of each.")] = 20,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Neighbors of each.")] = 20,
     query: Annotated[
         list[Path] | None, typer.Option(help="Image to look up in the file; repeatable. Needs the run.")
     ] = None,
@@ -38,7 +38,7 @@ def nearest_neighbors(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find exact nearest neighbours; each item of FILE is left out of its own, an image of --query is not.
+    """Find exact nearest neighbors; each item of FILE is left out of its own, an image of --query is not.
 
     clr knn embeddings.pkl --metric cosine
 
@@ -83,17 +83,17 @@ def _mine(
     asked = embeddings if queries is None else read_embeddings(queries)
     available = len(embeddings.vectors) - (queries is None)
     if available < 1:
-        raise UsageError(f"{file} holds {len(embeddings.vectors)} embedding; neighbours need two or more")
+        raise UsageError(f"{file} holds {len(embeddings.vectors)} embedding; neighbors need two or more")
     of = queries or file
     target = out or of.with_name(f"{of.stem}-neighbors.pkl")
     for given in (file, of):
         if target.exists() and target.samefile(given):
-            raise UsageError(f"--out {target} is an embeddings file itself", hint="give the neighbours another name")
+            raise UsageError(f"--out {target} is an embeddings file itself", hint="give the neighbors another name")
     k = _clip(k, available, output)
     zeros = int((~asked.vectors.any(axis=1)).sum()) if metric == "cosine" else 0
     if zeros:
         output.note(f"warning: {zeros} of {len(asked.vectors)} vectors are zero, which have a cosine with nothing")
-    with output.counting("neighbours") as progress:
+    with output.counting("neighbors") as progress:
         found = search(
             embeddings.vectors,
             k=k,
@@ -113,7 +113,7 @@ def _mine(
     write_neighbors(target, neighbors)
     purity = _purity(asked, embeddings, found)
     count = len(asked.vectors)
-    text = f"{target}: {k} neighbours of {count} embeddings"
+    text = f"{target}: {k} neighbors of {count} embeddings"
     if queries is not None:
         text += f" among {len(embeddings.vectors)}"
     if purity is not None:
@@ -130,8 +130,8 @@ def _show_first(asked: Embeddings, embeddings: Embeddings, found: Neighbors, *, 
         pairs = zip(nearest[:shown].tolist(), distances[:shown].tolist(), strict=True)
         rows.append([own_names(row), *(f"{names(index)} ({distance:.3g})" for index, distance in pairs)])
     output.table(
-        title=f"{metric} neighbours of {len(asked.vectors)} embeddings, the first {SHOWN}",
-        columns=["item", *(f"neighbour {rank + 1}" for rank in range(shown))],
+        title=f"{metric} neighbors of {len(asked.vectors)} embeddings, the first {SHOWN}",
+        columns=["item", *(f"neighbor {rank + 1}" for rank in range(shown))],
         rows=rows,
     )
 
@@ -183,7 +183,7 @@ def _look_up(
 
 def _clip(k: int, available: int, output: Output) -> int:
     if k > available:
-        output.note(f"warning: only {available} neighbours are available, not {k}")
+        output.note(f"warning: only {available} neighbors are available, not {k}")
     return min(k, available)
 
 

@@ -1,4 +1,4 @@
-"""`clr plot`: maps of embeddings, views, neighbours, reconstructions, uncertainty, accuracy over labels, curves."""
+"""`clr plot`: maps of embeddings, views, neighbors, reconstructions, uncertainty, accuracy over labels, curves."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Request:
     @property
     def needed_run(self) -> Run:
         """The run, for kinds that are not drawn from a file."""
-        assert self.run is not None, "only embeddings and neighbours come from a file"
+        assert self.run is not None, "only embeddings and neighbors come from a file"
         return self.run
 
 
@@ -53,7 +53,7 @@ def plot(
     kind: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
     file: Annotated[
         Path | None,
-        typer.Argument(help="Embeddings to map (the run's test split if not given), or neighbours to draw."),
+        typer.Argument(help="Embeddings to map (the run's test split if not given), or neighbors to draw."),
     ] = None,
     run: RunName = None,
     out: Annotated[Path | None, typer.Option(help="PNG or SVG to write; plots/ of the run if not given.")] = None,
@@ -199,7 +199,7 @@ def _reconstructions(request: Request) -> Drawn:
             seed=request.seed,
             progress=progress,
         )
-    request.output.note(f"mean squared error {facts['error']:.3f} of {facts['images']} images, in normalised units")
+    request.output.note(f"mean squared error {facts['error']:.3f} of {facts['images']} images, in normalized units")
     return [target], facts
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from contrastive_cli.core.runs import Run
     from contrastive_cli.services.training.sessions import Session
 
-DATA, MODEL, OPTIMISATION, RUN = "Data", "Model", "Optimisation", "Run"
+DATA, MODEL, OPTIMIZATION, RUN = "Data", "Model", "Optimization", "Run"
 
 
 def pretrain(
@@ -40,37 +40,37 @@ def pretrain(
     max_bad: MaxBad = None,
     neighbors: Annotated[
         Path | None,
-        typer.Option(help="Neighbours of every image, a file that `clr knn` wrote (byol).", rich_help_panel=DATA),
+        typer.Option(help="Neighbors of every image, a file that `clr knn` wrote (byol).", rich_help_panel=DATA),
     ] = None,
     epochs: Annotated[
-        float | None, typer.Option(help="Passes over the images; see --budget.", rich_help_panel=OPTIMISATION)
+        float | None, typer.Option(help="Passes over the images; see --budget.", rich_help_panel=OPTIMIZATION)
     ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
             help="Training time instead of --epochs: seconds, or 15m, 2h. With neither, and none in a preset, 15m on a "
             "CPU and 100 epochs elsewhere.",
-            rich_help_panel=OPTIMISATION,
+            rich_help_panel=OPTIMIZATION,
         ),
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Images in one loss; 256 or half of the images if not given.", rich_help_panel=OPTIMISATION),
+        typer.Option(help="Images in one loss; 256 or half of the images if not given.", rich_help_panel=OPTIMIZATION),
     ] = None,
     micro_batch_size: Annotated[
         int | None,
-        typer.Option(help="Images per pass; all negatives of the batch are kept.", rich_help_panel=OPTIMISATION),
+        typer.Option(help="Images per pass; all negatives of the batch are kept.", rich_help_panel=OPTIMIZATION),
     ] = None,
     lr: Annotated[
         float | None,
         typer.Option(
             help="Learning rate of a batch of 256, scaled by the root of the batch size unless optim.lr_scaling says "
             "otherwise; 1e-3, or the preset's, if not given.",
-            rich_help_panel=OPTIMISATION,
+            rich_help_panel=OPTIMIZATION,
         ),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="auto, fp32 or bf16; auto if not given.", rich_help_panel=OPTIMISATION)
+        str | None, typer.Option(help="auto, fp32 or bf16; auto if not given.", rich_help_panel=OPTIMIZATION)
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of everything random; 0 if not given.", rich_help_panel=RUN)

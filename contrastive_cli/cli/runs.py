@@ -21,7 +21,7 @@ def runs(
 ) -> None:
     """List the runs of a folder with their last loss and best evaluations."""
     from contrastive_cli.core.runs import read_runs
-    from contrastive_cli.services.reporting import summarise
+    from contrastive_cli.services.reporting import summarize
 
     output = Output(json=json, quiet=quiet)
     if not root.is_dir() and root != DEFAULT_ROOT:
@@ -31,7 +31,7 @@ def runs(
     readable, damaged = read_runs(root)
     for error in damaged:
         output.note(f"left out: {error.message}")
-    summaries = [summarise(run) for run in readable]
+    summaries = [summarize(run) for run in readable]
     if not summaries:
         output.note(f"no runs under {root}; `clr pretrain` starts one")
     output.table(

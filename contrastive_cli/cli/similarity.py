@@ -35,7 +35,7 @@ def similarity(
         str | None,
         typer.Option(
             help="Pictures that stand for an image: none (itself), mirror (its mirror image too), crops (crops around "
-            "its centre too); default: what the run's validation chose."
+            "its center too); default: what the run's validation chose."
         ),
     ] = None,
     run: RunName = None,

@@ -65,7 +65,7 @@ class DatasetFacts(Config):
 
 
 class NeighborFacts(Config):
-    """The mined neighbours a run was trained with; purity is the part of them that is of the same class."""
+    """The mined neighbors a run was trained with; purity is the part of them that is of the same class."""
 
     path: Text
     sha256: str

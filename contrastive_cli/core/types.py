@@ -20,7 +20,7 @@ class Batch:
     """One batch of views.
 
     Attributes:
-        views: [V, B, C, H, W] float, normalised.
+        views: [V, B, C, H, W] float, normalized.
         indices: [B] int64, position of each sample in the training set.
         labels: [B] int64, -1 where unknown; None if the dataset has none.
     """
@@ -87,10 +87,10 @@ class Method(Protocol):
         """The loss of one batch; never logs, never moves devices."""
 
     def after_step(self, progress: Progress) -> None:
-        """Called once after each optimiser step (moving averages live here)."""
+        """Called once after each optimizer step (moving averages live here)."""
 
     def embed(self, images: Tensor) -> Tensor:
-        """[B, C, H, W] normalised images -> h [B, D]."""
+        """[B, C, H, W] normalized images -> h [B, D]."""
 
 
 @runtime_checkable
@@ -106,9 +106,9 @@ class Contrastive(Protocol):
 
 @runtime_checkable
 class FromNeighbors(Protocol):
-    """A `Method` some of whose views may show a mined neighbour of the image.
+    """A `Method` some of whose views may show a mined neighbor of the image.
 
-    `neighbor_views` holds for each of the V views the probability that it shows a neighbour, in [0, 1].
+    `neighbor_views` holds for each of the V views the probability that it shows a neighbor, in [0, 1].
     """
 
     neighbor_views: tuple[float, ...]
@@ -127,7 +127,7 @@ class Reconstructing(Protocol):
     """A `Method` that can draw an image again from its embedding."""
 
     def decode(self, embeddings: Tensor) -> Tensor:
-        """[B, D] -> [B, C, H, W], normalised as the images that were embedded."""
+        """[B, D] -> [B, C, H, W], normalized as the images that were embedded."""
 
 
 @runtime_checkable

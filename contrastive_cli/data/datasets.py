@@ -80,7 +80,7 @@ def open_dataset(
         name: A key of `DATASETS`.
         split: One of the dataset's splits.
         data_dir: Where its files are; ./data if None. Not used by digits.
-        size: Side of the stored images in pixels: shorter side resized, then centre-cropped.
+        size: Side of the stored images in pixels: shorter side resized, then center-cropped.
         download: Fetch the files if they are not there.
         max_bad: Largest fraction of undecodable files.
         seed: Draws the split where a dataset has none.
@@ -210,19 +210,19 @@ _SPECS = (
     ),
     _published(
         "cifar10",
-        text="60,000 colour images of 10 kinds of things, 32 px",
+        text="60,000 color images of 10 kinds of things, 32 px",
         size=32,
         archive=ARCHIVES["cifar10"],
     ),
     _published(
         "cifar100",
-        text="60,000 colour images of 100 kinds of things, 32 px",
+        text="60,000 color images of 100 kinds of things, 32 px",
         size=32,
         archive=ARCHIVES["cifar100"],
     ),
     _published(
         "stl10",
-        text="13,000 labelled and 100,000 unlabelled colour images of 10 kinds of things, 96 px",
+        text="13,000 labeled and 100,000 unlabeled color images of 10 kinds of things, 96 px",
         size=96,
         archive=ARCHIVES["stl10"],
         pretrain_split="train+unlabeled",
@@ -235,7 +235,7 @@ _SPECS = (
     ),
     _published(
         "fashion-mnist",
-        text="70,000 grey images of 10 kinds of clothes, 28 px",
+        text="70,000 gray images of 10 kinds of clothes, 28 px",
         size=28,
         channels=1,
         archive=ARCHIVES["fashion-mnist"],

@@ -1,6 +1,6 @@
 """Decode one image file that may be anything, into uint8 [C, S, S], or say in one line why not.
 
-Colour is what a person sees: EXIF orientation applied, alpha composited on white, 16-bit and float scaled by range.
+Color is what a person sees: EXIF orientation applied, alpha composited on white, 16-bit and float scaled by range.
 ICC profiles are deliberately left out. Truncated files are errors: a guess at missing pixels is no data.
 """
 
@@ -69,7 +69,7 @@ def decode(path: Path, *, size: int | None, channels: Channels, max_pixels: int 
 
     Args:
         path: The file.
-        size: Pixels of the square result: shorter side resized (antialiased), then centre-cropped; None keeps all.
+        size: Pixels of the square result: shorter side resized (antialiased), then center-cropped; None keeps all.
         channels: 3 for RGB, 1 for luma.
         max_pixels: Larger images are refused before any pixel is decoded.
 
@@ -166,9 +166,9 @@ def _flatten(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_scale_to_8_bit(np.asarray(image)))
     if image.has_transparency_data:
-        colours = image.convert("RGBA")
-        white = Image.new("RGBA", colours.size, "white")
-        return Image.alpha_composite(white, colours).convert("RGB")
+        colors = image.convert("RGBA")
+        white = Image.new("RGBA", colors.size, "white")
+        return Image.alpha_composite(white, colors).convert("RGB")
     if image.mode in ("L", "RGB"):
         return image
     return image.convert("L" if image.mode == "1" else "RGB")
@@ -187,7 +187,7 @@ def _to_array(image: Image.Image, *, size: int | None, channels: Channels) -> Im
     if size is not None:
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
-        box = (left, top, left + side, top + side)  # resizing the centre square is resizing, then cropping
+        box = (left, top, left + side, top + side)  # resizing the center square is resizing, then cropping
         image = image.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
     mode = "L" if channels == 1 else "RGB"
     pixels = np.asarray(image if image.mode == mode else image.convert(mode), dtype=np.uint8)

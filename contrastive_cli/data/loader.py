@@ -62,7 +62,7 @@ def balanced_batch_indices(
 
     A round visits every class once in a fresh order and takes K of its images, the next K in the next round; all of
     them where it has fewer, so a class of one image gives one. The images of a round are cut into whole batches: a
-    batch always has B images, none twice, and its last class may go on in the next batch. Unlabelled samples (-1)
+    batch always has B images, none twice, and its last class may go on in the next batch. Unlabeled samples (-1)
     are classes of one.
 
     Args:

@@ -116,5 +116,5 @@ class _Moments:
         values = np.arange(256) / 255.0
         mean = self.histogram @ values / max(1, self.count)
         square = self.histogram @ values**2 / max(1, self.count)
-        std = np.sqrt(np.maximum(square - mean**2, (1 / 255) ** 2))  # images of one colour can be divided by it too
+        std = np.sqrt(np.maximum(square - mean**2, (1 / 255) ** 2))  # images of one color can be divided by it too
         return tuple(mean.tolist()), tuple(std.tolist())

@@ -68,13 +68,13 @@ def _pair(row: Sequence[str], *, file: Path, line: int, root: Path) -> Pair:
 
 
 def draw_pairs(labels: Labels, *, count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Draw pairs of labelled samples, half of one class and half of two, none twice.
+    """Draw pairs of labeled samples, half of one class and half of two, none twice.
 
     Every class gives as many same pairs, and every two classes as many different ones, as long as they have them: a
     class with many samples does not decide the result.
 
     Args:
-        labels: int64 [N], -1 where unknown; of more than 3,000 labelled samples as many are drawn first.
+        labels: int64 [N], -1 where unknown; of more than 3,000 labeled samples as many are drawn first.
         count: How many pairs; one of the halves is smaller by one if it is odd.
         seed: Same seed, same pairs.
 

@@ -72,7 +72,7 @@ def open_digits(request: Request) -> Source:
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        images = np.rint(digits.images * (255.0 / 16.0)).astype(np.uint8)[:, None]  # grey levels 0..16
+        images = np.rint(digits.images * (255.0 / 16.0)).astype(np.uint8)[:, None]  # gray levels 0..16
         labels = digits.target.astype(np.int64)
         train, test = stratified_split(labels, seed=request.seed)
         kept = train if request.split == "train" else test

@@ -144,7 +144,7 @@ def stratified_split(labels: Labels, *, seed: int, test_fraction: float = 0.2) -
     """Split samples so that each class gives its share to the test part, rounded down or up.
 
     The samples are shuffled within their class, laid out class by class, and every 1/test_fraction-th is taken. A
-    class with one sample stays in train; unlabelled samples (-1) count as a class, so without labels the split is
+    class with one sample stays in train; unlabeled samples (-1) count as a class, so without labels the split is
     plainly random. PCG64's raw stream is fixed for all NumPy versions, so the split never changes.
 
     Args:

@@ -109,9 +109,9 @@ def tree_source(request: Request, *, root: Path, whole_classes: bool = False) ->
 
     splits = find_splits(root)
     if splits:
-        files, labelled = _laid_out_split(request, root=root, splits=splits, note=note, whole_classes=whole_classes)
+        files, labeled = _laid_out_split(request, root=root, splits=splits, note=note, whole_classes=whole_classes)
     else:
-        files, labelled = _drawn_split(request, root=root, note=note, whole_classes=whole_classes)
+        files, labeled = _drawn_split(request, root=root, note=note, whole_classes=whole_classes)
     if not files:
         raise DataError(_nothing_found(root, request.split), hint=f"known suffixes: {' '.join(SUFFIXES)}", path=root)
     paths = tuple(relative_names(files, root))
@@ -120,9 +120,9 @@ def tree_source(request: Request, *, root: Path, whole_classes: bool = False) ->
         return decode(files[index], size=request.size, channels=request.channels)
 
     samples = Samples(
-        labels=labelled.labels, classes=labelled.classes, paths=paths, read=read, unreadable=tuple(unreadable)
+        labels=labeled.labels, classes=labeled.classes, paths=paths, read=read, unreadable=tuple(unreadable)
     )
-    identity = (*stat_files(root, files), *labelled.classes, *(bad.path for bad in unreadable))
+    identity = (*stat_files(root, files), *labeled.classes, *(bad.path for bad in unreadable))
     return Source(
         name=request.name,
         split=request.split,
@@ -157,7 +157,7 @@ def _laid_out_split(
         # All parts are drawn from it, so that they never overlap.
         return _drawn_split(request, root=splits["train"], note=note, whole_classes=whole_classes)
     asked = list(splits) if request.split == "all" else request.split.split("+")
-    labelled = {folder for split, folder in splits.items() if split != "unlabeled"}
+    labeled = {folder for split, folder in splits.items() if split != "unlabeled"}
     files: list[Path] = []
     owners: list[str | None] = []
     for split in asked:
@@ -167,9 +167,9 @@ def _laid_out_split(
             raise DataError(f"{root} has no split {split!r}; it has {', '.join(splits)}", path=root)
         found = scan_images(folder, on_unreadable=note)
         files += found
-        owners += first_folders(found, folder) if folder in labelled else [None] * len(found)
-    # The classes of all labelled splits, so that they are numbered alike in every split.
-    classes = sorted({name for folder in labelled for name in _class_folders(folder)})
+        owners += first_folders(found, folder) if folder in labeled else [None] * len(found)
+    # The classes of all labeled splits, so that they are numbered alike in every split.
+    classes = sorted({name for folder in labeled for name in _class_folders(folder)})
     return files, label_folders(owners, classes=classes)
 
 
@@ -185,9 +185,9 @@ def _class_folders(folder: Path) -> list[str]:
 
 def _drawn_split(request: Request, *, root: Path, note: _Note, whole_classes: bool) -> tuple[list[Path], FolderLabels]:
     files = scan_images(root, on_unreadable=note)
-    labelled = find_labels(root, files)
+    labeled = find_labels(root, files)
     if request.split == "all":
-        return files, labelled
+        return files, labeled
     drawn = ("train", "val", "test") if whole_classes else ("train", "test")
     if request.split not in drawn:
         known = ", ".join(drawn)
@@ -195,13 +195,13 @@ def _drawn_split(request: Request, *, root: Path, note: _Note, whole_classes: bo
             f"{root} has no folder {request.split}", hint=f"without split folders there are {known}, all", path=root
         )
     if whole_classes:
-        part_of = [split_by_name(name, seed=request.seed) for name in labelled.classes]
+        part_of = [split_by_name(name, seed=request.seed) for name in labeled.classes]
         parts = np.array([*part_of, "train"])  # the last is for files of no class, label -1
-        kept = np.flatnonzero(parts[labelled.labels] == request.split)
+        kept = np.flatnonzero(parts[labeled.labels] == request.split)
     else:
-        train, test = stratified_split(labelled.labels, seed=request.seed)
+        train, test = stratified_split(labeled.labels, seed=request.seed)
         kept = train if request.split == "train" else test
-    return [files[index] for index in kept], FolderLabels(labels=labelled.labels[kept], classes=labelled.classes)
+    return [files[index] for index in kept], FolderLabels(labels=labeled.labels[kept], classes=labeled.classes)
 
 
 def _nothing_found(root: Path, split: str) -> str:

@@ -199,7 +199,7 @@ def _decode_torch(data: bytes, path: Path) -> Any:
     def plain(value: Any, depth: int) -> Any:
         if isinstance(value, torch.Tensor):
             if value.layout != torch.strided or value.is_meta or value.is_quantized:
-                kind = "sparse" if value.layout != torch.strided else "quantised" if value.is_quantized else "empty"
+                kind = "sparse" if value.layout != torch.strided else "quantized" if value.is_quantized else "empty"
                 hint = "save it as a plain one: tensor.to_dense() or tensor.dequantize()"
                 raise DataError(f"{path} holds {kind} tensors, which are not read", hint=hint, path=path)
             # A view of one number can claim any shape; only what the file holds is turned into an array.

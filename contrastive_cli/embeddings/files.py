@@ -1,4 +1,4 @@
-"""Files of embeddings and of neighbours: written whole or not at all, read from anyone without trust.
+"""Files of embeddings and of neighbors: written whole or not at all, read from anyone without trust.
 
 Our own `.pkl` is a plain dict that `pickle.load` and numpy read without this package; `.npz` and `.safetensors` hold
 the same columns. Reading tells the format by content and accepts the layouts that other people use.
@@ -66,7 +66,7 @@ class Embeddings:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class NeighborsFile:
-    """The K nearest neighbours of N images, nearest first.
+    """The K nearest neighbors of N images, nearest first.
 
     Attributes:
         indices: [N, K] int64, positions in the set that was searched.
@@ -121,7 +121,7 @@ def read_embeddings(path: Path) -> Embeddings:
     value = file_formats.decode(path)
     if isinstance(value, Mapping) and str(value.get("schema")) == NEIGHBORS_SCHEMA:
         raise DataError(
-            f"{path} holds neighbours, not embeddings", hint="give the file that they were mined from", path=path
+            f"{path} holds neighbors, not embeddings", hint="give the file that they were mined from", path=path
         )
     try:
         columns = columns_of(value)
@@ -163,11 +163,11 @@ def write_neighbors(path: Path, neighbors: NeighborsFile) -> str:
 
 
 def read_neighbors(path: Path) -> NeighborsFile:
-    """Read a file of neighbours: ours, or a dict (or .npz) with `indices` and `distances`. Raises as above."""
+    """Read a file of neighbors: ours, or a dict (or .npz) with `indices` and `distances`. Raises as above."""
     value = file_formats.decode(path)
     try:
         if not isinstance(value, dict) or value.get("indices") is None or value.get("distances") is None:
-            raise DataError("not a file of neighbours", hint="give a file that `clr knn` wrote")
+            raise DataError("not a file of neighbors", hint="give a file that `clr knn` wrote")
         neighbors = NeighborsFile(
             indices=to_int64(value["indices"], "indices"),
             distances=to_float32(value["distances"], "distances"),

@@ -35,7 +35,7 @@ def columns_of(value: Any) -> dict[str, Any]:
     """The columns in `value`, by our names; `embeddings` is always among them and is a numeric matrix [N, D].
 
     Raises:
-        DataError: If no matrix of embeddings can be recognised; the message says what was found.
+        DataError: If no matrix of embeddings can be recognized; the message says what was found.
     """
     matrix = _matrix(value)
     if matrix is not None:
@@ -46,7 +46,7 @@ def columns_of(value: Any) -> dict[str, Any]:
             columns = _within(value)
         if columns is None:
             keys = ", ".join(ascii(key)[:30] for key in list(value)[:8]) or "(none)"
-            raise _not_recognised(f"a dict with the keys {keys}")
+            raise _not_recognized(f"a dict with the keys {keys}")
         return columns
     if _is_sequence(value) and len(value) == 2 and (matrix := _matrix(value[0])) is not None:
         return {"embeddings": matrix, "labels": value[1]}
@@ -54,7 +54,7 @@ def columns_of(value: Any) -> dict[str, Any]:
         matrix = _matrix([pair[1] for pair in value])
         if matrix is not None:
             return {"embeddings": matrix, "paths": [str(pair[0]) for pair in value]}
-    raise _not_recognised(_describe(value))
+    raise _not_recognized(_describe(value))
 
 
 def _within(value: dict[Any, Any]) -> dict[str, Any] | None:
@@ -81,7 +81,7 @@ def _from_dict(value: dict[Any, Any]) -> dict[str, Any] | None:
     if named is not None:
         return columns | {"embeddings": named}
     if "embeddings" in columns:
-        raise _not_recognised(f"its embeddings are {_describe(columns['embeddings'])}")
+        raise _not_recognized(f"its embeddings are {_describe(columns['embeddings'])}")
     floats = [item for item in value.values() if isinstance(item, np.ndarray) and item.dtype.kind == "f"]
     matrices = [matrix for item in floats if (matrix := _matrix(item)) is not None]
     if len(matrices) == 1:
@@ -136,6 +136,6 @@ def _describe(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _not_recognised(found: str) -> DataError:
+def _not_recognized(found: str) -> DataError:
     hint = "give a float matrix [N, D], or a dict with `embeddings` and, if known, `labels` and `paths`"
-    return DataError(f"no embeddings recognised: {found}", hint=hint)
+    return DataError(f"no embeddings recognized: {found}", hint=hint)

@@ -17,9 +17,9 @@ def embedding_health(h: Tensor) -> tuple[float, float]:
         h: Embeddings, [B, D] floating, B >= 2.
 
     Returns:
-        (spread, effective_rank). Spread is the standard deviation of the L2-normalised embeddings, mean over
+        (spread, effective_rank). Spread is the standard deviation of the L2-normalized embeddings, mean over
         dimensions, times sqrt(D): 0 when collapsed to a point, near 1 when isotropic. Effective rank is the exponential
-        of the entropy of the normalised singular values, in [1, min(B, D)]. Both are NaN if h is not finite.
+        of the entropy of the normalized singular values, in [1, min(B, D)]. Both are NaN if h is not finite.
 
     Raises:
         ValueError: If h is not [B, D] with B >= 2.

@@ -1,1 +1,1 @@
-"""The training loop and what it needs: optimisers, schedule, precision, checkpoints."""
+"""The training loop and what it needs: optimizers, schedule, precision, checkpoints."""

@@ -54,15 +54,15 @@ def _pieces(batch_size: int, micro_batch_size: int) -> list[slice]:
 
 
 def _all_negatives(method: Any, part_of: Callable[[slice], Batch], pieces: list[slice], *, autocast: Any) -> LossOutput:
-    projected, labelled = [], []
+    projected, labeled = [], []
     with torch.no_grad(), _frozen_running_statistics(method):
         for piece in pieces:
             part = part_of(piece)
             with autocast():
                 projected.append(method.project(part.views))
-            labelled.append(part.labels)
+            labeled.append(part.labels)
     projections = torch.cat(projected, dim=1).requires_grad_()  # [V, B, P]
-    labels = None if labelled[0] is None else torch.cat([labels for labels in labelled if labels is not None])
+    labels = None if labeled[0] is None else torch.cat([labels for labels in labeled if labels is not None])
     with autocast():
         output: LossOutput = method.contrast(projections, labels)
     output.loss.backward()  # type: ignore[no-untyped-call]

@@ -15,7 +15,7 @@ KEPT_IN_ALL = (1 << 31) - 1
 def keep_freed_memory() -> None:
     """Let freed tensors' memory serve the next ones, in this process, instead of giving it back to the system.
 
-    glibc maps a large block anew for each request until it has learnt better, so that a step writes to pages which the
+    glibc maps a large block anew for each request until it has learned better, so that a step writes to pages which the
     kernel has to find and clear first. A training step takes a fifth less time without that. Does nothing where the
     C library is another one; a preloaded allocator is not touched.
     """

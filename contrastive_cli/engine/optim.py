@@ -1,4 +1,4 @@
-"""Optimisers: torch's own, LARS for large batches, and Muon, which gets further in few steps.
+"""Optimizers: torch's own, LARS for large batches, and Muon, which gets further in few steps.
 
 LARS: You et al. 2017, https://arxiv.org/abs/1708.03888. Muon: Jordan et al. 2024,
 https://kellerjordan.github.io/posts/muon/.
@@ -52,7 +52,7 @@ class OptimConfig(Config):
 def build_optimizer(
     model: nn.Module, config: OptimConfig, *, lr: float, precision: Precision = "fp32"
 ) -> torch.optim.Optimizer:
-    """The optimiser of all trainable parameters in two groups: matrices, and vectors (biases, norms) without decay.
+    """The optimizer of all trainable parameters in two groups: matrices, and vectors (biases, norms) without decay.
 
     Args:
         model: Its parameters should already lie on their device.
@@ -91,7 +91,7 @@ def build_optimizer(
 
 
 class _Optimizer(torch.optim.Optimizer):
-    """What torch leaves to every optimiser: the closure, and a step group by group."""
+    """What torch leaves to every optimizer: the closure, and a step group by group."""
 
     @overload
     def step(self, closure: None = None) -> None: ...

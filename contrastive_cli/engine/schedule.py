@@ -1,4 +1,4 @@
-"""Schedules as pure functions of the optimiser step, so that a resumed run needs no scheduler state."""
+"""Schedules as pure functions of the optimizer step, so that a resumed run needs no scheduler state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def warmup_cosine(step: int, *, total_steps: int, warmup_steps: int, base: float
     warm-up; `final` is reached at `total_steps`, one step after the last.
 
     Args:
-        step: Optimiser step, counted from 0; beyond `total_steps` the value stays `final`.
+        step: Optimizer step, counted from 0; beyond `total_steps` the value stays `final`.
         total_steps: Steps of the whole training.
         warmup_steps: Steps of the warm-up, in [0, total_steps].
         base: The value after the warm-up.

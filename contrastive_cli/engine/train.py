@@ -1,4 +1,4 @@
-"""The training loop: a generator that yields a record after every optimiser step. No callbacks."""
+"""The training loop: a generator that yields a record after every optimizer step. No callbacks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contrastive_cli.engine.accumulate import backward
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepRecord:
-    """What one optimiser step did; tensors stay on the device until a record is written.
+    """What one optimizer step did; tensors stay on the device until a record is written.
 
     Attributes:
         step: Steps done so far, counted from one.

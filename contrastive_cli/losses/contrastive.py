@@ -21,10 +21,10 @@ MIN_CHUNK_ROWS = 128
 
 
 def nt_xent(z1: Tensor, z2: Tensor, *, temperature: float, decoupled: bool = False) -> Tensor:
-    """Normalised temperature-scaled cross-entropy of two views; inside autocast it computes in float32.
+    """Normalized temperature-scaled cross-entropy of two views; inside autocast it computes in float32.
 
     Args:
-        z1: Projections of view 1, [N, D] floating, any scale (normalised here).
+        z1: Projections of view 1, [N, D] floating, any scale (normalized here).
         z2: Projections of view 2, [N, D]; row i of both is the same image.
         temperature: Divides the cosine similarities; > 0.
         decoupled: Leave the positive out of the denominator (DCL, Yeh et al. 2021, https://arxiv.org/abs/2110.06848).
@@ -50,7 +50,7 @@ def nt_xent_multiview(z: Tensor, *, temperature: float, decoupled: bool = False)
     An anchor's term is the mean over its V-1 positives of -log softmax over the VN-1 other rows.
 
     Args:
-        z: Projections, [V, N, D] floating, any scale (normalised here); z[:, i] are the views of image i.
+        z: Projections, [V, N, D] floating, any scale (normalized here); z[:, i] are the views of image i.
         temperature: Divides the cosine similarities; > 0.
         decoupled: Leave all positives out of the denominator.
 
@@ -85,7 +85,7 @@ def sup_con(z: Tensor, labels: Tensor, *, temperature: float, positives: Literal
     Inside autocast it computes in float32.
 
     Args:
-        z: Projections, [M, D] floating, any scale (normalised here), all views stacked.
+        z: Projections, [M, D] floating, any scale (normalized here), all views stacked.
         labels: [M] integers; a row of -1 matches nobody, not even another row of its own image, and only repels.
         temperature: Divides the cosine similarities; > 0.
         positives: Where the mean over the positives stands.

@@ -1,4 +1,4 @@
-"""The von Mises-Fisher distribution on the unit sphere of R^D: log-normaliser, mean length, reparameterised samples.
+"""The von Mises-Fisher distribution on the unit sphere of R^D: log-normalizer, mean length, reparameterised samples.
 
 Density C_D(kappa) exp(kappa mu . x). Everything of kappa alone is computed in float64, from D = 2 to thousands: the
 uniform expansion of the Bessel function I_v for large orders (NIST DLMF 10.41.3), carried down to small ones by its

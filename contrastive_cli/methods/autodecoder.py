@@ -1,10 +1,10 @@
 """Autodecoder: no encoder; every training image owns a code, found by descent together with the decoder.
 
 After DeepSDF (Park et al., CVPR 2019, https://arxiv.org/abs/1901.05103) and GLO (Bojanowski et al., ICML 2018,
-https://arxiv.org/abs/1707.05776), here for images. An image that was not trained on is embedded by optimising a code
+https://arxiv.org/abs/1707.05776), here for images. An image that was not trained on is embedded by optimizing a code
 for it, from zero, with the decoder frozen.
 
-The codes of the training images are buffers, not parameters: an optimiser would carry every code along its momentum at
+The codes of the training images are buffers, not parameters: an optimizer would carry every code along its momentum at
 every step, though its image is seen once an epoch, and would touch all N rows to update B of them. `after_step` moves
 the rows of the batch alone, along their own gradients, scaled by the root of each row's running mean square.
 A new image has one decoder and no hurry: conjugate gradients with the step that Gauss and Newton would take along each
@@ -152,7 +152,7 @@ class Autodecoder(nn.Module):
         return embeddings.to(self.codes)
 
     def decode(self, embeddings: Tensor) -> Tensor:
-        """Codes [B, D] -> images [B, C, H, W], normalised."""
+        """Codes [B, D] -> images [B, C, H, W], normalized."""
         images: Tensor = self.decoder(embeddings)
         return images
 

@@ -25,7 +25,7 @@ class AutoencoderConfig(Config):
     Attributes:
         latent_dim: Width D of the code, which is the embedding.
         decoder_width: Channels of the decoder's last hidden map; earlier ones have up to 8 times as many.
-        noise: Standard deviation of Gaussian noise on the encoder's input, in normalised units; the output is still
+        noise: Standard deviation of Gaussian noise on the encoder's input, in normalized units; the output is still
             compared with the clean image.
     """
 
@@ -50,7 +50,7 @@ class Autoencoder(nn.Module):
         )
 
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
-        """Mean over images, channels and pixels of the squared error, in normalised units: 1 is the error of grey."""
+        """Mean over images, channels and pixels of the squared error, in normalized units: 1 is the error of gray."""
         images = batch.views[0]
         seen = images
         if self.noise > 0:  # drawn on the CPU, whose generator is saved in checkpoints
@@ -59,7 +59,7 @@ class Autoencoder(nn.Module):
         return LossOutput(loss=loss, metrics={"reconstruction_error": loss.detach()})
 
     def after_step(self, progress: Progress) -> None:
-        """Nothing moves beside the optimiser."""
+        """Nothing moves beside the optimizer."""
 
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> code [B, D]."""
@@ -67,7 +67,7 @@ class Autoencoder(nn.Module):
         return codes
 
     def decode(self, embeddings: Tensor) -> Tensor:
-        """Codes [B, D] -> images [B, C, H, W], normalised."""
+        """Codes [B, D] -> images [B, C, H, W], normalized."""
         images: Tensor = self.decoder(embeddings)
         return images
 

@@ -1,11 +1,11 @@
 """BYOL: predict what a slowly moving average of the network sees in another view; there are no negatives.
 
 Grill et al., "Bootstrap Your Own Latent", NeurIPS 2020, https://arxiv.org/abs/2006.07733. The other view may show a
-mined neighbour of the image instead of the image itself (as Dwibedi et al., "With a Little Help from My Friends",
+mined neighbor of the image instead of the image itself (as Dwibedi et al., "With a Little Help from My Friends",
 ICCV 2021, https://arxiv.org/abs/2104.14548, do with a queue): see `positives`.
 
 Each view goes through each network in a pass of its own, so batch norm sees one view at a time, as in the authors'
-code: what a view shows never changes how another one is normalised.
+code: what a view shows never changes how another one is normalized.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class BYOLConfig(Config):
 
     Attributes:
         positives: augment, two views of one image; neighbor, where the second view, in both directions, may show a
-            neighbour; mix, where a third view always shows a neighbour and has its part in both targets.
-        neighbor_probability: Of the second view showing a neighbour; with `neighbor` only.
-        positive_weight: Part of the neighbour in the target, 0 is augment; with `mix` only.
+            neighbor; mix, where a third view always shows a neighbor and has its part in both targets.
+        neighbor_probability: Of the second view showing a neighbor; with `neighbor` only.
+        positive_weight: Part of the neighbor in the target, 0 is augment; with `mix` only.
         tau_base: Part of the target that stays in the first step; rises to 1 along a cosine.
         projector_hidden: Width of the hidden layer of the projector.
         projector_dim: Width P of the projection z.
@@ -50,7 +50,7 @@ class BYOLConfig(Config):
 class BYOL(nn.Module):
     """Online encoder, projector and predictor; target encoder and projector, which no gradient reaches.
 
-    The target starts as a copy and stays in train mode with the online network: it normalises by the batch, and its
+    The target starts as a copy and stays in train mode with the online network: it normalizes by the batch, and its
     running statistics are its own, never used and never averaged.
     """
 
@@ -84,7 +84,7 @@ class BYOL(nn.Module):
         return LossOutput(loss=loss, metrics={"tau": torch.tensor(self._tau(progress))})
 
     def after_step(self, progress: Progress) -> None:
-        """Move the target; once in an optimiser step, however many micro-batches it took."""
+        """Move the target; once in an optimizer step, however many micro-batches it took."""
         tau = self._tau(progress)
         move_average_(self.target_encoder, self.encoder, tau=tau)
         move_average_(self.target_projector, self.projector, tau=tau)
@@ -106,8 +106,8 @@ def symmetric_loss(predictions: Tensor, targets: Tensor, *, neighbor_weight: flo
 
     Args:
         predictions: q(z) of two views, [2, B, P] floating.
-        targets: z' of the two views and, if there is a neighbour, of its view: [2 or 3, B, P].
-        neighbor_weight: w in [0, 1]; the target of a direction is (1 - w) z'_other + w z'_neighbour, where all three
+        targets: z' of the two views and, if there is a neighbor, of its view: [2 or 3, B, P].
+        neighbor_weight: w in [0, 1]; the target of a direction is (1 - w) z'_other + w z'_neighbor, where all three
             are of length 1 before they are averaged, and their mean again after.
 
     Returns:

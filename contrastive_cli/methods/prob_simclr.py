@@ -108,7 +108,7 @@ class ProbSimCLR(nn.Module):
         return self.contrast(self.project(batch.views), batch.labels)
 
     def project(self, views: Tensor) -> Tensor:
-        """[V, B, C, H, W] -> [V, B, P + 1] float32: mu, not normalised, and log kappa (for gaussian P values)."""
+        """[V, B, C, H, W] -> [V, B, P + 1] float32: mu, not normalized, and log kappa (for gaussian P values)."""
         h = self.encoder(views.flatten(0, 1))
         mu = self.projector(h).float()
         return torch.cat([mu, self._log_kappa(h)], dim=1).view(*views.shape[:2], -1)
@@ -143,7 +143,7 @@ class ProbSimCLR(nn.Module):
         return LossOutput(loss=loss, metrics=metrics)
 
     def after_step(self, progress: Progress) -> None:
-        """Nothing moves beside the optimiser."""
+        """Nothing moves beside the optimizer."""
 
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> h [B, D]."""

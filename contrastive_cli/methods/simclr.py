@@ -77,7 +77,7 @@ class SimCLR(nn.Module):
         )
 
     def after_step(self, progress: Progress) -> None:
-        """Nothing moves beside the optimiser."""
+        """Nothing moves beside the optimizer."""
 
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> h [B, D]; the projector is dropped (section 4.2)."""

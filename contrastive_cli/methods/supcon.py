@@ -43,7 +43,7 @@ class SupConConfig(Config):
 class SupCon(nn.Module):
     """Encoder, projector and the supervised contrastive loss.
 
-    An unlabelled image (-1) is a negative of all others and no anchor: not even its own views attract each other.
+    An unlabeled image (-1) is a negative of all others and no anchor: not even its own views attract each other.
     """
 
     def __init__(self, config: SupConConfig, *, encoder: nn.Module, images: ImageFacts) -> None:
@@ -89,7 +89,7 @@ class SupCon(nn.Module):
         )
 
     def after_step(self, progress: Progress) -> None:
-        """Nothing moves beside the optimiser."""
+        """Nothing moves beside the optimizer."""
 
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> h [B, D]; the projector is dropped (section 3.1)."""

@@ -16,7 +16,7 @@ from contrastive_cli.core.config import Config
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, MethodSpec, Progress
 
-UNLABELLED = -1
+UNLABELED = -1
 
 
 class SupervisedConfig(Config):
@@ -49,14 +49,14 @@ class Supervised(nn.Module):
         self.label_smoothing = config.label_smoothing
 
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
-        """Mean cross-entropy of the labelled images [B]; 0 where a batch has none."""
+        """Mean cross-entropy of the labeled images [B]; 0 where a batch has none."""
         assert batch.labels is not None, "the method needs labels"
         labels = batch.labels.expand(batch.views.shape[0], -1).flatten()  # [VB]
         logits = self.classify(batch.views.flatten(0, 1)).float()
-        known = labels != UNLABELLED
+        known = labels != UNLABELED
         count = known.sum().clamp_min(1)
         summed = F.cross_entropy(
-            logits, labels, ignore_index=UNLABELLED, label_smoothing=self.label_smoothing, reduction="sum"
+            logits, labels, ignore_index=UNLABELED, label_smoothing=self.label_smoothing, reduction="sum"
         )
         right = (logits.detach().argmax(1) == labels) & known
         return LossOutput(loss=summed / count, metrics={"accuracy": right.sum() / count})
@@ -67,7 +67,7 @@ class Supervised(nn.Module):
         return logits
 
     def after_step(self, progress: Progress) -> None:
-        """Nothing moves beside the optimiser."""
+        """Nothing moves beside the optimizer."""
 
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> h [B, D]; the classifier is left out."""

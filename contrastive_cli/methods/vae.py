@@ -2,7 +2,7 @@
 
 Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, https://arxiv.org/abs/1312.6114; `beta` after Higgins
 et al., ICLR 2017. The loss of an image is the negative evidence lower bound of a Gaussian decoder with unit variance in
-normalised units, up to a constant: half the squared error summed over channels and pixels, plus beta times the
+normalized units, up to a constant: half the squared error summed over channels and pixels, plus beta times the
 divergence summed over latent dimensions. Both are sums, in nats, so beta = 1 is the bound itself; code that takes the
 mean over pixels instead has a beta that is C*H*W times as large. The mean is the embedding.
 """
@@ -64,7 +64,7 @@ class VAE(nn.Module):
         return LossOutput(loss=loss, metrics={"reconstruction_error": error.detach().mean(), "kl": divergence.detach()})
 
     def after_step(self, progress: Progress) -> None:
-        """Nothing moves beside the optimiser."""
+        """Nothing moves beside the optimizer."""
 
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> the posterior's mean [B, D]."""
@@ -76,7 +76,7 @@ class VAE(nn.Module):
         return mean, log_variance.mean(dim=1)
 
     def decode(self, embeddings: Tensor) -> Tensor:
-        """Latent vectors [B, D] -> images [B, C, H, W], normalised."""
+        """Latent vectors [B, D] -> images [B, C, H, W], normalized."""
         images: Tensor = self.decoder(embeddings)
         return images
 

@@ -3,7 +3,7 @@
 After DCGAN's generator (Radford et al. 2016, https://arxiv.org/abs/1511.06434): transposed convolutions of kernel 4
 and stride 2, whose kernel is a multiple of the stride, so that no checkerboard is built in. Measured on one core at
 32 px they take a third less time than upsampling followed by convolution. With batch norm an autodecoder comes lower
-than without, too, though its codes are optimised against the running statistics.
+than without, too, though its codes are optimized against the running statistics.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def _resnet(name: str, *, channels: int, small: bool, weights: str | None) -> nn
         given = _torchvision_weights(name, weights)
         if small:  # there are none of this stem
             del given["conv1.weight"]
-        elif channels == 1:  # a grey image is the mean of three equal channels
+        elif channels == 1:  # a gray image is the mean of three equal channels
             given["conv1.weight"] = given["conv1.weight"].sum(dim=1, keepdim=True)
         net.load_state_dict(net.state_dict() | given)
     return net

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class ResNet(nn.Module):
-    """A ResNet of 18, 34 or 50 layers without its classifier; as torchvision's in numbers and initialisation.
+    """A ResNet of 18, 34 or 50 layers without its classifier; as torchvision's in numbers and initialization.
 
     Args:
         name: resnet18, resnet34 or resnet50.

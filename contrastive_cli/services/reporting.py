@@ -11,7 +11,7 @@ from contrastive_cli.core.runs import Run
 from contrastive_cli.services.metrics import read_metrics
 
 
-def summarise(run: Run) -> dict[str, Any]:
+def summarize(run: Run) -> dict[str, Any]:
     """A run in a few numbers; None where there is none yet."""
     manifest = run.manifest()
     latest: dict[str, float] = {}

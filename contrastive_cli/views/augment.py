@@ -1,4 +1,4 @@
-"""Views in batches: uint8 images in, normalised float views out, the same code on CPU and GPU, no loop over samples.
+"""Views in batches: uint8 images in, normalized float views out, the same code on CPU and GPU, no loop over samples.
 
 Every view's parameters are a function of (seed, epoch, sample index, view), see `draws`.
 """
@@ -32,7 +32,7 @@ def make_views(
     epoch: int,
     first_view: int = 0,
 ) -> Tensor:
-    """Augment and normalise V views of B images.
+    """Augment and normalize V views of B images.
 
     Args:
         images: [V, B, C, H, W] uint8, C = 3 or 1 (`expand` one batch to make several views of it).
@@ -65,12 +65,12 @@ def make_views(
         for group in groups
     ]
     views = made[0] if len(made) == 1 else torch.cat(made)
-    views = _normalise(views, mean=mean, std=std)
+    views = _normalize(views, mean=mean, std=std)
     return views.view(*images.shape[:2], *views.shape[1:])
 
 
 def prepare(images: Tensor, *, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Resize (stretching, antialiased bilinear) if needed and normalise: what embedding and evaluation see.
+    """Resize (stretching, antialiased bilinear) if needed and normalize: what embedding and evaluation see.
 
     Args:
         images: [B, C, H, W] uint8, C = 3 or 1.
@@ -88,7 +88,7 @@ def prepare(images: Tensor, *, size: int, mean: Sequence[float], std: Sequence[f
     pixels = images.to(torch.float32)
     if images.shape[2:] != (size, size):
         pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-    return _normalise(pixels.mul_(1 / 255), mean=mean, std=std)
+    return _normalize(pixels.mul_(1 / 255), mean=mean, std=std)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +135,7 @@ def _add_noise_(views: Tensor, sigma: Tensor, counters: _Counters, *, num_views:
 
 
 def _fast(pixels: Tensor, recipe: Recipe, parameters: Parameters, *, size: int) -> Tensor:
-    """All geometry as two matrices, then all colour as one; `pixels` in [0, 255]."""
+    """All geometry as two matrices, then all color as one; `pixels` in [0, 255]."""
     height, width = pixels.shape[2:]
     blurs = recipe.blur_probability > 0
     if blurs or recipe.crop_probability > 0 or recipe.flip_probability > 0 or (height, width) != (size, size):
@@ -179,7 +179,7 @@ def _affine(images: Tensor, parameters: Parameters) -> Tensor:
     )
 
 
-def _normalise(images: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def _normalize(images: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(images - mean) / std in place, channels_last."""
     for channel, (center, spread) in enumerate(zip(mean, std, strict=True)):
         images[:, channel].sub_(center).mul_(1 / spread)  # numbers, not a tensor: broadcasting is slower

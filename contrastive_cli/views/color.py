@@ -1,4 +1,4 @@
-"""Colour operations, batched, each sample with its own factor, and all of them composed into one matrix per image.
+"""Color operations, batched, each sample with its own factor, and all of them composed into one matrix per image.
 
 Images are [N, C, H, W] float in [0, 1], C = 3 or 1; factors are [N]. Definitions as in torchvision.
 """
@@ -31,7 +31,7 @@ def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue in HSV space by `shift` in [-0.5, 0.5] of the colour circle. No effect if C = 1."""
+    """Turn the hue in HSV space by `shift` in [-0.5, 0.5] of the color circle. No effect if C = 1."""
     if images.shape[1] == 1:
         return images
     high, low = images.amax(dim=1, keepdim=True), images.amin(dim=1, keepdim=True)
@@ -68,19 +68,19 @@ def jitter(images: Tensor, parameters: Parameters) -> Tensor:
 
 
 def color_matrix(means: Tensor, parameters: Parameters) -> tuple[Tensor, Tensor]:
-    """Jitter and grayscale of each image as one affine map of its colours, without the clamps in between.
+    """Jitter and grayscale of each image as one affine map of its colors, without the clamps in between.
 
     Hue is a rotation about the gray axis instead of a shift in HSV space; both agree at thirds of the circle.
 
     Args:
-        means: [N, C] mean colour of each image in [0, 1], where the contrast pivots.
+        means: [N, C] mean color of each image in [0, 1], where the contrast pivots.
         parameters: Of the N images.
 
     Returns:
         matrix [N, C, C] and bias [N, C, 1]: color -> matrix @ color + bias.
     """
     # Brightness b and contrast c scale, hue is a rotation R that keeps grays, saturation is s I + (1 - s) 1 l with the
-    # luma l in each row. So only l or l R, from hue before or after saturation, and the mean colour that contrast sees
+    # luma l in each row. So only l or l R, from hue before or after saturation, and the mean color that contrast sees
     # depend on the order; a gray that contrast adds stays gray.
     channels = means.shape[1]
     luma = _luma(channels, means.device)

@@ -1,7 +1,7 @@
 """Counter-based random numbers: a pure hash of (seed, epoch, sample index, view, slot), by int64 tensor operations.
 
 A number depends on nothing else, so views are the same in any batch, on any number of processes and after a resume.
-The rounds are a 32-bit xorshift-multiply finaliser (hash-prospector, https://github.com/skeeto/hash-prospector);
+The rounds are a 32-bit xorshift-multiply finalizer (hash-prospector, https://github.com/skeeto/hash-prospector);
 both multipliers are below 2^31, so no product overflows int64 and the bits are equal on every device.
 """
 
@@ -61,7 +61,7 @@ def _hash(*, seed: int, epoch: int, indices: Tensor, views: Sequence[int], slots
 
 
 def _mix_(word: Tensor) -> Tensor:
-    """The finaliser, in place; [any shape] int64 holding 32 bits."""
+    """The finalizer, in place; [any shape] int64 holding 32 bits."""
     word.bitwise_xor_(word >> 16).mul_(_MULTIPLIER_1).bitwise_and_(_MASK)
     word.bitwise_xor_(word >> 15).mul_(_MULTIPLIER_2).bitwise_and_(_MASK)
     return word.bitwise_xor_(word >> 15)

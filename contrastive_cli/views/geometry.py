@@ -53,7 +53,7 @@ def gaussian_blur(images: Tensor, sigma: Tensor, *, kernel_size: int) -> Tensor:
 
 
 def affine(images: Tensor, *, angle: Tensor, translate: Tensor, scale: Tensor, shear: Tensor) -> Tensor:
-    """Rotate, translate, scale and shear about the centre; bilinear, zero outside, as torchvision's `affine`.
+    """Rotate, translate, scale and shear about the center; bilinear, zero outside, as torchvision's `affine`.
 
     Args:
         images: [N, C, H, W] float.
@@ -75,7 +75,7 @@ def affine(images: Tensor, *, angle: Tensor, translate: Tensor, scale: Tensor, s
 def resize_weights(start: Tensor, length: Tensor, *, input_size: int, size: int, flips: Tensor | None = None) -> Tensor:
     """The matrix that resizes the pixels [start, start + length) of a line to `size` pixels.
 
-    A triangle of half-width max(1, length / size) about each source position, cut at the box, rows normalised;
+    A triangle of half-width max(1, length / size) about each source position, cut at the box, rows normalized;
     the same as PyTorch's antialiased bilinear interpolation.
 
     Args:
@@ -117,7 +117,7 @@ def apply_weights(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _inverse_affine(*, angle: Tensor, translate: Tensor, scale: Tensor, shear: Tensor) -> Tensor:
-    """Output position -> input position about the centre, in pixels; [N, 2, 3]."""
+    """Output position -> input position about the center, in pixels; [N, 2, 3]."""
     turn, lean = angle.deg2rad(), shear.deg2rad().tan()
     cosine, sine = turn.cos(), turn.sin()
     # The forward map is R(angle) [[1, -lean], [0, 1]] * scale; its determinant is scale^2.

@@ -16,7 +16,7 @@ Range = tuple[float, float]
 class Recipe(Config):
     """The augmentation of one view. The operations run in the order of the fields.
 
-    `fast` composes all geometry into two matrices and all colour into one matrix per image, and clamps once at the
+    `fast` composes all geometry into two matrices and all color into one matrix per image, and clamps once at the
     end; `exact` runs torchvision's operations one after the other with every clamp and hue in HSV space.
     """
 
@@ -37,7 +37,7 @@ class Recipe(Config):
     brightness: Strength = 0.0
     contrast: Strength = 0.0
     saturation: Strength = 0.0
-    hue: Annotated[float, Field(ge=0, le=0.5, description="part of the colour circle, to either side")] = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5, description="part of the color circle, to either side")] = 0.0
     grayscale_probability: Probability = 0.0
 
     blur_probability: Probability = 0.0
@@ -81,7 +81,7 @@ class Recipe(Config):
         return min(wanted, (size - 1) // 2 * 2 + 1)
 
 
-# Chen et al. 2020, https://arxiv.org/abs/2002.05709, appendix A, at colour strength 0.5.
+# Chen et al. 2020, https://arxiv.org/abs/2002.05709, appendix A, at color strength 0.5.
 _SIMCLR = Recipe(
     crop_probability=1.0,
     flip_probability=0.5,

@@ -1,4 +1,4 @@
-"""Which image a view shows: the sample itself, or now and then one of its mined neighbours."""
+"""Which image a view shows: the sample itself, or now and then one of its mined neighbors."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _STREAM = 2
 def view_sources(
     indices: Tensor, *, neighbors: Tensor, probabilities: Sequence[float], seed: int, epoch: int
 ) -> Tensor:
-    """Draw the image of every view: with its probability, one of the sample's K neighbours, each as likely.
+    """Draw the image of every view: with its probability, one of the sample's K neighbors, each as likely.
 
     A function of (seed, epoch, sample, view) alone, like all draws of views.
 
     Args:
         indices: [B] int64, positions of the samples.
-        neighbors: [N, K] int64, positions of the neighbours of every image, on the device of `indices`.
-        probabilities: V numbers in [0, 1], of each view showing a neighbour.
+        neighbors: [N, K] int64, positions of the neighbors of every image, on the device of `indices`.
+        probabilities: V numbers in [0, 1], of each view showing a neighbor.
         seed: Of the run.
         epoch: Counted from anywhere.
 

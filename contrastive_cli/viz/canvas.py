@@ -1,4 +1,4 @@
-"""What all figures share: one look, colours anyone can tell apart, names that cannot break a figure, atomic files.
+"""What all figures share: one look, colors anyone can tell apart, names that cannot break a figure, atomic files.
 
 No pyplot: figures have no global state and need no display. Equal input gives equal bytes, PNG and SVG.
 """
@@ -18,8 +18,8 @@ from contrastive_cli.core.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Petroff, "Accessible color sequences for data visualization", 2021, https://arxiv.org/abs/2107.02270 (ten colours);
-# chosen to stay apart in the common colour-vision deficiencies.
+# Petroff, "Accessible color sequences for data visualization", 2021, https://arxiv.org/abs/2107.02270 (ten colors);
+# chosen to stay apart in the common color-vision deficiencies.
 PALETTE: Final = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
@@ -119,7 +119,7 @@ def safe_text(text: str, *, limit: int = 28) -> str:
 def class_name(label: int, classes: Sequence[str], *, limit: int = 28) -> str:
     """The name of a label as it is drawn; its number if it has none."""
     if label < 0:
-        return "unlabelled"
+        return "unlabeled"
     return safe_text(classes[label], limit=limit) if label < len(classes) else str(label)
 
 

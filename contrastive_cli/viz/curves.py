@@ -98,7 +98,7 @@ def accuracy_over_labels(rows: Sequence[Mapping[str, Any]], *, path: Path, title
         axes.set_xticks(fractions, [rounded_percent(fraction) for fraction in fractions])
         axes.set_xticks([], minor=True)
         axes.yaxis.set_major_formatter(_percent)
-        axes.set(xlabel="labelled part of the training data (log scale)", ylabel="accuracy")
+        axes.set(xlabel="labeled part of the training data (log scale)", ylabel="accuracy")
         axes.grid(visible=True)
         figure.legend(loc="outside right center", handlelength=3.0)
 

@@ -1,4 +1,4 @@
-"""Grids of images: views that a recipe makes, what a decoder draws, and the nearest neighbours of some queries."""
+"""Grids of images: views that a recipe makes, what a decoder draws, and the nearest neighbors of some queries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Bluish green and vermillion of Okabe and Ito, which colour-blind readers can tell apart; the dashes help in grey.
+# Bluish green and vermillion of Okabe and Ito, which color-blind readers can tell apart; the dashes help in gray.
 _RIGHT: Final = ("#009e73", "solid")
 _WRONG: Final = ("#d55e00", (0, (2.2, 1.4)))
 _TILE_INCHES: Final = 1.05
@@ -29,7 +29,7 @@ def views_grid(originals: NDArray[np.uint8], views: NDArray[Any], *, path: Path,
 
     Args:
         originals: [B, C, H, W] uint8.
-        views: [V, B, C, h, w] floats in [0, 1], denormalised; values outside are clipped.
+        views: [V, B, C, h, w] floats in [0, 1], denormalized; values outside are clipped.
         path: A .png or .svg file.
         title: The heading.
         caption: What was done: recipe, seed.
@@ -69,7 +69,7 @@ def reconstructions_grid(
 
     Args:
         inputs: [B, C, H, W] uint8.
-        outputs: [B, C, H, W] floats in [0, 1], denormalised; values outside are clipped.
+        outputs: [B, C, H, W] floats in [0, 1], denormalized; values outside are clipped.
         errors: B numbers, written below the outputs.
         others: Name of a row -> its images, [B, C, H, W] floats like the outputs.
         path: A .png or .svg file.
@@ -110,10 +110,10 @@ def neighbors_grid(
     neighbor_labels: NDArray[Any] | None = None,
     classes: Sequence[str] = (),
 ) -> None:
-    """Draw each query with its nearest neighbours to the right, nearest first.
+    """Draw each query with its nearest neighbors to the right, nearest first.
 
-    With labels, a neighbour of the query's class has a green frame, one of another class an orange, dashed frame;
-    a neighbour or query without a known label (-1) has none.
+    With labels, a neighbor of the query's class has a green frame, one of another class an orange, dashed frame;
+    a neighbor or query without a known label (-1) has none.
 
     Args:
         queries: [Q, C, H, W] uint8.
@@ -130,7 +130,7 @@ def neighbors_grid(
         UsageError: If the suffix of `path` is unknown.
     """
     if neighbors.ndim != 5 or queries.ndim != 4 or len(neighbors) != len(queries) or not neighbors.size:
-        raise DataError(f"neighbours {list(neighbors.shape)} do not belong to queries {list(queries.shape)}")
+        raise DataError(f"neighbors {list(neighbors.shape)} do not belong to queries {list(queries.shape)}")
     query_labels, neighbor_labels = _known_labels(query_labels, neighbor_labels, shape=neighbors.shape[:2])
     named = bool((query_labels >= 0).any() or (neighbor_labels >= 0).any())
     pitch, gap, head = 1.24 if named else 1.06, 0.2, 0.28  # in tiles: a row with its names, after the query, headings
@@ -162,7 +162,7 @@ def _known_labels(
     neighbor_labels = np.full(shape, -1) if neighbor_labels is None else neighbor_labels
     if query_labels.shape != shape[:1] or neighbor_labels.shape != shape:
         given = f"{list(query_labels.shape)} and {list(neighbor_labels.shape)}"
-        raise DataError(f"labels {given} do not belong to neighbours {list(shape)}")
+        raise DataError(f"labels {given} do not belong to neighbors {list(shape)}")
     return query_labels, neighbor_labels
 
 

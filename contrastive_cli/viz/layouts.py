@@ -1,4 +1,4 @@
-"""From a graph of neighbours to a map: the gradient descents of t-SNE and of UMAP.
+"""From a graph of neighbors to a map: the gradient descents of t-SNE and of UMAP.
 
 t-SNE: van der Maaten and Hinton, 2008, https://jmlr.org/papers/v9/vandermaaten08a.html, by openTSNE: Barnes-Hut for
 fewer than 10,000 samples, else interpolation (FIt-SNE, Linderman et al., 2019, https://doi.org/10.1038/s41592-018-0308-4).
@@ -63,12 +63,12 @@ def umap_layout(
 ) -> Floats:
     """Coordinates [N, 2] from `start` [N, 2]; the vectors `prepared` [N, D] are only counted, the graph is used."""
     indices, distances = graph
-    own = np.arange(len(indices))[:, None]  # umap wants each sample first among its own neighbours
+    own = np.arange(len(indices))[:, None]  # umap wants each sample first among its own neighbors
     indices, distances = np.hstack([own, indices]), np.hstack([np.zeros_like(distances[:, :1]), distances])
     # A little noise parts samples that are equal, and gives flat maps a second extent (umap divides by it).
     noise = np.random.default_rng(seed).normal(scale=1e-3, size=start.shape).astype(np.float32)
     with warnings.catch_warnings():
-        # Missing optional TensorFlow, and "no transform of new data" for given neighbours: neither concerns us.
+        # Missing optional TensorFlow, and "no transform of new data" for given neighbors: neither concerns us.
         warnings.simplefilter("ignore")
         from umap import UMAP
 
@@ -79,7 +79,7 @@ def umap_layout(
             random_state=seed % 2**32,
             n_jobs=1,
             precomputed_knn=(indices, distances),
-            force_approximation_algorithm=True,  # else umap ignores the neighbours of small sets
+            force_approximation_algorithm=True,  # else umap ignores the neighbors of small sets
             tqdm_kwds={
                 "disable": progress is None,
                 "file": _CountsFromText(progress),

@@ -1,4 +1,4 @@
-"""From embeddings to a map: t-SNE, UMAP or PCA in two dimensions, reusing neighbours that are already known.
+"""From embeddings to a map: t-SNE, UMAP or PCA in two dimensions, reusing neighbors that are already known.
 
 Both start from the PCA map, which keeps the large-scale arrangement (Kobak and Berens, 2019,
 https://doi.org/10.1038/s41467-019-13056-x).
@@ -44,14 +44,14 @@ def project(
         metric: How vectors are compared.
         neighbors: Nearest other samples, ascending: indices [N, K] and distances [N, K] of `metric` (cosine distance
             is 1 - cosine). At least `neighbors_needed(...)` columns; computed here, exactly, if None. PCA needs none.
-        perplexity: The effective number of neighbours of t-SNE; lowered to (N - 1) / 3 for few samples.
+        perplexity: The effective number of neighbors of t-SNE; lowered to (N - 1) / 3 for few samples.
         progress: Called with (steps of the layout done, all steps).
 
     Returns:
         Coordinates [N, 2]. All zero if the vectors do not differ.
 
     Raises:
-        DataError: If there are fewer than three vectors, values are not finite, or the neighbours do not fit.
+        DataError: If there are fewer than three vectors, values are not finite, or the neighbors do not fit.
         ValueError: If `kind` or `metric` is unknown or the perplexity is not positive.
     """
     if kind not in ("tsne", "umap", "pca") or metric not in ("cosine", "euclidean"):
@@ -75,7 +75,7 @@ def project(
 
 
 def neighbors_needed(count: int, *, kind: ProjectionKind, perplexity: float = 30.0) -> int:
-    """How many neighbours per sample, itself not counted, `project` looks at for `count` samples.
+    """How many neighbors per sample, itself not counted, `project` looks at for `count` samples.
 
     Raises:
         ValueError: If the perplexity is not positive.
@@ -134,7 +134,7 @@ def subsample(count: int, *, limit: int, seed: int) -> Integers:
 
 
 def _prepare(vectors: NDArray[Any], *, metric: Metric) -> Floats:
-    """Check, scale to unit length (cosine) or to a largest entry of one, and centre: [N, D] float32."""
+    """Check, scale to unit length (cosine) or to a largest entry of one, and center: [N, D] float32."""
     if vectors.ndim != 2 or len(vectors) < 3 or vectors.shape[1] < 1:
         raise DataError(f"a map needs at least 3 vectors [N, D], not an array of shape {list(vectors.shape)}")
     broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
@@ -151,17 +151,17 @@ def _prepare(vectors: NDArray[Any], *, metric: Metric) -> Floats:
     return np.asarray(scaled - scaled.mean(axis=0, dtype=np.float64).astype(np.float32), np.float32)
 
 
-def _principal_components(centred: Floats) -> Floats:
+def _principal_components(centered: Floats) -> Floats:
     """The coordinates along the two main axes, [N, 2]; each axis points to its largest loading."""
-    if centred.shape[1] <= len(centred):
-        _, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))  # [D, D], ascending
+    if centered.shape[1] <= len(centered):
+        _, axes = np.linalg.eigh((centered.T @ centered).astype(np.float64))  # [D, D], ascending
         loadings = axes[:, ::-1][:, :2].T
     else:
-        loadings = np.linalg.svd(centred, full_matrices=False)[2][:2]
+        loadings = np.linalg.svd(centered, full_matrices=False)[2][:2]
     largest = np.abs(loadings).argmax(axis=1)[:, None]
     loadings = loadings * np.sign(np.take_along_axis(loadings, largest, axis=1))
-    coordinates = np.zeros((len(centred), 2), np.float32)
-    coordinates[:, : len(loadings)] = centred @ loadings.T.astype(np.float32)
+    coordinates = np.zeros((len(centered), 2), np.float32)
+    coordinates[:, : len(loadings)] = centered @ loadings.T.astype(np.float32)
     return coordinates
 
 
@@ -181,17 +181,17 @@ def _nearest_neighbors(prepared: Floats, *, k: int) -> tuple[Integers, Floats]:
 def _given_neighbors(
     neighbors: tuple[NDArray[Any], NDArray[Any]], *, count: int, k: int, metric: Metric
 ) -> tuple[Integers, Floats]:
-    """Check neighbours from outside; returns the first k with euclidean distances of the prepared vectors."""
+    """Check neighbors from outside; returns the first k with euclidean distances of the prepared vectors."""
     indices, distances = neighbors
     if indices.shape != distances.shape or indices.ndim != 2 or len(indices) != count:
-        raise DataError(f"neighbours of shape {list(indices.shape)} do not belong to {count} vectors")
+        raise DataError(f"neighbors of shape {list(indices.shape)} do not belong to {count} vectors")
     if indices.shape[1] < k:
-        raise DataError(f"{indices.shape[1]} neighbours per sample are too few for this map", hint=f"compute k = {k}")
+        raise DataError(f"{indices.shape[1]} neighbors per sample are too few for this map", hint=f"compute k = {k}")
     indices, distances = indices[:, :k].astype(np.int64), distances[:, :k].astype(np.float64)
     if indices.min() < 0 or indices.max() >= count or (indices == np.arange(count)[:, None]).any():
-        raise DataError(f"neighbours must be other samples, numbered 0 to {count - 1}")
+        raise DataError(f"neighbors must be other samples, numbered 0 to {count - 1}")
     if not np.isfinite(distances).all():
-        raise DataError("distances to neighbours hold NaN or infinity")
+        raise DataError("distances to neighbors hold NaN or infinity")
     distances = np.maximum(distances, 0.0)
     # For unit vectors |a - b|^2 = 2 (1 - cos). Euclidean maps do not depend on the overall scale.
     return indices, (np.sqrt(2.0 * distances) if metric == "cosine" else distances).astype(np.float32)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 MAX_NAMED_CLASSES: Final = 20
-_MARKERS: Final = ("o", "^")  # classes 11 to 20 repeat the colours with another shape
+_MARKERS: Final = ("o", "^")  # classes 11 to 20 repeat the colors with another shape
 _MAX_VECTOR_POINTS: Final = 3000  # beyond, the points of an SVG become one embedded image
 
 
@@ -31,7 +31,7 @@ def scatter(
     caption: str,
     path: Path,
 ) -> None:
-    """Draw a map: up to 20 classes by colour, shape, name and legend; more by a continuous colour.
+    """Draw a map: up to 20 classes by color, shape, name and legend; more by a continuous color.
 
     Args:
         coordinates: [N, 2] floats, finite.
@@ -106,7 +106,7 @@ def _scatter_named(axes: Axes, coordinates: NDArray[Any], *, labels: NDArray[Any
         for rank, name in enumerate(names)
     ]  # fmt: skip
     if len(present) < len(np.unique(labels)):
-        unknown = f"unlabelled ({(labels < 0).sum()})"
+        unknown = f"unlabeled ({(labels < 0).sum()})"
         handles.append(Line2D([], [], linestyle="", marker="o", markersize=7, color=RULE, label=unknown))
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, handletextpad=0.2)
 

@@ -104,9 +104,9 @@ def uncertainty_figure(
     if any(images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images) for images in ends):
         raise DataError(f"images {[list(images.shape) for images in ends]} cannot be drawn")
     rows = -(-max(len(images) for images in ends) // _COLUMNS)
-    labelled = retrieval is not None and rejection is not None
+    labeled = retrieval is not None and rejection is not None
     top, tiles = HEADING_INCHES, 2 * (rows * _TILE * 1.16 + 0.36)
-    height = top + tiles + _PANEL * (1 + labelled) + 0.1
+    height = top + tiles + _PANEL * (1 + labeled) + 0.1
     with drawing(path, width=_WIDTH, height=height) as figure:
         heading(figure, title=title, caption=caption)
         for number, (name, images, numbers) in enumerate(
@@ -116,7 +116,7 @@ def uncertainty_figure(
             axes = figure.add_axes((0.2 / _WIDTH, below - tiles / 2 / height, 1 - 0.4 / _WIDTH, tiles / 2 / height))
             _draw_tiles(axes, images, numbers, name=name, inches=tiles / 2)
         below = 1 - (top + tiles) / height
-        panels = _panels(figure, bottom=0.0, top=below, rows=1 + labelled)
+        panels = _panels(figure, bottom=0.0, top=below, rows=1 + labeled)
         if retrieval is not None and rejection is not None:
             _draw_reliability(figure.add_subplot(panels[0, :3]), *retrieval)
             _draw_rejection(figure.add_subplot(panels[0, 3:]), *rejection)
@@ -160,7 +160,7 @@ def _draw_reliability(axes: Axes, bins: Bins, auroc: float, recall: float) -> No
     axes.plot(places, 100 * bins.correct, color=PALETTE[0], marker="o", markersize=5)
     axes.axhline(100 * recall, color=FAINT, linestyle="--", linewidth=1.0)
     axes.set_title(f"Recall at 1 by uncertainty; R-AUROC {auroc:.3f}")
-    axes.set(xlabel="tenth of the images, surest first", ylabel="neighbour of the same class, %")
+    axes.set(xlabel="tenth of the images, surest first", ylabel="neighbor of the same class, %")
     axes.grid(visible=True)
     axes.set_xticks(places)
 

@@ -12,12 +12,11 @@ import os
 import sys
 import tempfile
 
+import contrastive_cli.services.evaluation.linear_eval
+import contrastive_cli.services.figures.figures
+import contrastive_cli.services.inference.similarity
 import contrastive_cli.services.training.finetuning
-import contrastive_cli.services.plotting
-import contrastive_cli.services.probing
-import contrastive_cli.services.retrieval
-
-import contrastive_cli.services.training  # noqa: F401 - imported for the forks
+import contrastive_cli.services.training.loop  # noqa: F401 - imported for the forks
 from contrastive_cli.cli import main
 
 

@@ -224,8 +224,8 @@ def mixed_photos(folder: Path, *, count: int) -> None:
         elif kind == 2:
             picture.convert("P", palette=Image.Palette.ADAPTIVE).save(folder / f"{number:03d}.png")
         elif kind == 3:
-            grey = np.asarray(picture.convert("L")).astype(np.uint16) * 257
-            Image.fromarray(grey).save(folder / f"{number:03d}.png")
+            gray = np.asarray(picture.convert("L")).astype(np.uint16) * 257
+            Image.fromarray(gray).save(folder / f"{number:03d}.png")
         elif kind == 4:
             picture.convert("CMYK").save(folder / f"{number:03d}.jpg")
         else:

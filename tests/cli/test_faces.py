@@ -16,7 +16,7 @@ PICTURES = 3
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder a person: blocks of colour that are the person's own, under noise."""
+    """A folder a person: blocks of color that are the person's own, under noise."""
     folder = tmp_path_factory.mktemp("faces")
     generator = np.random.default_rng(0)
     for number in range(PEOPLE):

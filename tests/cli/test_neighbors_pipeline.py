@@ -1,4 +1,4 @@
-"""Mined neighbours as positives, command by command."""
+"""Mined neighbors as positives, command by command."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ def test_neighbors__from_embed_to_pretrain(clr: Clr, trained: Path, tmp_path: Pa
     (tmp_path / "runs/mix/manifest.json").write_text(json.dumps({**manifest, "status": "interrupted"}))
     resumed = clr("pretrain", "--resume", "runs/mix", cwd=tmp_path)
     assert resumed.code == 3
-    assert "not a file of neighbours" in resumed.err
+    assert "not a file of neighbors" in resumed.err

@@ -68,7 +68,7 @@ def test_embed_knn_plot__of_photographs(clr: Clr, trained: Path, tmp_path: Path)
         assert len(np.unique(np.asarray(picture.convert("L")))) > 50
     wrong = clr("knn", "embeddings-neighbors.pkl", cwd=tmp_path)
     assert wrong.code == 3
-    assert "holds neighbours, not embeddings" in wrong.err
+    assert "holds neighbors, not embeddings" in wrong.err
     (tmp_path / "photos" / "03.png").unlink()
     assert clr("plot", "neighbors", "embeddings-neighbors.pkl", cwd=tmp_path).code == 3
     matrix = clr("similarity", *[f"photos/{number:02d}.png" for number in (0, 1, 2, 4, 5)] * 5, *run, cwd=tmp_path)

@@ -26,10 +26,10 @@ print("left", flush=True)
 IGNORE = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); exec(sys.argv.pop(1))"
 
 
-def start(behaviour: str, *, ignored: bool = False) -> subprocess.Popen[str]:
+def start(behavior: str, *, ignored: bool = False) -> subprocess.Popen[str]:
     code = [IGNORE, LOOP] if ignored else [f"import signal; signal.signal(2, signal.default_int_handler)\n{LOOP}"]
     return subprocess.Popen(
-        [sys.executable, "-c", *code, behaviour], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", *code, behavior], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 

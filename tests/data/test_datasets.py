@@ -127,21 +127,21 @@ def test_open_dataset__truncated_cifar_batch(tmp_path: Path) -> None:
 
 def write_stl10(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     folder.mkdir(parents=True)
-    labelled, unlabelled = random_images(4, 3, 96, 96), random_images(3, 3, 96, 96)
+    labeled, unlabeled = random_images(4, 3, 96, 96), random_images(3, 3, 96, 96)
     for split in ("train", "test"):
-        (folder / f"{split}_X.bin").write_bytes(labelled.transpose(0, 1, 3, 2).tobytes())
+        (folder / f"{split}_X.bin").write_bytes(labeled.transpose(0, 1, 3, 2).tobytes())
         (folder / f"{split}_y.bin").write_bytes(bytes([1, 10, 5, 2]))
-    (folder / "unlabeled_X.bin").write_bytes(unlabelled.transpose(0, 1, 3, 2).tobytes())
-    return labelled, unlabelled
+    (folder / "unlabeled_X.bin").write_bytes(unlabeled.transpose(0, 1, 3, 2).tobytes())
+    return labeled, unlabeled
 
 
 def test_open_dataset__stl10_binaries(tmp_path: Path) -> None:
-    labelled, unlabelled = write_stl10(tmp_path / "stl10_binary")
+    labeled, unlabeled = write_stl10(tmp_path / "stl10_binary")
     train = open_small("stl10", "train", tmp_path, size=96)
-    np.testing.assert_array_equal(train.images, labelled)
+    np.testing.assert_array_equal(train.images, labeled)
     assert train.labels.tolist() == [0, 9, 4, 1]
     both = open_small("stl10", "train+unlabeled", tmp_path, size=96)
-    np.testing.assert_array_equal(both.images, np.concatenate([labelled, unlabelled]))
+    np.testing.assert_array_equal(both.images, np.concatenate([labeled, unlabeled]))
     assert both.labels.tolist() == [0, 9, 4, 1, -1, -1, -1]
     assert both.paths[-1] == "stl10/unlabeled/00002"
     alone = open_small("stl10", "unlabeled", tmp_path, size=24)
@@ -234,7 +234,7 @@ def test_open_dataset__image_tree_of_a_published_dataset(tmp_path: Path, name: s
     assert train.channels == DATASETS[name].channels
 
 
-def test_open_dataset__stl10_tree_with_unlabelled_images(tmp_path: Path) -> None:
+def test_open_dataset__stl10_tree_with_unlabeled_images(tmp_path: Path) -> None:
     write_tree(tmp_path, "train/b/0.png", "train/a/1.png", "test/b/3.png", "unlabeled/x.png", "unlabeled/a/y.png")
     both = open_small("stl10", "train+unlabeled", tmp_path, size=8)
     assert dict(zip(both.paths, both.labels.tolist(), strict=True)) == {

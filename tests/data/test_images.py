@@ -107,7 +107,7 @@ def test_decode__float_without_finite_values_is_black(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_decode__alpha_is_composited_on_white(tmp_path: Path, mode: str) -> None:
-    pixel = (100, 100, 100, 51) if mode == "RGBA" else (100, 51)  # a fifth of grey 100, four fifths of white
+    pixel = (100, 100, 100, 51) if mode == "RGBA" else (100, 51)  # a fifth of gray 100, four fifths of white
     Image.new(mode, (4, 4), pixel).save(tmp_path / "a.png")
     np.testing.assert_allclose(decode(tmp_path / "a.png", size=None, channels=3), 0.2 * 100 + 0.8 * 255, atol=1)
 
@@ -138,7 +138,7 @@ def test_decode__palette_one_bit_and_cmyk(tmp_path: Path) -> None:
 
 
 def test_decode__animation_gives_its_first_frame(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "lime")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue", "lime")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     decoded = decode(tmp_path / "a.gif", size=8, channels=3)
     assert decoded[:, 4, 4].tolist() == [255, 0, 0]

@@ -163,7 +163,7 @@ def test_balanced_batch_indices__pure_function_of_step_and_seed() -> None:
     assert len({tuple(balanced_at(step, seed=seed)[1]) for step in range(4) for seed in range(4)}) == 16
 
 
-def test_balanced_batch_indices__unlabelled_are_classes_of_one_and_too_few_refused() -> None:
+def test_balanced_batch_indices__unlabeled_are_classes_of_one_and_too_few_refused() -> None:
     labels = np.array([-1] * 12 + [0] * 20)
     assert (labels[balanced_at(0, labels)[1]] == -1).sum() == 12
     with pytest.raises(DataError, match="10 classes with up to 4 images each do not fill a batch of 64") as caught:

@@ -228,7 +228,7 @@ def test_read_embeddings__torch_file_of_another_protocol_is_quiet(
         (lambda ones: ones.to_sparse(), "sparse"),
         (lambda ones: ones.to_sparse_csr(), "sparse"),
         (lambda ones: ones.to("meta"), "empty"),
-        (lambda ones: torch.quantize_per_tensor(ones, 0.1, 0, torch.qint8), "quantised"),
+        (lambda ones: torch.quantize_per_tensor(ones, 0.1, 0, torch.qint8), "quantized"),
     ],
 )
 def test_read_embeddings__tensors_of_other_kinds(
@@ -255,7 +255,7 @@ def test_read_embeddings__dicts_within_dicts(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.vectors, MATRIX)
     assert found.labels is not None
     assert found.labels.tolist() == [3, 1, 2, 0]
-    with pytest.raises(DataError, match="no embeddings recognised"):
+    with pytest.raises(DataError, match="no embeddings recognized"):
         read_embeddings(saved(tmp_path / "y.pkl", {"a": {"b": deep}}))  # too deep
 
 
@@ -263,7 +263,7 @@ def test_read_embeddings__one_large_dict_many_times_ends_at_once(tmp_path: Path)
     large = dict.fromkeys(range(10_000), "text")
     torch.save({"within": dict.fromkeys(range(10_000), large)}, tmp_path / "x.pt")
     started = time.monotonic()
-    with pytest.raises(DataError, match="no embeddings recognised"):
+    with pytest.raises(DataError, match="no embeddings recognized"):
         read_embeddings(tmp_path / "x.pt")
     assert time.monotonic() - started < 5
 
@@ -438,7 +438,7 @@ def test_read_embeddings__rows_that_are_all_the_same_list(tmp_path: Path) -> Non
         ({"indices": np.array([[0, -1], [0, 1]])}, "an index is -1"),
         ({"indices": np.array([[0.5, 1], [0, 1]])}, "indices are not whole"),
         ({"distances": np.array([[0, np.nan], [0, 1]])}, "not finite: rows 0"),
-        ({"distances": None}, "not a file of neighbours"),
+        ({"distances": None}, "not a file of neighbors"),
         ({"paths": ["a"]}, "1 paths for 2 rows"),
     ],
 )

@@ -69,7 +69,7 @@ def test_random_pair_similarities__splits_by_label() -> None:
     assert pairs.different_class is not None
     assert set(pairs.same_class.tolist()) == {1.0}
     assert set(pairs.different_class.tolist()) == {0.0}
-    # 20 ordered pairs of different rows: 4 of one class, 8 of two, 8 with the unlabelled row.
+    # 20 ordered pairs of different rows: 4 of one class, 8 of two, 8 with the unlabeled row.
     assert len(pairs.same_class) / 4000 == pytest.approx(0.2, abs=0.03)
     assert len(pairs.different_class) / 4000 == pytest.approx(0.4, abs=0.03)
     assert len(pairs.all_pairs) == 4000

@@ -201,11 +201,11 @@ def test_backward__other_methods_average_over_images(size: int) -> None:
 def test_backward__labels_may_be_absent() -> None:
     labels: list[Any] = []
 
-    class Unlabelled(Plain):
+    class Unlabeled(Plain):
         def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
             labels.append(batch.labels)
             return LossOutput(loss=self.encoder(batch.views[0]).square().mean())
 
     views = make_batch(1, 4).views
-    gradients(Unlabelled(), Batch(views=views, indices=torch.arange(4)), 2)
+    gradients(Unlabeled(), Batch(views=views, indices=torch.arange(4)), 2)
     assert labels == [None, None]

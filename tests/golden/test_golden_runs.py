@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,12 @@ def short_run(settings: dict[str, Any], out: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread_and_own_cache(clr_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _one_thread_and_own_cache(clr_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("CLR_CACHE", str(clr_cache))
-    assert torch.get_num_threads() == 1
+    before = torch.get_num_threads()  # a resumed run elsewhere in this process may have set it
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -92,7 +92,7 @@ def test_sup_con__chance_order_and_names_of_classes(positives: Positives) -> Non
 
 
 @pytest.mark.parametrize("positives", BOTH)
-def test_sup_con__unlabelled_rows_repel_and_attract_nobody(positives: Positives) -> None:
+def test_sup_con__unlabeled_rows_repel_and_attract_nobody(positives: Positives) -> None:
     z = random_rows(6)
     labels = torch.tensor([0, 0, 1, 1, -1, -1])
     assert count_positives(labels).tolist() == [1, 1, 1, 1, 0, 0]

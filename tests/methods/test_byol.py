@@ -82,7 +82,7 @@ def test_symmetric_loss__range_and_scale() -> None:
     crossed = z.flip(0)
     torch.testing.assert_close(symmetric_loss(z, 3 * crossed), torch.zeros(5), atol=1e-6, rtol=0)
     torch.testing.assert_close(symmetric_loss(z, -crossed), torch.full((5,), 8.0))
-    # A neighbour of ten times the length has no more say than its weight.
+    # A neighbor of ten times the length has no more say than its weight.
     targets = torch.cat((crossed, random_vectors(1, 5, 7, seed=2)))
     longer = torch.cat((crossed, 10 * targets[2:]))
     torch.testing.assert_close(
@@ -165,7 +165,7 @@ def test_training_loss__target_gathers_running_statistics_of_its_own() -> None:
     assert method.target_encoder.training
 
 
-def test_training_loss__the_neighbour_goes_through_the_target_only() -> None:
+def test_training_loss__the_neighbor_goes_through_the_target_only() -> None:
     method, batch = make(positives="mix", positive_weight=0.3), make_batch(3)
     reached = Batch(views=batch.views.clone().requires_grad_(True), indices=batch.indices)
     method.training_loss(reached, START).loss.backward()
@@ -190,7 +190,7 @@ def test_training_loss__ignores_the_order_of_the_two_views() -> None:
     torch.testing.assert_close(losses[0], losses[1])
 
 
-def test_byol__views_of_neighbours() -> None:
+def test_byol__views_of_neighbors() -> None:
     assert make().neighbor_views == (0, 0)
     assert make(positives="neighbor", neighbor_probability=0.2).neighbor_views == (0, 0.2)
     assert make(positives="mix").neighbor_views == (0, 0, 1)

@@ -40,7 +40,7 @@ def test_contrast__is_sup_con_of_all_views_with_repeated_labels(num_views: int, 
 
 def test_contrast__counts_anchors_without_positive() -> None:
     labels = torch.tensor([0, 0, 1, -1])
-    for num_views, left_out in ((1, 2), (2, 2)):  # two views: the lone image has its own, the unlabelled one none
+    for num_views, left_out in ((1, 2), (2, 2)):  # two views: the lone image has its own, the unlabeled one none
         metrics = make().contrast(torch.randn(num_views, 4, 8), labels).metrics
         assert metrics["anchors_without_positive"].item() == left_out
 

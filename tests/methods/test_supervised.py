@@ -1,4 +1,4 @@
-"""Cross-entropy with unlabelled images, against torch's own on the labelled ones."""
+"""Cross-entropy with unlabeled images, against torch's own on the labeled ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make(*, smoothing: float = 0.0, classes: int = 3) -> Supervised:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_supervised__loss_is_the_mean_over_the_labelled(smoothing: float) -> None:
+def test_supervised__loss_is_the_mean_over_the_labeled(smoothing: float) -> None:
     method = make(smoothing=smoothing)
     assert isinstance(method, Classifying)
     views = torch.randn(2, 6, 1, 8, 8, generator=torch.Generator().manual_seed(1))

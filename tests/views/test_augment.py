@@ -109,7 +109,7 @@ def deviation(recipe: Recipe, images: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("side", [24, 32, 48])
 @pytest.mark.parametrize("name", ["light", "digits", "none"])
-def test_fast__equals_exact_without_colour_in_two_orders(name: str, side: int) -> None:
+def test_fast__equals_exact_without_color_in_two_orders(name: str, side: int) -> None:
     images = photographs(60, side=side, channels=1 if name == "digits" else 3)
     assert deviation(RECIPES[name], images).max() < 1e-4
 
@@ -138,10 +138,10 @@ def test_make_views__exact_is_torchvision_step_by_step() -> None:
 
 
 def test_make_views__noise_has_the_strength_that_was_drawn() -> None:
-    """On flat grey, far from both clamps, the spread of a view's pixels is the sigma of its row."""
+    """On flat gray, far from both clamps, the spread of a view's pixels is the sigma of its row."""
     recipe = Recipe(noise_probability=0.5, noise_sigma=(0.02, 0.1))
-    grey = torch.full((400, 3, 32, 32), 128, dtype=torch.uint8)
-    pixels = views_of(grey, recipe, mean=(0.0,) * 3, std=(1.0,) * 3)[0].flatten(1)
+    gray = torch.full((400, 3, 32, 32), 128, dtype=torch.uint8)
+    pixels = views_of(gray, recipe, mean=(0.0,) * 3, std=(1.0,) * 3)[0].flatten(1)
     draws = uniform(seed=3, epoch=5, indices=torch.arange(400), views=[0], slots=NUM_SLOTS)
     sigma = draw_parameters(recipe, draws, height=32, width=32, size=32).noise
     assert 150 < int((sigma > 0).sum()) < 250

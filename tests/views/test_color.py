@@ -1,4 +1,4 @@
-"""Colour: equal to torchvision v2, sample by sample; the composed matrix against the sequence."""
+"""Color: equal to torchvision v2, sample by sample; the composed matrix against the sequence."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_color_matrix__is_the_sequence_when_nothing_clamps(channels: int) -> Non
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_color_matrix__is_its_four_steps_in_every_order(channels: int) -> None:
-    # Strong factors, so that no order is another: each step is applied to the colours and to their mean, in float64.
+    # Strong factors, so that no order is another: each step is applied to the colors and to their mean, in float64.
     recipe = Recipe(jitter_probability=1, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.5)
     parameters = replace(
         parameters_of(recipe),

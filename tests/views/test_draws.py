@@ -42,7 +42,7 @@ def test_uniform__is_uniform_in_every_slot() -> None:
     [{"seed": 1}, {"seed": 2**32}, {"epoch": 1}, {"view": 1}, {"stream": 1}, {"indices": ROWS + 1}],
     ids=str,
 )
-def test_uniform__neighbours_are_uncorrelated(other: dict[str, int]) -> None:
+def test_uniform__neighbors_are_uncorrelated(other: dict[str, int]) -> None:
     first, second = draw(), draw(**other)  # type: ignore[arg-type]
     correlations = np.corrcoef(first.T.numpy(), second.T.numpy())
     np.fill_diagonal(correlations, 0)

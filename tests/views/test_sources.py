@@ -26,13 +26,13 @@ def test_view_sources__each_view_has_its_probability() -> None:
     assert stats.binomtest(int(sometimes.sum()), NUM_IMAGES, 0.3).pvalue > 1e-3
 
 
-def test_view_sources__every_neighbour_is_as_likely_and_no_other_is_shown() -> None:
+def test_view_sources__every_neighbor_is_as_likely_and_no_other_is_shown() -> None:
     ranks = ((draw() - EVERY) % NUM_IMAGES)[1:]
     assert int(ranks.max()) <= K
     for row in ranks:
         counts = np.bincount(row.numpy(), minlength=K + 1)[1:]
         assert stats.chisquare(counts).pvalue > 1e-3
-    # Which neighbour is shown says nothing of whether one is.
+    # Which neighbor is shown says nothing of whether one is.
     whether = draw(probabilities=(0.3, 1.0))
     also = draw(probabilities=(1.0, 1.0))
     shown = (whether[0] != EVERY).numpy()

@@ -26,7 +26,7 @@ HOSTILE = [
 
 
 def pixels_near(path: Path, color: str) -> int:
-    """How many pixels of a PNG have a colour, nearly."""
+    """How many pixels of a PNG have a color, nearly."""
     image = np.asarray(Image.open(path).convert("RGB"), dtype=np.int64)
     wanted = np.array(to_rgb(color)) * 255
     return int((np.abs(image - wanted).max(axis=-1) < 4).sum())
@@ -45,7 +45,7 @@ def draw_map(path: Path, *, num_classes: int = 3, classes: list[str] | None = No
     return path
 
 
-def test_scatter__each_class_has_its_colour(tmp_path: Path) -> None:
+def test_scatter__each_class_has_its_color(tmp_path: Path) -> None:
     path = draw_map(tmp_path / "map.png")
     assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     counts = [pixels_near(path, color) for color in PALETTE[:3]]
@@ -68,7 +68,7 @@ def test_scatter__unknown_labels_and_no_labels(tmp_path: Path) -> None:
     for number, given in enumerate([labels, None]):
         path = tmp_path / f"{number}.svg"
         scatter(coordinates, labels=given, classes=[], title="Map", caption="", path=path)
-        assert ("unlabelled (10)" in path.read_text()) == (given is not None)
+        assert ("unlabeled (10)" in path.read_text()) == (given is not None)
 
 
 def test_scatter__one_point_and_equal_points(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_neighbors_grid__frames_tell_right_from_wrong(tmp_path: Path) -> None:
     ]
     for neighbor_labels, some_right, some_wrong in given:
         path = tmp_path / "neighbors.png"
-        neighbors_grid(queries, neighbors, path=path, title="Neighbours", query_labels=labels,
+        neighbors_grid(queries, neighbors, path=path, title="Neighbors", query_labels=labels,
                        neighbor_labels=neighbor_labels, classes=["a$", "b\n"])  # fmt: skip
         assert (pixels_near(path, right) > 500) == some_right
         assert (pixels_near(path, wrong) > 300) == some_wrong

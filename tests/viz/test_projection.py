@@ -1,4 +1,4 @@
-"""Maps: classes apart, the same map for the same seed, small and degenerate input, neighbours from outside."""
+"""Maps: classes apart, the same map for the same seed, small and degenerate input, neighbors from outside."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ def knn_vote(
     """Predict the class of each query by the vote of its k most similar training embeddings, weight exp(cos / T).
 
     Args:
-        train: [N, D] embeddings, any scale (normalised here).
-        train_labels: [N] integers; rows labelled -1 do not vote.
+        train: [N, D] embeddings, any scale (normalized here).
+        train_labels: [N] integers; rows labeled -1 do not vote.
         queries: [Q, D]; None predicts each row of `train` from the others (leave one out).
         k: Voters, clamped to their number.
         temperature: T > 0.

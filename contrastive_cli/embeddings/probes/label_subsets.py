@@ -14,7 +14,7 @@ from contrastive_cli.core.errors import DataError
 
 
 def label_subset(labels: Tensor, *, fraction: float, seed: int) -> Tensor:
-    """Choose a fraction of every class, at least one sample of each, never an unlabelled one (-1).
+    """Choose a fraction of every class, at least one sample of each, never an unlabeled one (-1).
 
     With one seed a smaller fraction is contained in a larger one.
 
@@ -50,7 +50,7 @@ def stratified_folds(labels: Tensor, *, num_folds: int, seed: int) -> Tensor:
 
 
 def shuffled_classes(labels: Tensor, *, seed: int) -> list[Tensor]:
-    """The positions of each class present, shuffled by seed and class alone; unlabelled samples are left out."""
+    """The positions of each class present, shuffled by seed and class alone; unlabeled samples are left out."""
     known = labels.cpu().numpy()
     return [
         torch.from_numpy(np.random.default_rng((seed, int(label))).permutation(np.flatnonzero(known == label)))

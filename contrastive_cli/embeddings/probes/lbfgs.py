@@ -46,7 +46,7 @@ def minimize(
     max_iterations: int,
     tolerance: float,
 ) -> Minimum:
-    """Minimise L smooth convex problems from `start` [L, P] until each gradient's 2-norm is <= `tolerance`.
+    """Minimize L smooth convex problems from `start` [L, P] until each gradient's 2-norm is <= `tolerance`.
 
     Args:
         objective: (points [A, P], problems [A]) -> Evaluation of the problems with these numbers.

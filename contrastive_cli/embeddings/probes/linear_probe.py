@@ -60,7 +60,7 @@ class Probe:
         return self.heads.logits(features)[0].argmax(1)
 
     def accuracy(self, features: Tensor, labels: Tensor) -> float:
-        """The part of the labelled samples (label >= 0) that is predicted rightly, in [0, 1]."""
+        """The part of the labeled samples (label >= 0) that is predicted rightly, in [0, 1]."""
         known = labels >= 0
         if not known.any():
             raise DataError("no sample has a label, so there is no accuracy")

@@ -20,11 +20,11 @@ PARAMETERS_AT_ONCE = 2**20  # of the heads that are fitted together; L-BFGS reme
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinearHeads:
-    """One linear classifier per penalty; the standardisation of the training features belongs to it.
+    """One linear classifier per penalty; the standardization of the training features belongs to it.
 
     Attributes:
         penalties: L values.
-        weights: [L, C, D] float32, for standardised features; zero for a class without training samples.
+        weights: [L, C, D] float32, for standardized features; zero for a class without training samples.
         biases: [L, C] float32; -inf for a class without training samples, the limit of its maximum likelihood.
         mean: [D] float32 of the training features.
         scale: [D] float32 standard deviation, 1 for a constant feature.
@@ -57,9 +57,9 @@ def fit_linear(
     max_iterations: int = 500,
     tolerance: float = 1e-4,
 ) -> LinearHeads:
-    """Minimise mean cross-entropy + penalty / 2 * ||W||^2 for every penalty; W acts on standardised features.
+    """Minimize mean cross-entropy + penalty / 2 * ||W||^2 for every penalty; W acts on standardized features.
 
-    The bias is not penalised. Features are rotated to their principal axes, which leaves the objective as it is and
+    The bias is not penalized. Features are rotated to their principal axes, which leaves the objective as it is and
     makes its Hessian nearly diagonal; the data are float32, sums and steps float64.
 
     Args:
@@ -112,9 +112,9 @@ def check_training_set(features: Tensor, labels: Tensor, *, penalties: Sequence[
         raise ValueError(f"penalties must be positive, not {list(penalties)}")
     if features.ndim != 2 or labels.shape != features.shape[:1] or not len(labels):
         raise DataError(f"features {tuple(features.shape)} and labels {tuple(labels.shape)} are not [N, D] and [N]")
-    unlabelled = int((labels < 0).sum())
-    if unlabelled:
-        raise DataError(f"{unlabelled} of {len(labels)} samples have no label", hint="leave them out of the probe")
+    unlabeled = int((labels < 0).sum())
+    if unlabeled:
+        raise DataError(f"{unlabeled} of {len(labels)} samples have no label", hint="leave them out of the probe")
     if int(labels.min()) == int(labels.max()):
         raise DataError(f"all {len(labels)} samples are of class {int(labels.min())}; a probe needs two classes")
     bad = torch.nonzero(~features.isfinite().all(1)).flatten()[:5].tolist()

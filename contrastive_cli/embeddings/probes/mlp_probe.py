@@ -1,6 +1,6 @@
 """A classifier with one hidden layer on frozen features, for what a linear head cannot read off them.
 
-Standardised features, ReLU, Adam (Kingma & Ba 2015, https://arxiv.org/abs/1412.6980) on mini-batches with decoupled
+Standardized features, ReLU, Adam (Kingma & Ba 2015, https://arxiv.org/abs/1412.6980) on mini-batches with decoupled
 weight decay and a cosine schedule. How much decay, and where on the schedule to stop, is chosen on held-out training
 samples; then the head is trained on all of them. Letters: N samples, D features, H hidden, C classes, L decays.
 """
@@ -178,7 +178,7 @@ def _train(
 
 
 def _forward(features: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """Standardised [L, N, D] -> logits [L, N, C]."""
+    """Standardized [L, N, D] -> logits [L, N, C]."""
     first, first_bias, second, second_bias = parameters
     with torch.set_grad_enabled(first.requires_grad and torch.is_grad_enabled()):
         return F.relu(features @ first + first_bias[:, None]) @ second + second_bias[:, None]

@@ -31,7 +31,7 @@ SMALLEST_NORM = 1e-150  # the square of a smaller norm leaves float64
 class ExactSearch:
     """Both sides of a search: the score of a pair is `q . b - bias_b` of its prepared vectors, larger is nearer.
 
-    A prepared vector is a unit vector (cosine), or centred and scaled to norms <= 1 (euclidean). In both cases
+    A prepared vector is a unit vector (cosine), or centered and scaled to norms <= 1 (euclidean). In both cases
     half the squared distance of a pair is at least `floor_q - score`, whatever float32 did to the score.
     """
 
@@ -46,7 +46,7 @@ class ExactSearch:
 
     @classmethod
     def build(cls, vectors: Floats, *, queries: Floats | None, metric: Metric) -> ExactSearch:
-        """Prepare both sides; `queries` None means the vectors themselves, each excluded from its own neighbours."""
+        """Prepare both sides; `queries` None means the vectors themselves, each excluded from its own neighbors."""
         center, scale, norms = np.zeros(vectors.shape[1]), 1.0, np.ones(0)
         if metric == "cosine":
             norms = np.concatenate([_divisors(chunk) for _, chunk in read_chunks(vectors)])

@@ -1,7 +1,7 @@
-"""Exact nearest neighbours in numpy alone, and the weighted k-NN vote of Wu et al. 2018 (https://arxiv.org/abs/1805.01978).
+"""Exact nearest neighbors in numpy alone, and the weighted k-NN vote of Wu et al. 2018 (https://arxiv.org/abs/1805.01978).
 
 Approximate indexes are left out: at the sizes this tool is made for, the exact search is a matter of seconds.
-Letters: N vectors, Q queries, D dimensions, k neighbours.
+Letters: N vectors, Q queries, D dimensions, k neighbors.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def nearest_neighbors(
 
     Args:
         vectors: [N, D], any float type, a memory map is read in pieces.
-        k: Neighbours per query, 1 <= k <= N (N - 1 without queries).
+        k: Neighbors per query, 1 <= k <= N (N - 1 without queries).
         metric: The cosine of a zero vector (norm below 1e-150) with anything is 0, its distance 1.
         queries: [Q, D]; None searches each vector among the others, itself excluded by its index.
         progress: Called with (queries done, Q), in proportion to the work.
@@ -73,7 +73,7 @@ def nearest_neighbors(
             raise DataError(f"queries have {queries.shape[1]} dimensions, but vectors have {vectors.shape[1]}")
     available = len(vectors) - (queries is None)
     if not 1 <= k <= available:
-        raise ValueError(f"k={k} neighbours asked, but {available} are available; choose k from 1 to {available}")
+        raise ValueError(f"k={k} neighbors asked, but {available} are available; choose k from 1 to {available}")
     search = ExactSearch.build(vectors, queries=queries, metric=metric)
     num_queries = len(search.queries)
     indices = np.empty((num_queries, k), np.int64)

@@ -69,7 +69,7 @@ def best_partners(
 
 
 def _pairs(num_tiles: int) -> Iterator[tuple[int, int]]:
-    """Each unordered pair of two tiles once, all pairs of neighbours first, then those two apart, and so on."""
+    """Each unordered pair of two tiles once, all pairs of neighbors first, then those two apart, and so on."""
     for distance in range(1, num_tiles // 2 + 1):
         twice = 2 * distance == num_tiles
         for row in range(distance if twice else num_tiles):

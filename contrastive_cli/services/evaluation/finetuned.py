@@ -15,7 +15,7 @@ from contrastive_cli.embeddings.probes.label_subsets import confidence_interval
 from contrastive_cli.services.artifacts import indices_sha256, write_result
 from contrastive_cli.services.inference.model import load_model, predict_classes
 from contrastive_cli.services.inference.splits import open_split
-from contrastive_cli.services.training.setup import labelled_subset
+from contrastive_cli.services.training.setup import labeled_subset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +57,7 @@ def evaluate_finetuned(run: Run, *, device: str, progress: CountProgress | None 
         progress=progress,
     )
     correct = int((predicted[known] == test.labels[known]).sum())
-    subset = labelled_subset(model.config, train)
+    subset = labeled_subset(model.config, train)
     indices = list(range(train.num_samples)) if subset is None else subset.tolist()
     parent = model.manifest.parent
     result = Finetuned(

@@ -63,7 +63,7 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Features:
-    """Frozen features of the labelled train and test images."""
+    """Frozen features of the labeled train and test images."""
 
     name: str
     train: torch.Tensor
@@ -97,7 +97,7 @@ def frozen_rows(
 def conclude(
     model: Model, splits: Splits, *, rows: Sequence[Row], fractions: Sequence[float], seeds: int
 ) -> Evaluation:
-    """The rows with what they were measured on, and the sha256 of every list of labelled images that was used."""
+    """The rows with what they were measured on, and the sha256 of every list of labeled images that was used."""
     dataset, fingerprint = splits.train.name, splits.train.fingerprint
     return Evaluation(
         name=dataset if splits.own else f"{dataset}-{fingerprint[:8]}",
@@ -119,7 +119,7 @@ def conclude(
 def save_evaluation(run: Run, evaluation: Evaluation, splits: Splits) -> Path:
     """Write the table into the run; what earlier calls measured on the same weights and images stays, unless anew.
 
-    The positions of the labelled images go beside it, to `eval/linear-<name>-images.npz`.
+    The positions of the labeled images go beside it, to `eval/linear-<name>-images.npz`.
     """
     name = f"linear-{evaluation.name}"
     earlier, fresh = _earlier(run, name, evaluation), evaluation.as_json()

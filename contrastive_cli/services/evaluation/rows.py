@@ -1,4 +1,4 @@
-"""What every row of an evaluation shares: the images, the labelled subsets, and how an accuracy is stated."""
+"""What every row of an evaluation shares: the images, the labeled subsets, and how an accuracy is stated."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Splits:
     own: bool
 
     def subsets(self, fraction: float, *, seeds: int) -> list[Tensor]:
-        """The labelled training images of each seed, as positions; one list where all labels are used."""
+        """The labeled training images of each seed, as positions; one list where all labels are used."""
         labels = torch.from_numpy(self.train.labels)
         first = label_subset(labels, fraction=fraction, seed=0)
         if len(first) == int((labels >= 0).sum()):

@@ -1,7 +1,7 @@
 """The supervised baseline: the run's encoder from fresh weights, trained on the same labels that the heads are given.
 
 So that the comparison is fair it has light augmentation, as many steps as the labels call for, and its weight decay and
-learning rate chosen for each number of labels on a fifth of the labelled images; then it is trained on all of them.
+learning rate chosen for each number of labels on a fifth of the labeled images; then it is trained on all of them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Training:
 
 
 def plan_supervised(model: Model, splits: Splits, *, fractions: Sequence[float], seeds: int) -> list[Training]:
-    """The trainings behind the rows, without those that choose the optimiser.
+    """The trainings behind the rows, without those that choose the optimizer.
 
     Raises:
         UsageError: If the run's method has no encoder.
@@ -74,7 +74,7 @@ def num_steps(num_labels: int) -> int:
 
 
 def total_steps(trainings: Sequence[Training]) -> int:
-    """Optimiser steps of all trainings, with those that choose the optimiser of each label fraction."""
+    """Optimizer steps of all trainings, with those that choose the optimizer of each label fraction."""
     return sum(training.steps * (1 + len(CANDIDATES) * (training.seed == 0)) for training in trainings)
 
 
@@ -83,7 +83,7 @@ def supervised_rows(
 ) -> Iterator[Row]:
     """Train for every number of labels and seed, and yield a row for each number of labels.
 
-    The optimiser is chosen on the first seed's labels, and serves the others.
+    The optimizer is chosen on the first seed's labels, and serves the others.
 
     Args:
         model: The run whose encoder, image size and device are taken, not its weights.

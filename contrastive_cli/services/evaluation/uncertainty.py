@@ -176,7 +176,7 @@ def describe(measurement: Measurement) -> list[str]:
     lines = []
     if measurement.retrieval is not None:
         _, auroc, recall = measurement.retrieval
-        lines.append(f"R-AUROC {auroc:.3f} (0.5 is chance): predicts a nearest neighbour of another class")
+        lines.append(f"R-AUROC {auroc:.3f} (0.5 is chance): predicts a nearest neighbor of another class")
         lines.append(f"recall at 1 {100 * recall:.1f} %")
     if measurement.rejection is not None:
         curve, _ = measurement.rejection
@@ -198,8 +198,8 @@ def _probe(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The classes that a linear probe of training images predicts for vectors [N, D], and all those that it knows."""
     train = open_split(model, "train", dataset=dataset)
-    labelled = np.flatnonzero(train.labels >= 0)
-    rows = labelled[draw_positions(len(labelled), limit=PROBE_IMAGES, seed=seed)]
+    labeled = np.flatnonzero(train.labels >= 0)
+    rows = labeled[draw_positions(len(labeled), limit=PROBE_IMAGES, seed=seed)]
     features, _ = embed_with_uncertainty(model, np.asarray(train.images[rows]), progress=progress)
     probe = fit_probe(torch.from_numpy(features), torch.from_numpy(train.labels[rows]), seed=seed)
     predicted: NDArray[np.int64] = probe.predict(torch.from_numpy(vectors)).cpu().numpy()

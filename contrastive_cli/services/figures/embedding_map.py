@@ -53,7 +53,7 @@ def plot_embeddings(
     seed: int,
     progress: CountProgress | None = None,
 ) -> list[Path]:
-    """Maps of at most `limit` embeddings, coloured by class, all from one graph of exact neighbours.
+    """Maps of at most `limit` embeddings, colored by class, all from one graph of exact neighbors.
 
     The coordinates go beside each as CSV. `progress` counts the samples of the graph, then the steps of each layout.
     """

@@ -1,4 +1,4 @@
-"""Pictures of a run: its embeddings, the views it sees, its neighbours, its curves. `clr plot` reaches this module."""
+"""Pictures of a run: its embeddings, the views it sees, its neighbors, its curves. `clr plot` reaches this module."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ THUMBNAIL = 96  # pixels of the side of an image file that is drawn
 
 
 def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, count: int, data_dir: Path | None) -> Path:
-    """Some images beside their mined neighbours: those of a file, or those that a run was trained with.
+    """Some images beside their mined neighbors: those of a file, or those that a run was trained with.
 
     A file of embedded image files, without a run, is drawn from these files.
 
@@ -33,7 +33,7 @@ def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, coun
     """
     known = None if run is None else run.manifest().neighbors
     if file is None and known is None:
-        raise UsageError("no neighbours to draw", hint="give a file of `clr knn`, or a --run that was trained with one")
+        raise UsageError("no neighbors to draw", hint="give a file of `clr knn`, or a --run that was trained with one")
     path = file or Path(known.path if known else "")
     mined = read_neighbors(path)
     if run is None and not mined.dataset and not mined.queries and mined.paths is not None:
@@ -60,12 +60,12 @@ def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, coun
     facts = neighbors.facts
     share = ""
     if facts.purity is not None:
-        share = f", {100 * facts.purity:.1f} % of {facts.per_image} neighbours of its class"
+        share = f", {100 * facts.purity:.1f} % of {facts.per_image} neighbors of its class"
     neighbors_grid(
         np.asarray(images.images[chosen]),
         pixels,
         path=target,
-        title=f"neighbours in {name} {images.split}",
+        title=f"neighbors in {name} {images.split}",
         caption=f"{path.name}, {facts.metric}{share}",
         query_labels=images.labels[chosen] if images.has_labels else None,
         neighbor_labels=images.labels[shown] if images.has_labels else None,
@@ -81,7 +81,7 @@ def _plot_neighboring_files(
 ) -> Path:
     indices = without_self(mined.indices)
     if 0 in indices.shape or indices.min() < 0 or indices.max() >= len(names):
-        raise DataError(f"{path} names no neighbours of its {len(names)} images", path=path)
+        raise DataError(f"{path} names no neighbors of its {len(names)} images", path=path)
     chosen = draw_positions(len(indices), limit=count, seed=0)
     shown = indices[chosen, :SHOWN_NEIGHBORS]
     wanted = np.union1d(chosen, shown)
@@ -91,7 +91,7 @@ def _plot_neighboring_files(
         pixels[np.searchsorted(wanted, chosen)],
         pixels[np.searchsorted(wanted, shown)],
         path=target,
-        title="neighbours",
+        title="neighbors",
         caption=f"{path.name}, {mined.metric}",
     )
     return target

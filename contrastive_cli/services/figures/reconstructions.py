@@ -41,7 +41,7 @@ def plot_reconstructions(
     Methods with a prior add a row of samples from it.
 
     Returns:
-        The file; and the mean squared error over the drawn images, in normalised units, with their number.
+        The file; and the mean squared error over the drawn images, in normalized units, with their number.
 
     Raises:
         UsageError: If the method has no decoder.
@@ -67,12 +67,12 @@ def plot_reconstructions(
     target = out or run.path / "plots" / "reconstructions.png"
     reconstructions_grid(
         pixels,
-        _denormalise(model, drawn.pop("output")),
+        _denormalize(model, drawn.pop("output")),
         errors.tolist(),
-        {name: _denormalise(model, row) for name, row in drawn.items()},
+        {name: _denormalize(model, row) for name, row in drawn.items()},
         path=target,
         title=f"{images.name} {split}, drawn from {embeddings.shape[1]} numbers an image",
-        caption=f"{run.name}, squared error in normalised units, mean {errors.mean():.3f}, seed {seed}",
+        caption=f"{run.name}, squared error in normalized units, mean {errors.mean():.3f}, seed {seed}",
     )
     enter_file(run, target, kind="plot")
     return target, {"error": float(errors.mean()), "images": len(pixels)}
@@ -100,6 +100,6 @@ def _errors(model: Model, pixels: NDArray[np.uint8], drawn: torch.Tensor) -> NDA
     return (drawn - wanted).square().flatten(1).mean(dim=1).numpy()
 
 
-def _denormalise(model: Model, images: torch.Tensor) -> NDArray[np.float32]:
+def _denormalize(model: Model, images: torch.Tensor) -> NDArray[np.float32]:
     mean, std = (torch.tensor(value)[:, None, None] for value in (model.manifest.mean, model.manifest.std))
     return (images * std + mean).numpy()

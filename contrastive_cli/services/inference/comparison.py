@@ -23,7 +23,7 @@ from contrastive_cli.services.inference.model import Layer, Model, embed_pixels,
 from contrastive_cli.services.inference.splits import open_split
 
 Average = Literal["none", "mirror", "crops"]
-CROP_SIDES = (1.0, 0.9, 0.8)  # of the image's side, around its centre
+CROP_SIDES = (1.0, 0.9, 0.8)  # of the image's side, around its center
 VALIDATION_IMAGES = 1000
 VALIDATION_PAIRS = 6000
 
@@ -35,7 +35,7 @@ class Comparison:
     Attributes:
         layer: The encoder's h or the projector's z.
         average: Of which pictures the mean direction stands for an image: itself alone, with its mirror image, or
-            with that, smaller crops around its centre and theirs.
+            with that, smaller crops around its center and theirs.
     """
 
     layer: Layer = "h"

@@ -29,7 +29,7 @@ from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig
 from contrastive_cli.services.inference.model import Model, load_model
 from contrastive_cli.services.inference.splits import open_split, refuse_moved_split
 from contrastive_cli.services.training.sessions import Inherited, Session, start_session
-from contrastive_cli.services.training.setup import labelled_subset
+from contrastive_cli.services.training.setup import labeled_subset
 
 BATCH = 128
 EPOCHS = 40.0
@@ -115,7 +115,7 @@ def _check_images(parent: Model, config: PretrainConfig, *, progress: CountProgr
 
 
 def _num_labels(config: PretrainConfig, train: ImageSet) -> int:
-    subset = labelled_subset(config, train)
+    subset = labeled_subset(config, train)
     return train.num_samples if subset is None else len(subset)
 
 

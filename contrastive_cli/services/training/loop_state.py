@@ -56,7 +56,7 @@ def checkpoint_state(trainee: Trainee, state: LoopState) -> dict[str, Any]:
 
 
 def restore(trainee: Trainee, saved: Mapping[str, Any]) -> LoopState:
-    """Put a saved state into method, optimiser and torch's generator; returns the loop's own.
+    """Put a saved state into method, optimizer and torch's generator; returns the loop's own.
 
     Raises:
         KeyError, TypeError, ValueError, RuntimeError, AttributeError: If it is not the state of such a trainee.

@@ -1,4 +1,4 @@
-"""Mined neighbours as positives: the file that `clr knn` wrote, checked against the images it is used with."""
+"""Mined neighbors as positives: the file that `clr knn` wrote, checked against the images it is used with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MINE_AGAIN = "embed the images this run trains on with `clr embed --split {spli
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MinedNeighbors:
-    """Positions [N, K] int64 of the neighbours of every image, never the image itself, and what is known of them."""
+    """Positions [N, K] int64 of the neighbors of every image, never the image itself, and what is known of them."""
 
     indices: Tensor
     facts: NeighborFacts
@@ -32,7 +32,7 @@ class MinedNeighbors:
     def describe(self) -> str:
         """One line for the log."""
         facts = self.facts
-        text = f"neighbours: {facts.per_image} of each image by {facts.metric}, from {facts.path}"
+        text = f"neighbors: {facts.per_image} of each image by {facts.metric}, from {facts.path}"
         if facts.purity is not None:
             text += f"; {100 * facts.purity:.1f} % of them are of its class"
         if facts.fingerprint is None:
@@ -41,7 +41,7 @@ class MinedNeighbors:
 
 
 def check_wanted(method: Any, config: PretrainConfig) -> None:
-    """Ask that neighbours are given exactly where the method shows them.
+    """Ask that neighbors are given exactly where the method shows them.
 
     Raises:
         UsageError: If they are given and not wanted, or wanted and not given.
@@ -49,14 +49,14 @@ def check_wanted(method: Any, config: PretrainConfig) -> None:
     wanted = isinstance(method, FromNeighbors) and any(method.neighbor_views)
     if wanted and config.neighbors is None:
         raise UsageError(
-            f"{config.method_name} takes neighbours as positives here, and there is no --neighbors FILE",
+            f"{config.method_name} takes neighbors as positives here, and there is no --neighbors FILE",
             hint="clr embed --split train --out embeddings.pkl; clr knn embeddings.pkl --metric cosine; "
             f"clr pretrain --method {config.method_name} --neighbors embeddings-neighbors.pkl ...",
         )
     if config.neighbors is not None and not wanted:
         able = isinstance(method, FromNeighbors)
         raise UsageError(
-            f"--neighbors {config.neighbors} would be ignored: {config.method_name} shows no neighbours"
+            f"--neighbors {config.neighbors} would be ignored: {config.method_name} shows no neighbors"
             + (" as it is set" if able else ""),
             hint="add --set method.positives=neighbor or --set method.positives=mix"
             if able
@@ -65,7 +65,7 @@ def check_wanted(method: Any, config: PretrainConfig) -> None:
 
 
 def neighbors_of(images: ImageSet, file: NeighborsFile, *, path: Path) -> MinedNeighbors:
-    """The neighbours of `images` from a file read from `path`, an image that is its own neighbour left out.
+    """The neighbors of `images` from a file read from `path`, an image that is its own neighbor left out.
 
     Raises:
         DataError: If the file is of other images, or of other positions than there are.
@@ -73,10 +73,10 @@ def neighbors_of(images: ImageSet, file: NeighborsFile, *, path: Path) -> MinedN
     hint = _MINE_AGAIN.format(split=images.split)
     given = file.indices
     if file.queries:
-        raise DataError(f"{path} has neighbours of {file.queries} in another set", hint=hint, path=path)
+        raise DataError(f"{path} has neighbors of {file.queries} in another set", hint=hint, path=path)
     if len(given) != images.num_samples:
         raise DataError(
-            f"{path} has neighbours of {len(given)} images, but {images.name} {images.split} has {images.num_samples}",
+            f"{path} has neighbors of {len(given)} images, but {images.name} {images.split} has {images.num_samples}",
             hint=hint,
             path=path,
         )
@@ -94,7 +94,7 @@ def neighbors_of(images: ImageSet, file: NeighborsFile, *, path: Path) -> MinedN
         raise DataError(f"{path} names position {wrong} of {images.num_samples} images", hint=hint, path=path)
     indices = without_self(given)
     if indices.shape[1] == 0:
-        raise DataError(f"{path} names an image as its only neighbour", hint="mine again with a larger -k", path=path)
+        raise DataError(f"{path} names an image as its only neighbor", hint="mine again with a larger -k", path=path)
     facts = NeighborFacts(
         path=str(path),
         sha256=sha256_of(path),
@@ -123,14 +123,14 @@ def without_self(indices: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def purity(indices: NDArray[np.int64], labels: NDArray[np.int64]) -> float | None:
-    """The part of the neighbours [N, K] that are of their image's class, where both labels [N] are known (not -1)."""
+    """The part of the neighbors [N, K] that are of their image's class, where both labels [N] are known (not -1)."""
     anchors, others = np.broadcast_to(labels[:, None], indices.shape), labels[indices]
     known = (anchors >= 0) & (others >= 0)
     return float((anchors == others)[known].mean()) if known.any() else None
 
 
 def refuse_other_neighbors(now: MinedNeighbors | None, then: NeighborFacts | None) -> None:
-    """Ask that a resumed run has the neighbours it was started with.
+    """Ask that a resumed run has the neighbors it was started with.
 
     Raises:
         DataError: If the file has changed.

@@ -31,11 +31,11 @@ class OnlineProbe:
 
     @classmethod
     def of(cls, images: ImageSet, source: DeviceImages, *, size: int, seed: int) -> OnlineProbe:
-        """Draw the sample among the labelled images where there are enough of them, else among all."""
+        """Draw the sample among the labeled images where there are enough of them, else among all."""
         labels = torch.from_numpy(images.labels)
-        labelled = torch.nonzero(labels >= 0)[:, 0]
-        enough = len(labelled) >= max(2, min(BANK_SIZE, images.num_samples // 2))
-        candidates = labelled if enough else torch.arange(images.num_samples)
+        labeled = torch.nonzero(labels >= 0)[:, 0]
+        enough = len(labeled) >= max(2, min(BANK_SIZE, images.num_samples // 2))
+        candidates = labeled if enough else torch.arange(images.num_samples)
         generator = torch.Generator().manual_seed(seed)
         chosen = candidates[torch.randperm(len(candidates), generator=generator)[:BANK_SIZE]]
         pixels = source.gather(chosen)

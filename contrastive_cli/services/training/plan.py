@@ -85,7 +85,7 @@ def plan_training(config: PretrainConfig, *, progress: CountProgress | None = No
 
 
 def plan_steps(trainee: Trainee) -> tuple[int, float | None]:
-    """The number of optimiser steps, and the seconds of a step where they were timed for a budget.
+    """The number of optimizer steps, and the seconds of a step where they were timed for a budget.
 
     Raises:
         TrainingError: If memory runs out.
@@ -109,7 +109,7 @@ def plan_steps(trainee: Trainee) -> tuple[int, float | None]:
 
 
 def time_steps(trainee: Trainee) -> float:
-    """Seconds of one optimiser step, timed on a copy that is thrown away."""
+    """Seconds of one optimizer step, timed on a copy that is thrown away."""
     method = copy.deepcopy(trainee.method)
     rate, precision = trainee.config.peak_learning_rate, trainee.precision
     optimizer = build_optimizer(method, trainee.config.optim, lr=rate, precision=precision)

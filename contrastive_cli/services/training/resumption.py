@@ -24,7 +24,7 @@ from contrastive_cli.services.training.setup import Trainee
 from contrastive_cli.services.training.steps import learning_rate
 
 # The length changes the schedule of the steps to come, which is said; the others do not change what is learned.
-# The file of neighbours may have moved: it must have the sha256 it had.
+# The file of neighbors may have moved: it must have the sha256 it had.
 SAFE = {
     "train.epochs",
     "train.budget",

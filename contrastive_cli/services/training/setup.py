@@ -33,7 +33,7 @@ class Trainee:
 
     Attributes:
         subset: [M] int64, positions of the images that are trained on; None for all.
-        neighbors: The mined neighbours of every image; None without them.
+        neighbors: The mined neighbors of every image; None without them.
     """
 
     config: PretrainConfig
@@ -53,11 +53,11 @@ class Trainee:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps in one pass over the images."""
+        """Optimizer steps in one pass over the images."""
         return steps_per_epoch(num_samples=self.num_samples, batch_size=self.config.batch_size)
 
     def steps_of(self, epochs: float) -> int:
-        """Optimiser steps in so many passes over the images, at least one."""
+        """Optimizer steps in so many passes over the images, at least one."""
         return max(1, round(epochs * self.steps_per_epoch))
 
     def sample(self, step: int) -> tuple[int, Tensor]:
@@ -74,7 +74,7 @@ class Trainee:
 
 
 def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) -> Trainee:
-    """Open the images and build the method and its optimiser, seeded."""
+    """Open the images and build the method and its optimizer, seeded."""
     keep_freed_memory()
     device = choose_device(config.device)
     dataset = config.dataset
@@ -102,7 +102,7 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
         raise DataError(f"{config.method_name} learns from labels, and {dataset.name} has none", hint=hint)
     if config.train.images_per_class is not None and not images.has_labels:
         raise DataError(f"train.images_per_class draws by class, and {dataset.name} has no labels")
-    subset = labelled_subset(config, images) if spec.needs_labels else None
+    subset = labeled_subset(config, images) if spec.needs_labels else None
     config = _fit_batch(config, num_samples=images.num_samples if subset is None else len(subset))
     per_class = config.train.images_per_class
     if per_class is not None and 2 * per_class > config.batch_size:
@@ -133,7 +133,7 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
     return trainee
 
 
-def labelled_subset(config: PretrainConfig, images: ImageSet) -> Tensor | None:
+def labeled_subset(config: PretrainConfig, images: ImageSet) -> Tensor | None:
     """Positions of the images that `train.label_fraction` leaves a method that learns from labels; None for all.
 
     Images without a label (-1) are left out. The subset is `label_subset`'s: the same as that of `clr linear-eval`.

@@ -245,7 +245,7 @@ def test_fit_probe__seeded() -> None:
     assert torch.equal(first.heads.weights, again.heads.weights)
 
 
-def test_probe__accuracy_leaves_out_the_unlabelled() -> None:
+def test_probe__accuracy_leaves_out_the_unlabeled() -> None:
     features, labels = blobs(90, 6, 3, spread=4)
     probe = fit_probe(features, labels, seed=0)
     assert torch.equal(probe.predict(features), labels)

@@ -1,4 +1,4 @@
-"""Exact neighbours against scikit-learn and a slow oracle, and the weighted vote against a loop."""
+"""Exact neighbors against scikit-learn and a slow oracle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -18,7 +17,6 @@ from sklearn.neighbors import NearestNeighbors
 
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.embeddings import pieces
-from contrastive_cli.embeddings.probes.knn_vote import knn_vote
 from contrastive_cli.embeddings.search import exact_search, query_join
 from contrastive_cli.embeddings.search import nearest_neighbors as knn
 from contrastive_cli.embeddings.search.exact_search import Metric
@@ -200,59 +198,7 @@ def test_nearest_neighbors__not_a_table(array: NDArray[Any]) -> None:
 
 def test_nearest_neighbors__leaves_torch_alone() -> None:
     code = (
-        "import sys, numpy as np; from contrastive_cli.embeddings.knn import nearest_neighbors;"
+        "import sys, numpy as np; from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors;"
         "nearest_neighbors(np.eye(9), k=2); sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def slow_vote(train: torch.Tensor, labels: torch.Tensor, queries: torch.Tensor, k: int, *, leave: bool) -> list[int]:
-    predicted = []
-    for number, query in enumerate(queries.double()):
-        pairs = [
-            (float(torch.cosine_similarity(query, row.double(), dim=0)), int(label))
-            for other, (row, label) in enumerate(zip(train, labels, strict=True))
-            if label >= 0 and not (leave and other == number)
-        ]
-        votes: dict[int, float] = {}
-        for similarity, label in sorted(pairs, reverse=True)[:k]:
-            votes[label] = votes.get(label, 0.0) + np.exp(similarity / 0.1)
-        predicted.append(max(votes, key=lambda label: votes[label]))
-    return predicted
-
-
-@pytest.mark.parametrize("leave", [False, True])
-@pytest.mark.parametrize("k", [1, 5, 1000])
-def test_knn_vote__matches_loop(leave: bool, k: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    train = torch.randn(60, 5, generator=generator)
-    labels = torch.randint(-1, 4, (60,), generator=generator)
-    queries = train if leave else torch.randn(30, 5, generator=generator)
-    predicted = knn_vote(train, labels, None if leave else queries, k=k, num_classes=7)
-    assert predicted.tolist() == slow_vote(train, labels, queries, k, leave=leave)
-    assert predicted.dtype == torch.int64
-
-
-def test_knn_vote__pieces_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = torch.Generator().manual_seed(1)
-    train, labels = torch.randn(80, 6, generator=generator), torch.randint(-1, 3, (80,), generator=generator)
-    whole = knn_vote(train, labels, None)
-    monkeypatch.setattr(knn, "TILE_VALUES", 300)
-    assert torch.equal(whole, knn_vote(train, labels, None))
-
-
-def test_knn_vote__low_temperature_is_finite() -> None:
-    train, labels = torch.tensor([[1.0, 0], [0, 1]]), torch.tensor([0, 1])
-    assert knn_vote(train, labels, torch.tensor([[0.1, 1.0]]), temperature=1e-4).tolist() == [1]
-
-
-def test_knn_vote__wrong_arguments() -> None:
-    train, labels = torch.eye(3), torch.tensor([0, 1, 5])
-    with pytest.raises(ValueError, match="label 5"):
-        knn_vote(train, labels, None, num_classes=2)
-    with pytest.raises(ValueError, match="temperature"):
-        knn_vote(train, labels, None, temperature=0)
-    with pytest.raises(DataError, match="0 of 3"):
-        knn_vote(train, torch.full((3,), -1), train)
-    with pytest.raises(DataError, match="1 of 3"):
-        knn_vote(train, torch.tensor([-1, -1, 2]), None)

@@ -23,7 +23,7 @@ from contrastive_cli.services.evaluation.rows import make_row, open_splits
 from contrastive_cli.services.evaluation.uncertainty import measure_uncertainty
 from contrastive_cli.services.inference.model import load_model
 from contrastive_cli.services.inference.splits import other_dataset
-from contrastive_cli.services.reporting import summarise
+from contrastive_cli.services.reporting import summarize
 from contrastive_cli.services.training import loop as training
 from contrastive_cli.services.training.finetuning import finetune_session
 from contrastive_cli.services.training.loop import train_session
@@ -117,7 +117,7 @@ def test_conclude__counts_the_images_that_have_a_label(tmp_path: Path) -> None:
     assert json.loads(evaluate(run).read_bytes())["test_images"] == 6
 
 
-def test_summarise__shows_no_accuracy_of_weights_that_are_gone(tmp_path: Path) -> None:
+def test_summarize__shows_no_accuracy_of_weights_that_are_gone(tmp_path: Path) -> None:
     paint(tmp_path / "photos", "a", "b", count=20)
     run = pretrain(tmp_path / "photos", tmp_path / "run", train__epochs=2)
     model = load_model(run, device="cpu")
@@ -125,12 +125,12 @@ def test_summarise__shows_no_accuracy_of_weights_that_are_gone(tmp_path: Path) -
     common: dict[str, Any] = {"fractions": (0.5, 1.0), "seeds": 1}
     rows = list(frozen_rows(model, splits, heads=["linear"], baselines=[], **common))
     save_evaluation(run, conclude(model, splits, rows=rows, **common), splits)
-    assert summarise(run)["linear"] == rows[1].accuracy
+    assert summarize(run)["linear"] == rows[1].accuracy
     config = resolve(config=str(run.path / "config.yaml"), sets={}, flags=nested({"train.epochs": 3})).config
     run.write_config(config)
     for _ in train_session(resume_session(run)):
         pass
-    assert summarise(run)["linear"] is None
+    assert summarize(run)["linear"] is None
 
 
 def test_subsets__that_hold_all_labels_are_one(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 
 @pytest.fixture(scope="module")
 def mined(digits: ImageSet) -> NeighborsFile:
-    """Neighbours by pixels."""
+    """Neighbors by pixels."""
     pixels = np.asarray(digits.images, np.float32).reshape(digits.num_samples, -1)
     found = nearest_neighbors(pixels, k=K)
     dataset = {"name": digits.name, "split": digits.split, "fingerprint": digits.fingerprint}
@@ -93,8 +93,8 @@ def test_neighbors_of__refuses_what_does_not_fit(digits: ImageSet, mined: Neighb
         (changed(mined, indices=mined.indices[:-1]), f"of {count - 1} images, but digits train has {count}"),
         (changed(mined, dataset={**mined.dataset, "fingerprint": "0" * 64}), f"000000.*{digits.fingerprint[:12]}"),
         (changed(mined, indices=beyond), f"names position {count} of {count} images"),
-        (changed(mined, indices=own), "as its only neighbour"),
-        (replace(mined, queries="others.npy"), r"neighbours of others\.npy in another set"),
+        (changed(mined, indices=own), "as its only neighbor"),
+        (replace(mined, queries="others.npy"), r"neighbors of others\.npy in another set"),
     ]
     for file, message in cases:
         with pytest.raises(DataError, match=message) as caught:
@@ -115,7 +115,7 @@ def test_purity__counts_pairs_with_two_known_labels() -> None:
     assert purity(np.array([[3], [3], [3], [0]]), labels) is None
 
 
-def test_batch_maker__views_show_mined_neighbours_of_the_sample(
+def test_batch_maker__views_show_mined_neighbors_of_the_sample(
     digits: ImageSet, mined: NeighborsFile, tmp_path: Path
 ) -> None:
     trainee = trainee_of(written(tmp_path, mined), positives="neighbor", neighbor_probability=0.5)
@@ -142,15 +142,15 @@ def test_batch_maker__views_show_mined_neighbours_of_the_sample(
     assert not torch.equal(plain.views[1], batch.views[1])
 
 
-def test_prepare__neighbours_are_given_exactly_where_they_are_shown(mined: NeighborsFile, tmp_path: Path) -> None:
+def test_prepare__neighbors_are_given_exactly_where_they_are_shown(mined: NeighborsFile, tmp_path: Path) -> None:
     path = written(tmp_path, mined)
     with pytest.raises(UsageError, match="no --neighbors FILE") as caught:
         trainee_of(None, positives="mix")
     assert caught.value.hint is not None
     assert all(command in caught.value.hint for command in ("clr embed", "clr knn", "clr pretrain"))
-    with pytest.raises(UsageError, match="byol shows no neighbours as it is set"):
+    with pytest.raises(UsageError, match="byol shows no neighbors as it is set"):
         trainee_of(path)
-    with pytest.raises(UsageError, match="simclr shows no neighbours"):
+    with pytest.raises(UsageError, match="simclr shows no neighbors"):
         trainee_of(path, name="simclr")
 
 
@@ -195,7 +195,7 @@ def test_plot_neighbors__draws_a_file_and_asks_for_what_is_missing(mined: Neighb
     nameless = written(tmp_path, changed(mined, dataset={}))
     with pytest.raises(DataError, match="does not say of which dataset"):
         plot_neighbors(None, file=nameless, out=None, count=3, data_dir=None)
-    with pytest.raises(UsageError, match="no neighbours to draw"):
+    with pytest.raises(UsageError, match="no neighbors to draw"):
         plot_neighbors(None, file=None, out=None, count=3, data_dir=None)
 
 
