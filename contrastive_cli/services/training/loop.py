@@ -114,7 +114,6 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
                 line = metrics_line(trainee, state, record, rate)
                 if record.step in evaluate_at:
                     line |= online.measure(trainee.method, precision=trainee.precision)
-                    trainee.method.train()
                 metrics.write((json.dumps(line) + "\n").encode())
                 board.write(line)
                 metrics.flush()

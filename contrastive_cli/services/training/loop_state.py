@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from contrastive_cli.core.errors import TrainingError
 from contrastive_cli.core.runs import Run
@@ -61,8 +61,7 @@ def restore(trainee: Trainee, saved: Mapping[str, Any]) -> LoopState:
     Raises:
         KeyError, TypeError, ValueError, RuntimeError, AttributeError: If it is not the state of such a trainee.
     """
-    module: nn.Module = trainee.method
-    module.load_state_dict(saved["method"])
+    trainee.method.load_state_dict(saved["method"])
     trainee.optimizer.load_state_dict(saved["optimizer"])
     torch.set_rng_state(saved["torch_rng"])
     state = LoopState(

@@ -102,7 +102,6 @@ def plan_steps(trainee: Trainee) -> tuple[int, float | None]:
             started = time.perf_counter()
             online.measure(trainee.method, precision=trainee.precision)
             evaluation = time.perf_counter() - started
-        trainee.method.train()
     left = config.train.budget - evaluation * config.train.evaluations
     torch.manual_seed(config.seed)  # timing must not move what is drawn later
     return max(1, int(max(left, MIN_TRAINING_SHARE * config.train.budget) / seconds)), seconds

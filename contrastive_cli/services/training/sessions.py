@@ -21,6 +21,7 @@ from contrastive_cli.data.cache import bad_files_csv
 from contrastive_cli.engine.checkpoint import does_not_fit, load_checkpoint, save_checkpoint
 from contrastive_cli.engine.device import memory_errors
 from contrastive_cli.methods import load_method
+from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.services.configuration import PretrainConfig
 from contrastive_cli.services.training.loop_state import LoopState, checkpoint_state, missing_metrics, restore
 from contrastive_cli.services.training.mined_neighbors import refuse_other_neighbors
@@ -85,7 +86,7 @@ def start_session(
     path = free_run_path(out, default_name=name, overwrite=overwrite)
     trainee = prepare(config, progress=progress)
     if inherited is not None:
-        trainee.method.encoder.load_state_dict(inherited.encoder)
+        encoder_of(trainee.method).load_state_dict(inherited.encoder)
     with memory_errors(trainee.device, batch_size=trainee.config.batch_size):
         total_steps, _ = plan_steps(trainee)
     run, replaced = create_run(path, overwrite=overwrite)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from contrastive_cli.core.types import Batch
+from contrastive_cli.core.types import Batch, FromNeighbors
 from contrastive_cli.engine.precision import autocast
 from contrastive_cli.engine.schedule import warmup_cosine
 from contrastive_cli.engine.train import StepRecord, train
@@ -19,6 +19,7 @@ from contrastive_cli.views.sources import view_sources
 def batch_maker(trainee: Trainee) -> Callable[[int], Callable[[slice], Batch]]:
     """The batch of a step, as a function that makes any part of it; pure, so a resumed run sees the same views."""
     config, images, num_views = trainee.config, trainee.images, trainee.method.num_views
+    probabilities = trainee.method.neighbor_views if isinstance(trainee.method, FromNeighbors) else ()
     labels = torch.from_numpy(images.labels).to(trainee.device) if images.has_labels else None
 
     def make_batch(step: int) -> Callable[[slice], Batch]:
@@ -33,7 +34,7 @@ def batch_maker(trainee: Trainee) -> Callable[[int], Callable[[slice], Batch]]:
                 sources = view_sources(
                     indices,
                     neighbors=trainee.neighbors.indices,
-                    probabilities=trainee.method.neighbor_views,
+                    probabilities=probabilities,
                     seed=config.seed,
                     epoch=epoch,
                 )
