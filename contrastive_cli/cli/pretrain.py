@@ -176,7 +176,7 @@ def _start(config: Any, *, out: Path | None, overwrite: bool, output: Output) ->
         output.note("opening the images, then timing a few steps to fit the budget")
     with output.counting("decoding images") as progress:
         session = start_session(config, out=out, overwrite=overwrite, progress=progress)
-    bad = session.trainee.images.bad_files
+    bad = session.setup.images.bad_files
     if bad:
         output.note(f"{len(bad)} unreadable files left out, first {bad[0].path}: {bad[0].reason}")
     return session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ class StepRecord:
 def train(
     method: Method,
     *,
-    make_batch: Callable[[int], Callable[[slice], Batch]],
+    batch_part: Callable[[int, slice], Batch],
     batch_size: int,
     optimizer: torch.optim.Optimizer,
     learning_rate: Callable[[int], float],
@@ -46,7 +47,7 @@ def train(
 
     Args:
         method: What is trained.
-        make_batch: The batch of a step, as a function that makes any part of it, the same whenever it is asked.
+        batch_part: Makes a slice of the batch of a step, the same whenever it is asked.
         batch_size: Samples of a batch.
         optimizer: Over the method's parameters; all groups share the learning rate.
         learning_rate: The rate of a step.
@@ -66,7 +67,7 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         output = backward(
             method,
-            make_batch(step),
+            functools.partial(batch_part, step),
             progress,
             batch_size=batch_size,
             micro_batch_size=micro_batch_size,

@@ -202,7 +202,7 @@ def test_byol__views_of_neighbors() -> None:
 def run(method: BYOL, optimizer: torch.optim.Optimizer, steps: range, micro_batch_size: int | None) -> list[StepRecord]:
     return list(
         train(
-            method, make_batch=lambda step: make_batch(seed=step).part, batch_size=6, optimizer=optimizer,
+            method, batch_part=lambda step, piece: make_batch(seed=step).part(piece), batch_size=6, optimizer=optimizer,
             learning_rate=lambda step: 1e-3,
             steps=steps, total_steps=8, autocast=contextlib.nullcontext, micro_batch_size=micro_batch_size,
         )

@@ -56,7 +56,8 @@ def test_method__embeds_and_draws(name: str) -> None:
 def test_method__resumed_equals_uninterrupted_bit_for_bit(name: str, micro_batch_size: int | None) -> None:
     def run(method: Any, optimizer: torch.optim.Optimizer, steps: range) -> list[float]:
         records = train(
-            method.train(), make_batch=lambda step: make_batch(step).part, batch_size=6, optimizer=optimizer,
+            method.train(), batch_part=lambda step, piece: make_batch(step).part(piece), batch_size=6,
+            optimizer=optimizer,
             learning_rate=lambda step: 1e-2, steps=steps, total_steps=8, autocast=contextlib.nullcontext,
             micro_batch_size=micro_batch_size,
         )  # fmt: skip

@@ -26,7 +26,7 @@ from contrastive_cli.methods import load_method
 from contrastive_cli.services.configuration import build_method, light_recipe, resolve
 from contrastive_cli.services.evaluation.rows import Row, Splits, make_row
 from contrastive_cli.services.inference.model import Model, predict_classes
-from contrastive_cli.services.training.setup import Trainee, image_facts
+from contrastive_cli.services.training.setup import TrainingSetup, image_facts
 from contrastive_cli.services.training.steps import train_steps
 from contrastive_cli.views.preprocessing import Preprocessing
 
@@ -145,7 +145,7 @@ def _train(model: Model, train: ImageSet, training: Training, *, optim: Tree, co
     torch.manual_seed(training.seed)
     method = build_method(config, image_facts(train, size=size))
     method.to(device=model.device, memory_format=torch.channels_last).train()
-    trainee = Trainee(
+    setup = TrainingSetup(
         config=config,
         images=train,
         source=DeviceImages(train.images, device=model.device),
@@ -156,7 +156,7 @@ def _train(model: Model, train: ImageSet, training: Training, *, optim: Tree, co
         subset=training.indices,
     )
     with memory_errors(model.device, batch_size=config.batch_size):
-        for _ in train_steps(trainee, first_step=0, total_steps=training.steps):
+        for _ in train_steps(setup, first_step=0, total_steps=training.steps):
             count()
     return method
 

@@ -73,10 +73,10 @@ def train_session(session: Session) -> Iterator[Status]:
         )
         remove_orphans(run)
         try:
-            with memory_errors(session.trainee.device, batch_size=session.trainee.config.batch_size):
+            with memory_errors(session.setup.device, batch_size=session.setup.config.batch_size):
                 yield from _train(session, signals)
                 refuse_collapsed(run)
-                how = record_comparison(run, device=str(session.trainee.device))
+                how = record_comparison(run, device=str(session.setup.device))
         except Interrupted:
             run.update(status="interrupted", ended=now())
             raise
@@ -90,20 +90,20 @@ def train_session(session: Session) -> Iterator[Status]:
 
 
 def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
-    trainee, run, state, total_steps = session.trainee, session.run, session.state, session.total_steps
-    config = trainee.config
-    online = online_probe(trainee)
+    setup, run, state, total_steps = session.setup, session.run, session.state, session.total_steps
+    config = setup.config
+    online = online_probe(setup)
     evaluate_at = {
         math.ceil(total_steps * k / config.train.evaluations) for k in range(1, config.train.evaluations + 1)
     }
     log_every = max(1, total_steps // LINES_PER_RUN)
-    views_per_step = config.batch_size * trainee.method.num_views
+    views_per_step = config.batch_size * setup.method.num_views
     seconds_before, first_step = state.seconds, state.step
     started = last_saved = time.monotonic()
     metrics_path = run.path / "metrics.jsonl"
     cut_metrics(metrics_path, state.metrics_bytes)
     with metrics_path.open("ab") as metrics, open_board(run, config.train.tensorboard, first_step=first_step) as board:
-        for record in train_steps(trainee, first_step=state.step, total_steps=total_steps):
+        for record in train_steps(setup, first_step=state.step, total_steps=total_steps):
             state.step = record.step
             state.loss_sum = state.loss_sum + record.loss.float()
             state.loss_count += 1
@@ -111,9 +111,9 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
             state.seconds = seconds_before + time.monotonic() - started
             rate = views_per_step * (record.step - first_step) / max(1e-9, state.seconds - seconds_before)
             if record.step % log_every == 0 or record.step in evaluate_at or record.step == total_steps:
-                line = metrics_line(trainee, state, record, rate)
+                line = metrics_line(setup, state, record, rate)
                 if record.step in evaluate_at:
-                    line |= online.measure(trainee.method, precision=trainee.precision)
+                    line |= online.measure(setup.method, precision=setup.precision)
                 metrics.write((json.dumps(line) + "\n").encode())
                 board.write(line)
                 metrics.flush()
@@ -122,7 +122,7 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
             if stop or record.step == total_steps or time.monotonic() - last_saved >= config.train.save_every:
                 require_finite(record.loss, record)
                 os.fsync(metrics.fileno())  # a checkpoint must not be newer than the lines it counts
-                save_checkpoint(run, checkpoint_state(trainee, state), step=state.step, seconds=state.seconds)
+                save_checkpoint(run, checkpoint_state(setup, state), step=state.step, seconds=state.seconds)
                 last_saved = time.monotonic()
             if stop and record.step < total_steps:
                 raise Interrupted(
@@ -133,7 +133,7 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
             yield Status(
                 step=record.step,
                 total_steps=total_steps,
-                epoch=record.step / trainee.steps_per_epoch,
+                epoch=record.step / setup.steps_per_epoch,
                 seconds=state.seconds,
                 views_per_second=rate,
                 line=line,

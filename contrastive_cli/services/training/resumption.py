@@ -20,7 +20,7 @@ from contrastive_cli.services.configuration import (
     read_run_config,
     refuse_double,
 )
-from contrastive_cli.services.training.setup import Trainee
+from contrastive_cli.services.training.setup import TrainingSetup
 from contrastive_cli.services.training.steps import learning_rate
 
 # The length changes the schedule of the steps to come, which is said; the others do not change what is learned.
@@ -88,16 +88,16 @@ def _as_begun(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
     return config.model_copy(update={"device": manifest.device, "train": train})
 
 
-def new_length(trainee: Trainee, manifest: Manifest, *, step: int) -> tuple[int, str | None]:
+def new_length(setup: TrainingSetup, manifest: Manifest, *, step: int) -> tuple[int, str | None]:
     """The steps of the whole run under its configuration, and what a new length does to the learning rate.
 
     Raises:
         UsageError: If as many steps are done already.
     """
-    config = trainee.config
+    config = setup.config
     if config.train.epochs is None:
         return manifest.total_steps, None
-    total = trainee.steps_of(config.train.epochs)
+    total = setup.steps_of(config.train.epochs)
     if total == manifest.total_steps:
         return total, None
     if total <= step:

@@ -33,12 +33,12 @@ from contrastive_cli.services.training.resumption import (
     other_versions,
     refuse_edited,
 )
-from contrastive_cli.services.training.setup import Trainee, prepare
+from contrastive_cli.services.training.setup import TrainingSetup, set_up_training
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
-    """A training that can start: the trainee, its run directory, and where it stands.
+    """A training that can start: the setup, its run directory, and where it stands.
 
     Attributes:
         started: When the run was, which tells it from a later one of its name.
@@ -47,7 +47,7 @@ class Session:
         remarks: What there is to say of a resumed run, or of one that was in its place.
     """
 
-    trainee: Trainee
+    setup: TrainingSetup
     run: Run
     total_steps: int
     state: LoopState
@@ -84,21 +84,21 @@ def start_session(
     kind = config.method_name if inherited is None else "finetune"
     name = default_run_name(method=kind, dataset=config.dataset.name, seed=config.seed)
     path = free_run_path(out, default_name=name, overwrite=overwrite)
-    trainee = prepare(config, progress=progress)
+    setup = set_up_training(config, progress=progress)
     if inherited is not None:
-        encoder_of(trainee.method).load_state_dict(inherited.encoder)
-    with memory_errors(trainee.device, batch_size=trainee.config.batch_size):
-        total_steps, _ = plan_steps(trainee)
+        encoder_of(setup.method).load_state_dict(inherited.encoder)
+    with memory_errors(setup.device, batch_size=setup.config.batch_size):
+        total_steps, _ = plan_steps(setup)
     run, replaced = create_run(path, overwrite=overwrite)
     state = LoopState()
     with run.locked():
         if not run.is_empty():  # another process was faster
             raise run_exists(path)
-        _write_start(run, trainee, total_steps=total_steps, parent=None if inherited is None else inherited.facts)
+        _write_start(run, setup, total_steps=total_steps, parent=None if inherited is None else inherited.facts)
         if inherited is not None:
-            save_checkpoint(run, checkpoint_state(trainee, state), step=0, seconds=0.0)
+            save_checkpoint(run, checkpoint_state(setup, state), step=0, seconds=0.0)
     return Session(
-        trainee=trainee,
+        setup=setup,
         run=run,
         total_steps=total_steps,
         state=state,
@@ -107,8 +107,8 @@ def start_session(
     )
 
 
-def _write_start(run: Run, trainee: Trainee, *, total_steps: int, parent: ParentFacts | None) -> None:
-    config, images = trainee.config, trainee.images
+def _write_start(run: Run, setup: TrainingSetup, *, total_steps: int, parent: ParentFacts | None) -> None:
+    config, images = setup.config, setup.images
     run.write_config(config)
     if images.bad_files:
         write_atomically(run.path / "bad_files.csv", bad_files_csv(images.bad_files))
@@ -121,8 +121,8 @@ def _write_start(run: Run, trainee: Trainee, *, total_steps: int, parent: Parent
                 name=images.name, split=images.split, count=images.num_samples, fingerprint=images.fingerprint
             ),
             seed=config.seed,
-            device=str(trainee.device),
-            precision=trainee.precision,
+            device=str(setup.device),
+            precision=setup.precision,
             threads=torch.get_num_threads(),
             total_steps=total_steps,
             mean=images.mean,
@@ -130,16 +130,16 @@ def _write_start(run: Run, trainee: Trainee, *, total_steps: int, parent: Parent
             classes=images.classes,
             size=config.dataset.size or 0,
             stored_size=config.dataset.stored_size,
-            neighbors=None if trainee.neighbors is None else trainee.neighbors.facts,
-            labels=_num_labels(trainee),
+            neighbors=None if setup.neighbors is None else setup.neighbors.facts,
+            labels=_num_labels(setup),
             parent=parent,
             **process_facts(),
         )
     )
 
 
-def _num_labels(trainee: Trainee) -> int | None:
-    return trainee.num_samples if load_method(trainee.config.method_name).needs_labels else None
+def _num_labels(setup: TrainingSetup) -> int | None:
+    return setup.num_samples if load_method(setup.config.method_name).needs_labels else None
 
 
 def resume_session(run: Run, *, changes: Changes | None = None, progress: CountProgress | None = None) -> Session:
@@ -155,28 +155,28 @@ def resume_session(run: Run, *, changes: Changes | None = None, progress: CountP
     if manifest.status == "finished" and config.train.epochs is None:
         raise _finished(run)
     torch.set_num_threads(manifest.threads)
-    trainee = prepare(config, progress=progress)
-    if trainee.images.fingerprint != manifest.dataset.fingerprint:
+    setup = set_up_training(config, progress=progress)
+    if setup.images.fingerprint != manifest.dataset.fingerprint:
         raise DataError(
             f"the images of {config.dataset.name} are not those that {run.path} was started with",
             hint="bring the old images back, or start a new run",
         )
-    refuse_other_neighbors(trainee.neighbors, manifest.neighbors)
+    refuse_other_neighbors(setup.neighbors, manifest.neighbors)
     state = LoopState()
     damaged: tuple[str, ...] = ()
     if checkpoints_of(manifest.artifacts):
         checkpoint = load_checkpoint(run)
         with does_not_fit(run, checkpoint.name):
-            refuse_edited(run, trainee.config, checkpoint.state)
-            state = restore(trainee, checkpoint.state)
+            refuse_edited(run, setup.config, checkpoint.state)
+            state = restore(setup, checkpoint.state)
         damaged = checkpoint.damaged
     elif manifest.parent is not None:
         raise RunError(f"{run.path} was stopped before it had its first checkpoint", hint="run `clr finetune` again")
-    total_steps, effect = new_length(trainee, manifest, step=state.step)
+    total_steps, effect = new_length(setup, manifest, step=state.step)
     if manifest.status == "finished" and effect is None:
         raise _finished(run)
     return Session(
-        trainee=trainee,
+        setup=setup,
         run=run,
         total_steps=total_steps,
         state=state,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from contrastive_cli.core.errors import DataError, UsageError
-from contrastive_cli.core.types import CountProgress, ImageFacts, Method
+from contrastive_cli.core.types import CountProgress, ImageFacts, Method, MethodSpec
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.data.loader import DeviceImages, balanced_batch_indices, batch_indices, steps_per_epoch
@@ -28,7 +28,7 @@ from contrastive_cli.services.training.online_probe import OnlineProbe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Trainee:
+class TrainingSetup:
     """What is trained, on which images, how: everything but the run directory.
 
     Attributes:
@@ -73,16 +73,44 @@ class Trainee:
         return epoch, order if self.subset is None else self.subset[order]
 
 
-def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) -> Trainee:
-    """Open the images and build the method and its optimizer, seeded."""
+def set_up_training(config: PretrainConfig, *, progress: CountProgress | None = None) -> TrainingSetup:
+    """Open the images, ask whether the configuration fits them, and build the method and its optimizer, seeded.
+
+    Raises:
+        UsageError: If the configuration contradicts itself or the images.
+        DataError: If the images are absent, unusable or too few.
+    """
     keep_freed_memory()
-    device = choose_device(config.device)
-    dataset = config.dataset
-    neighbors_file = None if config.neighbors is None else read_neighbors(config.neighbors)  # before the images: quick
-    assert dataset.size is not None, "the configuration was resolved"
     spec = load_method(config.method_name)
+    check_against_method(config, spec)
+    neighbors_file = None if config.neighbors is None else read_neighbors(config.neighbors)  # before the images: quick
+    images = open_training_images(config, progress=progress)
+    subset = labeled_subset(config, images) if spec.needs_labels else None
+    config = fit_batch(config, num_samples=images.num_samples if subset is None else len(subset))
+    neighbors = None
+    if config.neighbors is not None and neighbors_file is not None:
+        neighbors = neighbors_of(images, neighbors_file, path=config.neighbors)
+    return build(config, images, subset=subset, neighbors=neighbors)
+
+
+def check_against_method(config: PretrainConfig, spec: MethodSpec) -> None:
+    """Ask, before the images are opened, whether the method can do what is asked of it.
+
+    Raises:
+        UsageError: If it cannot.
+    """
     if config.train.label_fraction < 1 and not spec.needs_labels:
         raise UsageError(f"train.label_fraction is for methods that learn from labels; {config.method_name} does not")
+
+
+def open_training_images(config: PretrainConfig, *, progress: CountProgress | None = None) -> ImageSet:
+    """The split of the dataset that pretraining uses.
+
+    Raises:
+        DataError: If the files are absent or unusable, if all pictures are the same, or if needed labels are absent.
+    """
+    dataset = config.dataset
+    assert dataset.size is not None, "the configuration was resolved"
     images = open_dataset(
         dataset.name,
         split=find_dataset(dataset.name).pretrain_split,
@@ -97,16 +125,26 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
             f"all {images.num_samples} training images are the same picture, so nothing can be learned from them",
             hint="look into the folder of --data-dir",
         )
-    if spec.needs_labels and not images.has_labels:
+    if load_method(config.method_name).needs_labels and not images.has_labels:
         hint = "put the images of each class into a folder of their own, or take a method that needs none"
         raise DataError(f"{config.method_name} learns from labels, and {dataset.name} has none", hint=hint)
     if config.train.images_per_class is not None and not images.has_labels:
         raise DataError(f"train.images_per_class draws by class, and {dataset.name} has no labels")
-    subset = labeled_subset(config, images) if spec.needs_labels else None
-    config = _fit_batch(config, num_samples=images.num_samples if subset is None else len(subset))
-    per_class = config.train.images_per_class
-    if per_class is not None and 2 * per_class > config.batch_size:
-        raise UsageError(f"train.images_per_class {per_class} leaves no second class in a batch of {config.batch_size}")
+    return images
+
+
+def build(
+    config: PretrainConfig, images: ImageSet, *, subset: Tensor | None = None, neighbors: MinedNeighbors | None = None
+) -> TrainingSetup:
+    """The method with fresh weights drawn by the seed, and its optimizer, on the device.
+
+    Raises:
+        UsageError: If neighbors or the size of the views do not fit the method.
+        DataError: If `train.images_per_class` cannot fill a batch.
+    """
+    dataset = config.dataset
+    assert dataset.size is not None, "the configuration was resolved"
+    device = choose_device(config.device)
     torch.manual_seed(config.seed)
     with memory_errors(device):
         method = build_method(config, image_facts(images, size=dataset.size))
@@ -116,11 +154,8 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
                 encoder_of(method), name=config.encoder.name, channels=images.channels, size=dataset.view_size
             )
     check_wanted(method, config)
-    neighbors = None
-    if config.neighbors is not None and neighbors_file is not None:
-        neighbors = neighbors_of(images, neighbors_file, path=config.neighbors)
     precision = choose_precision(config.train.precision, device)
-    trainee = Trainee(
+    setup = TrainingSetup(
         config=config,
         images=images,
         source=DeviceImages(images.images, device=device),
@@ -131,8 +166,8 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
         neighbors=neighbors,
         subset=subset,
     )
-    trainee.sample(0)  # refuses what images_per_class cannot draw, before there is a run directory
-    return trainee
+    setup.sample(0)  # refuses what images_per_class cannot draw, before there is a run directory
+    return setup
 
 
 def labeled_subset(config: PretrainConfig, images: ImageSet) -> Tensor | None:
@@ -146,18 +181,21 @@ def labeled_subset(config: PretrainConfig, images: ImageSet) -> Tensor | None:
     return label_subset(torch.from_numpy(images.labels), fraction=fraction, seed=config.seed)
 
 
-def _fit_batch(config: PretrainConfig, *, num_samples: int) -> PretrainConfig:
+def fit_batch(config: PretrainConfig, *, num_samples: int) -> PretrainConfig:
     """The configuration with a batch size; at most half of the images unless it was given, never more than few labels.
 
     Raises:
         DataError: If a given batch is larger than the images, and not for the label fraction alone.
+        UsageError: If a batch has no room for a second class.
     """
-    size = config.train.batch_size
+    size, per_class = config.train.batch_size, config.train.images_per_class
     if size is None:
         size = min(config.batch_size, max(2, num_samples // 2))
     elif config.train.label_fraction < 1:
         size = min(size, max(2, num_samples))
     steps_per_epoch(num_samples=num_samples, batch_size=size)  # refuses too few images
+    if per_class is not None and 2 * per_class > size:
+        raise UsageError(f"train.images_per_class {per_class} leaves no second class in a batch of {size}")
     return config.model_copy(update={"train": config.train.model_copy(update={"batch_size": size})})
 
 
@@ -166,8 +204,8 @@ def image_facts(images: ImageSet, *, size: int) -> ImageFacts:
     return ImageFacts(count=images.num_samples, channels=images.channels, size=size, num_classes=len(images.classes))
 
 
-def online_probe(trainee: Trainee) -> OnlineProbe:
-    """The probe of this trainee's images."""
-    assert trainee.config.dataset.size is not None, "the configuration was resolved"
-    images, seed = trainee.images, trainee.config.seed
-    return OnlineProbe.of(images, trainee.source, size=trainee.config.dataset.size, seed=seed)
+def online_probe(setup: TrainingSetup) -> OnlineProbe:
+    """The probe of the images that are trained on."""
+    assert setup.config.dataset.size is not None, "the configuration was resolved"
+    images, seed = setup.images, setup.config.seed
+    return OnlineProbe.of(images, setup.source, size=setup.config.dataset.size, seed=seed)

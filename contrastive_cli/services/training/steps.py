@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Iterator
 
 import torch
 
@@ -11,64 +12,64 @@ from contrastive_cli.engine.precision import autocast
 from contrastive_cli.engine.schedule import warmup_cosine
 from contrastive_cli.engine.train import StepRecord, train
 from contrastive_cli.services.configuration import PretrainConfig
-from contrastive_cli.services.training.setup import Trainee
+from contrastive_cli.services.training.setup import TrainingSetup
 from contrastive_cli.views.augment import make_views
 from contrastive_cli.views.sources import view_sources
 
 
-def batch_maker(trainee: Trainee) -> Callable[[int], Callable[[slice], Batch]]:
-    """The batch of a step, as a function that makes any part of it; pure, so a resumed run sees the same views."""
-    config, images, num_views = trainee.config, trainee.images, trainee.method.num_views
-    probabilities = trainee.method.neighbor_views if isinstance(trainee.method, FromNeighbors) else ()
-    labels = torch.from_numpy(images.labels).to(trainee.device) if images.has_labels else None
+class Batches:
+    """The batch of every step, in parts; a pure function of the step, so that a resumed run sees the same views."""
 
-    def make_batch(step: int) -> Callable[[slice], Batch]:
-        epoch, positions = trainee.sample(step)
+    def __init__(self, setup: TrainingSetup) -> None:
+        self.setup = setup
+        images = setup.images
+        self.labels = torch.from_numpy(images.labels).to(setup.device) if images.has_labels else None
+        self.neighbor_views = setup.method.neighbor_views if isinstance(setup.method, FromNeighbors) else ()
+        self._sample = functools.lru_cache(maxsize=1)(setup.sample)  # the parts of a step are asked for in a row
 
-        def make_part(piece: slice) -> Batch:
-            indices = positions[piece]
-            if trainee.neighbors is None:
-                pixels = trainee.source.gather(indices)  # [B, C, H, W] uint8
-                pixels = pixels.expand(num_views, *pixels.shape)  # [V, B, C, H, W]
-            else:
-                sources = view_sources(
-                    indices,
-                    neighbors=trainee.neighbors.indices,
-                    probabilities=probabilities,
-                    seed=config.seed,
-                    epoch=epoch,
-                )
-                pixels = trainee.source.gather(sources)
-            indices = indices.to(trainee.device)
-            views = make_views(
-                pixels,
-                recipes=[config.views] * num_views,
-                indices=indices,
-                size=config.dataset.view_size or config.dataset.size or pixels.shape[-1],
-                mean=images.mean,
-                std=images.std,
+    def part(self, step: int, piece: slice) -> Batch:
+        """Some samples of a step's batch, the same whenever they are asked for."""
+        setup, config, num_views = self.setup, self.setup.config, self.setup.method.num_views
+        epoch, positions = self._sample(step)
+        indices = positions[piece]
+        if setup.neighbors is None:
+            pixels = setup.source.gather(indices)  # [B, C, H, W] uint8
+            pixels = pixels.expand(num_views, *pixels.shape)  # [V, B, C, H, W]
+        else:
+            sources = view_sources(
+                indices,
+                neighbors=setup.neighbors.indices,
+                probabilities=self.neighbor_views,
                 seed=config.seed,
                 epoch=epoch,
             )
-            return Batch(views=views, indices=indices, labels=None if labels is None else labels[indices])
+            pixels = setup.source.gather(sources)
+        indices = indices.to(setup.device)
+        views = make_views(
+            pixels,
+            recipes=[config.views] * num_views,
+            indices=indices,
+            size=config.dataset.view_size or config.dataset.size or pixels.shape[-1],
+            mean=setup.images.mean,
+            std=setup.images.std,
+            seed=config.seed,
+            epoch=epoch,
+        )
+        return Batch(views=views, indices=indices, labels=None if self.labels is None else self.labels[indices])
 
-        return make_part
 
-    return make_batch
-
-
-def train_steps(trainee: Trainee, *, first_step: int, total_steps: int) -> Iterator[StepRecord]:
-    """The engine's generator over the steps of this trainee."""
-    config = trainee.config
+def train_steps(setup: TrainingSetup, *, first_step: int, total_steps: int) -> Iterator[StepRecord]:
+    """The engine's generator over the steps of a training."""
+    config = setup.config
     return train(
-        trainee.method,
-        make_batch=batch_maker(trainee),
+        setup.method,
+        batch_part=Batches(setup).part,
         batch_size=config.batch_size,
-        optimizer=trainee.optimizer,
+        optimizer=setup.optimizer,
         learning_rate=lambda step: learning_rate(config, step, total_steps=total_steps),
         steps=range(first_step, total_steps),
         total_steps=total_steps,
-        autocast=lambda: autocast(trainee.device, trainee.precision),
+        autocast=lambda: autocast(setup.device, setup.precision),
         micro_batch_size=config.train.micro_batch_size,
         clip_gradient=config.optim.clip_gradient,
     )
