@@ -115,7 +115,7 @@ def steps(bench: Bench, batch_size: int, *, compiled: tuple[str, ...]) -> float:
         optimizer.zero_grad(set_to_none=True)
         backward(
             method,
-            Batch(views=make(pixels, indices, epoch=0), indices=indices).part,
+            Batch(views=(make(pixels, indices, epoch=0),), indices=indices).part,
             Progress(step=0, total_steps=1),
             batch_size=batch_size,
             micro_batch_size=None,
@@ -203,7 +203,7 @@ def train(
         views = bench.views(pixels["train"][indices], indices, epoch=epoch)
         backward(
             method,
-            Batch(views=views, indices=indices, labels=labels["train"][indices]).part,
+            Batch(views=(views,), indices=indices, labels=labels["train"][indices]).part,
             Progress(step=step, total_steps=total),
             batch_size=len(indices),
             micro_batch_size=None,

@@ -25,7 +25,7 @@ from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder, build_encoder
-from contrastive_cli.views.recipe import RECIPES, Recipe
+from contrastive_cli.views.recipe import RECIPES, Recipe, ViewGroup
 
 REFERENCE_BATCH = 256
 DEFAULT_EPOCHS = 100
@@ -110,6 +110,7 @@ class PretrainConfig(Config):
     dataset: DatasetConfig = DatasetConfig()
     encoder: EncoderConfig = EncoderConfig()
     views: Recipe
+    view_groups: tuple[ViewGroup, ...] | None = Field(None, description="views of several sizes or recipes, see docs")
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     neighbors: Path | None = Field(None, description="mined by `clr knn`, for methods whose views may show them")
@@ -120,6 +121,16 @@ class PretrainConfig(Config):
     def method_name(self) -> str:
         """The method's name on the command line."""
         return str(self.method.name)  # type: ignore[attr-defined]
+
+    @property
+    def usual_view_size(self) -> int:
+        """Side in pixels of a view whose group says nothing else."""
+        assert self.dataset.size is not None, "the configuration was resolved"
+        return self.dataset.view_size or self.dataset.size
+
+    def groups_of(self, num_views: int) -> tuple[ViewGroup, ...]:
+        """The groups of views of one step; without `view_groups` all views are alike."""
+        return self.view_groups or (ViewGroup(count=num_views, **self.views.model_dump()),)
 
     @property
     def batch_size(self) -> int:
@@ -165,6 +176,9 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | Non
     tree = merge({"method": {"name": method}, "dataset": {"name": dataset}}, tree)
     recipe = load_method(method).recipe or spec.recipe_at(_size(tree) or spec.size)
     tree["views"] = name_recipe(tree.get("views", {}), default=recipe)
+    groups = tree.get("view_groups") or [dict(group) for group in load_method(method).view_groups]
+    if groups:
+        tree["view_groups"] = [name_group(group, views=tree["views"]) for group in groups]
     return Resolved(config=fill(build(config_model(method), tree)), own_preset=own_preset)
 
 
@@ -259,6 +273,13 @@ def name_recipe(views: Any, *, default: str | None) -> Tree:
     if name not in RECIPES:
         raise UsageError(f"no recipe named {name!r}{did_you_mean(str(name), list(RECIPES))}")
     return merge(RECIPES[name].model_dump(), {key: value for key, value in views.items() if key != "recipe"})
+
+
+def name_group(group: Any, *, views: Mapping[str, Any]) -> Tree:
+    """The fields of a group of views: those of the run's `views`, and what the group says beside or by a recipe."""
+    if not isinstance(group, Mapping):
+        raise UsageError(f"view_groups: a list of mappings is needed, such as {{count: 2}} (given: {group!r})")
+    return name_recipe(group, default=None) if "recipe" in group else merge(dict(views), group)
 
 
 def merge_lengths(*layers: Mapping[str, Any]) -> Tree:

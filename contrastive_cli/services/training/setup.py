@@ -133,6 +133,25 @@ def open_training_images(config: PretrainConfig, *, progress: CountProgress | No
     return images
 
 
+def refuse_other_groups(config: PretrainConfig, method: Method) -> None:
+    """Ask that the groups make as many views as the method takes, of the size that it draws.
+
+    Raises:
+        UsageError: If they do not.
+    """
+    groups = config.groups_of(method.num_views)
+    made = sum(group.count for group in groups)
+    if made != method.num_views:
+        raise UsageError(
+            f"view_groups make {made} views of an image, and {config.method_name} takes {method.num_views}",
+            hint=f"add --set method.num_views={made}" if hasattr(config.method, "num_views") else "change the counts",
+        )
+    if load_method(config.method_name).draws_images and any(
+        group.pixels(config.usual_view_size) != config.dataset.size for group in groups
+    ):
+        raise UsageError(f"{config.method_name} draws the images it sees, so all views need the size of the images")
+
+
 def build(
     config: PretrainConfig, images: ImageSet, *, subset: Tensor | None = None, neighbors: MinedNeighbors | None = None
 ) -> TrainingSetup:
@@ -149,10 +168,10 @@ def build(
     with memory_errors(device):
         method = build_method(config, image_facts(images, size=dataset.size))
         method.to(device=device, memory_format=torch.channels_last).train()
-        if dataset.view_size not in (None, dataset.size):
-            check_view_size(
-                encoder_of(method), name=config.encoder.name, channels=images.channels, size=dataset.view_size
-            )
+        refuse_other_groups(config, method)
+        for size in {group.pixels(config.usual_view_size) for group in config.groups_of(method.num_views)}:
+            if size != dataset.size:
+                check_view_size(encoder_of(method), name=config.encoder.name, channels=images.channels, size=size)
     check_wanted(method, config)
     precision = choose_precision(config.train.precision, device)
     setup = TrainingSetup(
