@@ -35,7 +35,7 @@ from contrastive_cli.services.configuration import resolve
 from contrastive_cli.services.inference.comparison import averaged_pictures
 from contrastive_cli.services.training.setup import TrainingSetup, set_up_training
 from contrastive_cli.services.training.steps import train_steps
-from contrastive_cli.views.augment import prepare as prepare_images
+from contrastive_cli.views.augment import to_input
 
 PAIRS = 3000
 ROWS = ("clr supcon", "pml supcon", "simclr", "random", "pixels")
@@ -68,7 +68,7 @@ def embed(setup: TrainingSetup, images: ImageSet) -> dict[str, NDArray[np.float3
             directions = []
             for picture in averaged_pictures(np.array(images.images[start : start + 500]), "crops"):
                 chunk = torch.from_numpy(picture.copy()).to(setup.device)
-                prepared = prepare_images(chunk, size=size, mean=setup.images.mean, std=setup.images.std)
+                prepared = to_input(chunk, size=size, mean=setup.images.mean, std=setup.images.std)
                 h = method.embed(prepared)
                 directions.append(F.normalize(method.projector(h).float(), dim=1))
                 if len(directions) == 1:  # the whole image

@@ -37,7 +37,7 @@ from contrastive_cli.losses.contrastive import nt_xent
 from contrastive_cli.methods.simclr import SimCLR, SimCLRConfig
 from contrastive_cli.methods.supcon import SupCon, SupConConfig
 from contrastive_cli.models.encoders import EncoderConfig, build_encoder
-from contrastive_cli.views.augment import make_views, prepare
+from contrastive_cli.views.augment import make_views, to_input
 from contrastive_cli.views.recipe import RECIPES
 
 PARTS = ["speed", "simclr", "supcon"]
@@ -230,7 +230,7 @@ def embed(bench: Bench, method: SimCLR | SupCon, pixels: Tensor) -> Tensor:
     """[N, D] float32."""
     method.eval()
     with torch.no_grad(), autocast(bench.device, bench.precision):
-        parts = [method.embed(prepare(part, size=32, mean=MEAN, std=STD)).float() for part in pixels.split(1000)]
+        parts = [method.embed(to_input(part, size=32, mean=MEAN, std=STD)).float() for part in pixels.split(1000)]
     return torch.cat(parts)
 
 

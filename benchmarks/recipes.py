@@ -33,7 +33,7 @@ from contrastive_cli.engine.precision import autocast
 from contrastive_cli.services.configuration import resolve
 from contrastive_cli.services.training.setup import TrainingSetup, set_up_training
 from contrastive_cli.services.training.steps import train_steps
-from contrastive_cli.views.augment import prepare as normalized
+from contrastive_cli.views.augment import to_input
 
 FIRST_PRESET = "cifar10-simclr-cpu"
 BASE = {
@@ -75,7 +75,7 @@ def judge(setup: TrainingSetup) -> dict[str, float]:
     with torch.no_grad(), autocast(setup.device, setup.precision):
         for start in range(0, images.num_samples, CHUNK):
             pixels = torch.from_numpy(np.array(images.images[start : start + CHUNK]))
-            parts.append(method.embed(normalized(pixels, size=size, mean=images.mean, std=images.std)).float())
+            parts.append(method.embed(to_input(pixels, size=size, mean=images.mean, std=images.std)).float())
     features, labels = torch.cat(parts), torch.from_numpy(images.labels)
     train, held = split(images.num_samples)
     probe = fit_probe(features[train], labels[train], seed=0)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
+    from torch.nn import Module, Parameter
 
     from contrastive_cli.core.config import Config
 
@@ -85,10 +86,11 @@ class LossOutput:
 
 
 class Method(Protocol):
-    """What the engine needs of a method; the classes in `methods/` are torch modules too.
+    """A method: a torch module with a loss and an embedding. The classes in `methods/` are methods.
 
     `num_views` is how many views of an image one step takes, `embedding_dim` the width D of what `embed` returns. A
-    method with an encoder holds it as `encoder`.
+    method with an encoder holds it as `encoder`, one with a projector holds that as `projector`. The members below
+    `embed` are those of `torch.nn.Module` that the other packages use.
     """
 
     num_views: int
@@ -97,11 +99,46 @@ class Method(Protocol):
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
         """The loss of one batch; never logs, never moves devices."""
 
-    def after_step(self, progress: Progress) -> None:
-        """Called once after each optimizer step (moving averages live here)."""
-
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] normalized images -> h [B, D]."""
+
+    def parameters(self) -> Iterator[Parameter]:
+        """All weights."""
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """All weights with their names."""
+
+    def modules(self) -> Iterator[Module]:
+        """The method and every module in it."""
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """The method and every module in it, with their names."""
+
+    def state_dict(self, *, keep_vars: bool = ...) -> dict[str, Any]:
+        """All weights and buffers by name."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Take over weights and buffers."""
+
+    def train(self) -> Self:
+        """Go into training mode."""
+
+    def eval(self) -> Self:
+        """Go into evaluation mode."""
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move to a device."""
+
+    def requires_grad_(self, requires_grad: bool = ...) -> Self:
+        """Whether the weights take a gradient."""
+
+
+@runtime_checkable
+class AfterStep(Protocol):
+    """A `Method` that moves something beside the optimizer: an average of its weights, codes, a queue."""
+
+    def after_step(self, progress: Progress) -> None:
+        """Called once after each optimizer step, however many micro-batches it took."""
 
 
 @runtime_checkable
@@ -174,7 +211,7 @@ class MethodSpec:
 
     summary: str
     config: type[Config]
-    build: Callable[..., Any]
+    build: Callable[..., Method]
     needs_labels: bool = False
     has_encoder: bool = True
     draws_images: bool = False

@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from contrastive_cli.core.types import Batch, Progress
-from contrastive_cli.engine.accumulate import backward
+from contrastive_cli.core.types import AfterStep, Batch, Method, Progress
+from contrastive_cli.engine.accumulate import Autocast, backward
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +31,7 @@ class StepRecord:
 
 
 def train(
-    method: Any,
+    method: Method,
     *,
     batch_part: Callable[[int, slice], Batch],
     batch_size: int,
@@ -40,14 +39,14 @@ def train(
     learning_rate: Callable[[int], float],
     steps: Iterable[int],
     progress_at: Callable[[int], Progress],
-    autocast: Callable[[], Any],
+    autocast: Autocast,
     micro_batch_size: int | None = None,
     clip_gradient: float | None = None,
 ) -> Iterator[StepRecord]:
     """Train `method` for `steps`, each a pure function of the state before it and of the step's number.
 
     Args:
-        method: A torch module that is a `core.types.Method`.
+        method: What is trained.
         batch_part: Makes a slice of the batch of a step, the same whenever it is asked.
         batch_size: Samples of a batch.
         optimizer: Over the method's parameters; all groups share the learning rate.
@@ -59,6 +58,7 @@ def train(
         clip_gradient: Largest norm of the gradient; None for no limit.
     """
     parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    moving = method if isinstance(method, AfterStep) else None
     for step in steps:
         progress = progress_at(step)
         rate = learning_rate(step)
@@ -76,5 +76,6 @@ def train(
         if clip_gradient is not None:
             torch.nn.utils.clip_grad_norm_(parameters, clip_gradient)
         optimizer.step()
-        method.after_step(progress)
+        if moving is not None:
+            moving.after_step(progress)
         yield StepRecord(step=step + 1, loss=output.loss, metrics=output.metrics, learning_rate=rate)

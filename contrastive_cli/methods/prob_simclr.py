@@ -29,6 +29,7 @@ from contrastive_cli.losses.probabilistic import (
     view_likelihood,
 )
 from contrastive_cli.losses.von_mises_fisher import sample
+from contrastive_cli.models.encoder import Encoder
 from contrastive_cli.models.heads import build_projector
 
 
@@ -81,10 +82,10 @@ class ProbSimCLR(nn.Module):
 
     num_views = 2
 
-    def __init__(self, config: ProbSimCLRConfig, *, encoder: nn.Module, images: ImageFacts) -> None:
+    def __init__(self, config: ProbSimCLRConfig, *, encoder: Encoder, images: ImageFacts) -> None:
         super().__init__()
         self.encoder = encoder
-        self.embedding_dim = int(encoder.embedding_dim)  # type: ignore[arg-type]
+        self.embedding_dim = encoder.embedding_dim
         self.projector = build_projector(
             inputs=self.embedding_dim,
             hidden=config.projector_hidden,
@@ -142,13 +143,9 @@ class ProbSimCLR(nn.Module):
                     }
         return LossOutput(loss=loss, metrics=metrics)
 
-    def after_step(self, progress: Progress) -> None:
-        """Nothing moves beside the optimizer."""
-
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> h [B, D]."""
-        embeddings: Tensor = self.encoder(images)
-        return embeddings
+        return self.encoder(images)
 
     def embed_with_uncertainty(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """[B, C, H, W] -> h [B, D], and -log kappa [B] float32; for gaussian the mean log-variance."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from contrastive_cli.core.config import Config
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, MethodSpec, Progress
+from contrastive_cli.models.encoder import Encoder
 
 UNLABELED = -1
 
@@ -39,12 +40,12 @@ class Supervised(nn.Module):
 
     num_views = 1
 
-    def __init__(self, config: SupervisedConfig, *, encoder: nn.Module, images: ImageFacts) -> None:
+    def __init__(self, config: SupervisedConfig, *, encoder: Encoder, images: ImageFacts) -> None:
         super().__init__()
         if images.num_classes < 2:
             raise DataError(f"supervised learning needs two classes or more (given: {images.num_classes})")
         self.encoder = encoder
-        self.embedding_dim = int(encoder.embedding_dim)  # type: ignore[arg-type]
+        self.embedding_dim = encoder.embedding_dim
         self.classifier = nn.Linear(self.embedding_dim, images.num_classes)
         self.label_smoothing = config.label_smoothing
 
@@ -66,13 +67,9 @@ class Supervised(nn.Module):
         logits: Tensor = self.classifier(self.encoder(images))
         return logits
 
-    def after_step(self, progress: Progress) -> None:
-        """Nothing moves beside the optimizer."""
-
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> h [B, D]; the classifier is left out."""
-        embeddings: Tensor = self.encoder(images)
-        return embeddings
+        return self.encoder(images)
 
 
 METHOD = MethodSpec(

@@ -20,7 +20,7 @@ from contrastive_cli.core.config import Config, Tree, build, did_you_mean, list_
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.manifest import PlannedSteps
 from contrastive_cli.core.runs import Run
-from contrastive_cli.core.types import ImageFacts
+from contrastive_cli.core.types import ImageFacts, Method
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig
@@ -181,7 +181,7 @@ def config_model(method: str) -> type[PretrainConfig]:
     return create_model("PretrainConfig", __base__=PretrainConfig, method=(spec.config, ...))
 
 
-def build_method(config: PretrainConfig, images: ImageFacts) -> Any:
+def build_method(config: PretrainConfig, images: ImageFacts) -> Method:
     """The method with fresh weights, drawn from torch's generator."""
     spec = load_method(config.method_name)
     encoder = None

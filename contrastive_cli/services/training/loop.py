@@ -147,7 +147,6 @@ def _correct_pace(session: Session, cadence: Cadence) -> None:
 def _look(session: Session, online: OnlineProbe) -> dict[str, float]:
     started, setup = time.monotonic(), session.setup
     measured = online.measure(setup.method, precision=setup.precision)
-    setup.method.train()
     if session.clock is not None:
         session.clock.looked(time.monotonic() - started)
     return measured

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from contrastive_cli.core.errors import TrainingError
 from contrastive_cli.core.runs import Run
@@ -67,8 +67,7 @@ def restore(setup: TrainingSetup, saved: Mapping[str, Any]) -> LoopState:
     Raises:
         KeyError, TypeError, ValueError, RuntimeError, AttributeError: If it is not the state of such a setup.
     """
-    module: nn.Module = setup.method
-    module.load_state_dict(saved["method"])
+    setup.method.load_state_dict(saved["method"])
     setup.optimizer.load_state_dict(saved["optimizer"])
     torch.set_rng_state(saved["torch_rng"])
     state = LoopState(

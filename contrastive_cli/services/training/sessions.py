@@ -23,6 +23,7 @@ from contrastive_cli.engine.checkpoint import does_not_fit, load_checkpoint, sav
 from contrastive_cli.engine.device import memory_errors
 from contrastive_cli.engine.schedule import Pace
 from contrastive_cli.methods import load_method
+from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.services.configuration import PretrainConfig
 from contrastive_cli.services.training.budget import BudgetClock
 from contrastive_cli.services.training.loop_state import LoopState, checkpoint_state, missing_metrics, restore
@@ -100,7 +101,7 @@ def start_session(
     path = free_run_path(out, default_name=name, overwrite=overwrite)
     setup = set_up_training(config, progress=progress, say=say)
     if inherited is not None:
-        setup.method.encoder.load_state_dict(inherited.encoder)
+        encoder_of(setup.method).load_state_dict(inherited.encoder)
     with memory_errors(setup.device, batch_size=setup.config.batch_size):
         clock = budget_clock(setup, began=began)
         pace = plan_pace(setup, clock=clock, say=say)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from contrastive_cli.core.errors import DataError, UsageError
-from contrastive_cli.core.types import CountProgress, ImageFacts, MethodSpec, Say, silent
+from contrastive_cli.core.types import CountProgress, ImageFacts, Method, MethodSpec, Say, silent
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.data.loader import DeviceImages, balanced_batch_indices, batch_indices, steps_per_epoch
@@ -21,6 +20,7 @@ from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.optim import build_optimizer
 from contrastive_cli.engine.precision import Precision, choose_precision
 from contrastive_cli.methods import load_method
+from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.models.encoders import check_view_size
 from contrastive_cli.services.configuration import PretrainConfig, build_method
 from contrastive_cli.services.training.mined_neighbors import MinedNeighbors, check_wanted, neighbors_of
@@ -39,7 +39,7 @@ class TrainingSetup:
     config: PretrainConfig
     images: ImageSet
     source: DeviceImages
-    method: Any
+    method: Method
     optimizer: torch.optim.Optimizer
     device: torch.device
     precision: Precision
@@ -157,7 +157,9 @@ def build(
         method = build_method(config, image_facts(images, size=dataset.size))
         method.to(device=device, memory_format=torch.channels_last).train()
         if dataset.view_size not in (None, dataset.size):
-            check_view_size(method.encoder, name=config.encoder.name, channels=images.channels, size=dataset.view_size)
+            check_view_size(
+                encoder_of(method), name=config.encoder.name, channels=images.channels, size=dataset.view_size
+            )
     check_wanted(method, config)
     precision = choose_precision(config.train.precision, device)
     config = config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from contrastive_cli.core.types import Batch, Progress
+from contrastive_cli.core.types import Batch, FromNeighbors, Progress
 from contrastive_cli.engine.precision import autocast
 from contrastive_cli.engine.schedule import Pace, warmup_cosine
 from contrastive_cli.engine.train import StepRecord, train
@@ -24,6 +24,7 @@ class Batches:
         self.setup = setup
         images = setup.images
         self.labels = torch.from_numpy(images.labels).to(setup.device) if images.has_labels else None
+        self.neighbor_views = setup.method.neighbor_views if isinstance(setup.method, FromNeighbors) else ()
         self._sample = functools.lru_cache(maxsize=1)(setup.sample)  # the parts of a step are asked for in a row
 
     def part(self, step: int, piece: slice) -> Batch:
@@ -38,7 +39,7 @@ class Batches:
             sources = view_sources(
                 indices,
                 neighbors=setup.neighbors.indices,
-                probabilities=setup.method.neighbor_views,
+                probabilities=self.neighbor_views,
                 seed=config.seed,
                 epoch=epoch,
             )
