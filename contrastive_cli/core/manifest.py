@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -38,6 +39,16 @@ def _one_a_channel(values: tuple[float, ...]) -> tuple[float, ...]:
 PerChannel = Annotated[tuple[float, ...], AfterValidator(_one_a_channel)]
 PositivePerChannel = Annotated[tuple[Annotated[float, Field(gt=0)], ...], AfterValidator(_one_a_channel)]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+
+
+def _ascending(plan: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    follow = all(one[0] < two[0] < one[1] for one, two in itertools.pairwise(plan))
+    if plan and not (plan[0][0] == 0 and follow and all(first < total for first, total in plan)):
+        raise ValueError("must be pairs of a step, the first one 0, and the steps of the whole training from there on")
+    return plan
+
+
+PlannedSteps = Annotated[tuple[tuple[Count, Count], ...], AfterValidator(_ascending)]
 
 
 class Artifact(Config):
@@ -106,6 +117,7 @@ class Manifest(Config):
     precision: Literal["fp32", "bf16"]
     threads: Annotated[int, Field(ge=1, le=1024)]
     total_steps: Annotated[Count, Field(ge=1)]
+    pace: PlannedSteps = ()
     mean: PerChannel
     std: PositivePerChannel
     classes: tuple[Text, ...] = ()

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 CountProgress = Callable[[int, int], None]
 """How long work reports itself: called with (done, total)."""
 
+Say = Callable[[str], None]
+"""How work that may take a while says what it begins with."""
+
+
+def silent(text: str) -> None:
+    """Say nothing."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
@@ -61,9 +68,13 @@ class ImageFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """Where the training stands: `step` of `total_steps`, counted from zero."""
+    """Where the training stands: `step` of `total_steps`, counted from zero.
 
-    step: int
+    Where the length is corrected under way, both count the steps that were planned at first, and `step` may lie between
+    two of them.
+    """
+
+    step: float
     total_steps: int
 
     @property

@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from contrastive_cli.core.errors import DataError, RunError
 from contrastive_cli.core.files import TEMPORARY_SUFFIX, cannot_write, harmless_cell, sync_directory
-from contrastive_cli.core.types import CountProgress
+from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.data.images import Images
 from contrastive_cli.data.packing import Packed, pack_samples
 from contrastive_cli.data.scan import Labels
@@ -94,13 +94,16 @@ def cache_directory() -> Path:
     return (Path(xdg) if Path(xdg).is_absolute() else Path("~/.cache").expanduser()) / "clr"
 
 
-def open_cached(source: Source, *, max_bad: float = 0.01, progress: CountProgress | None = None) -> ImageSet:
+def open_cached(
+    source: Source, *, max_bad: float = 0.01, progress: CountProgress | None = None, say: Say = silent
+) -> ImageSet:
     """Return the decoded split, from the cache or decoding it now.
 
     Args:
         source: What to decode.
         max_bad: Largest fraction of files that may be undecodable; three are always passed over unless it is 0.
         progress: Called with (done, total) while decoding.
+        say: Called before decoding with how many images become how many MB.
 
     Raises:
         DataError: If more files are bad, or none is good.
@@ -114,7 +117,7 @@ def open_cached(source: Source, *, max_bad: float = 0.01, progress: CountProgres
             with FileLock(entry.with_name(f"{entry.name}.lock")):
                 image_set = _read_entry(entry, source=source)  # another process may have built it meanwhile
                 if image_set is None:
-                    _build_entry(entry, source=source, progress=progress)
+                    _build_entry(entry, source=source, progress=progress, say=say)
                     image_set = _read_entry(entry, source=source)
         except OSError as error:
             problem = cannot_write(entry, error)
@@ -140,7 +143,7 @@ def source_key(source: Source) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _build_entry(entry: Path, *, source: Source, progress: CountProgress | None) -> None:
+def _build_entry(entry: Path, *, source: Source, progress: CountProgress | None, say: Say) -> None:
     for leftover in entry.parent.glob(f".{entry.name}.*{TEMPORARY_SUFFIX}"):
         shutil.rmtree(leftover, ignore_errors=True)
     samples = source.load()
@@ -151,6 +154,7 @@ def _build_entry(entry: Path, *, source: Source, progress: CountProgress | None)
             hint="set CLR_CACHE to a folder with enough space",
             path=entry.parent,
         )
+    say(f"decoding {len(samples.paths)} images, once, into {needed / 1e6:.0f} MB of {entry.parent}")
     temporary = entry.with_name(f".{entry.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     temporary.mkdir()
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from contrastive_cli.core.config import did_you_mean
 from contrastive_cli.core.errors import DataError, UsageError
-from contrastive_cli.core.types import CountProgress
+from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.data.archives import Archive, find_archive
 from contrastive_cli.data.cache import ImageSet, open_cached
 from contrastive_cli.data.downloads import download_dataset
@@ -73,6 +73,7 @@ def open_dataset(
     max_bad: float = 0.01,
     seed: int = 0,
     progress: CountProgress | None = None,
+    say: Say = silent,
 ) -> ImageSet:
     """Return a split of a dataset as one uint8 array of square images, decoded now or earlier.
 
@@ -85,6 +86,7 @@ def open_dataset(
         max_bad: Largest fraction of undecodable files.
         seed: Draws the split where a dataset has none.
         progress: Called with (done, total) while decoding.
+        say: Called before decoding with how many images become how many MB.
 
     Raises:
         UsageError: If there is no such dataset, split or size.
@@ -117,7 +119,7 @@ def open_dataset(
         source = spec.open(request)
     if source is None:
         raise _absent(request)
-    return open_cached(source, max_bad=max_bad, progress=progress)
+    return open_cached(source, max_bad=max_bad, progress=progress, say=say)
 
 
 def find_dataset(name: str) -> DatasetSpec:

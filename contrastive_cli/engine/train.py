@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -37,8 +37,8 @@ def train(
     batch_size: int,
     optimizer: torch.optim.Optimizer,
     learning_rate: Callable[[int], float],
-    steps: range,
-    total_steps: int,
+    steps: Iterable[int],
+    progress_at: Callable[[int], Progress],
     autocast: Autocast,
     micro_batch_size: int | None = None,
     clip_gradient: float | None = None,
@@ -51,8 +51,8 @@ def train(
         batch_size: Samples of a batch.
         optimizer: Over the method's parameters; all groups share the learning rate.
         learning_rate: The rate of a step.
-        steps: The steps to do, of `total_steps`.
-        total_steps: Length of the whole schedule.
+        steps: The steps to do; asked for one by one, so that their end may move.
+        progress_at: Where the training stands at a step.
         autocast: Returns a fresh autocast context.
         micro_batch_size: See `engine.accumulate`.
         clip_gradient: Largest norm of the gradient; None for no limit.
@@ -60,7 +60,7 @@ def train(
     parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
     moving = method if isinstance(method, AfterStep) else None
     for step in steps:
-        progress = Progress(step=step, total_steps=total_steps)
+        progress = progress_at(step)
         rate = learning_rate(step)
         for group in optimizer.param_groups:
             group["lr"] = rate

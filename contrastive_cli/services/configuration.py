@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model
 
 from contrastive_cli.core.config import Config, Tree, build, did_you_mean, list_presets, merge, read_preset
 from contrastive_cli.core.errors import RunError, UsageError
+from contrastive_cli.core.manifest import PlannedSteps
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import ImageFacts, Method
 from contrastive_cli.data.datasets import find_dataset
@@ -74,12 +75,14 @@ class TrainConfig(Config):
     """How long, in what batches, how exactly.
 
     Attributes:
-        epochs: Passes over the images; or `budget`, seconds of training whose steps are fixed by timing a few.
+        epochs: Passes over the images; or `budget`, seconds from the start of the command to its end.
+        plan: What became of a budget: pairs of a step and the steps that the whole training was to have from there on.
+            A training that has them does these steps again, whatever the clock says.
         batch_size: Images whose views meet in one loss; None takes 256, or half of the images where that is less.
         images_per_class: K images of each of B / K classes in a batch (P x K); None shuffles all images.
         label_fraction: Part of every class's labels that methods which learn from labels may use, drawn by the seed.
         micro_batch_size: Images per pass through the encoder; contrastive methods keep all negatives all the same.
-        precision: auto takes bf16 where the machine computes it faster.
+        precision: auto takes bf16 where the processor has instructions for it; a run keeps what that became.
         evaluations: How often the online kNN looks at the embedding.
         save_every: Seconds between checkpoints; does not change the result.
         tensorboard: Write the metrics for TensorBoard too (needs the extra).
@@ -87,6 +90,7 @@ class TrainConfig(Config):
 
     epochs: float | None = Field(None, gt=0, le=1e6)
     budget: Seconds | None = None
+    plan: PlannedSteps = ()
     batch_size: int | None = Field(None, ge=2)
     images_per_class: int | None = Field(None, ge=1)
     label_fraction: float = Field(1.0, gt=0, le=1)
@@ -100,6 +104,8 @@ class TrainConfig(Config):
     def _one_length(self) -> TrainConfig:
         if self.epochs is not None and self.budget is not None:
             raise ValueError("epochs and budget exclude each other")
+        if self.plan and self.budget is None:
+            raise ValueError("plan is what became of a budget, and there is none")
         return self
 
 
@@ -289,7 +295,7 @@ def merge_lengths(*layers: Mapping[str, Any]) -> Tree:
         train = layer.get("train")
         given = {key for key in ("epochs", "budget") if isinstance(train, Mapping) and train.get(key) is not None}
         if len(given) == 1 and isinstance(merged.get("train"), dict):
-            replaced = {"epochs", "budget"} - given
+            replaced = {"epochs", "budget", "plan"} - given
             merged["train"] = {key: value for key, value in merged["train"].items() if key not in replaced}
         merged = merge(merged, layer)
     return merged

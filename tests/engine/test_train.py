@@ -43,7 +43,8 @@ def setup(optimizer: str) -> tuple[SimCLR, torch.optim.Optimizer]:
 def run(method: Any, optimizer: torch.optim.Optimizer, steps: range, **options: Any) -> Iterator[StepRecord]:
     return train(
         method, batch_part=lambda step, piece: make_batch(step).part(piece), batch_size=6, optimizer=optimizer,
-        learning_rate=learning_rate, steps=steps, total_steps=TOTAL, autocast=contextlib.nullcontext, **options,
+        learning_rate=learning_rate, steps=steps,
+            progress_at=lambda step: Progress(step=step, total_steps=TOTAL), autocast=contextlib.nullcontext, **options,
     )  # fmt: skip
 
 

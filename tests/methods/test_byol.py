@@ -206,7 +206,9 @@ def run(method: BYOL, optimizer: torch.optim.Optimizer, steps: range, micro_batc
         train(
             method, batch_part=lambda step, piece: make_batch(seed=step).part(piece), batch_size=6, optimizer=optimizer,
             learning_rate=lambda step: 1e-3,
-            steps=steps, total_steps=8, autocast=contextlib.nullcontext, micro_batch_size=micro_batch_size,
+            steps=steps,
+            progress_at=lambda step: Progress(step=step, total_steps=8), autocast=contextlib.nullcontext,
+            micro_batch_size=micro_batch_size,
         )
     )  # fmt: skip
 

@@ -58,7 +58,8 @@ def test_method__resumed_equals_uninterrupted_bit_for_bit(name: str, micro_batch
         records = train(
             method.train(), batch_part=lambda step, piece: make_batch(step).part(piece), batch_size=6,
             optimizer=optimizer,
-            learning_rate=lambda step: 1e-2, steps=steps, total_steps=8, autocast=contextlib.nullcontext,
+            learning_rate=lambda step: 1e-2, steps=steps,
+            progress_at=lambda step: Progress(step=step, total_steps=8), autocast=contextlib.nullcontext,
             micro_batch_size=micro_batch_size,
         )  # fmt: skip
         return [record.loss.item() for record in records]

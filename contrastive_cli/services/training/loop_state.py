@@ -31,6 +31,12 @@ class LoopState:
     loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))
     loss_count: int = 0
 
+    def add(self, record: StepRecord, *, seconds: float) -> None:
+        """A step is done, and the training has taken so many seconds."""
+        self.step, self.seconds = record.step, seconds
+        self.loss_sum = self.loss_sum + record.loss.float()
+        self.loss_count += 1
+
 
 def checkpoint_state(setup: TrainingSetup, state: LoopState) -> dict[str, Any]:
     """Plain values and tensors, from which `restore` goes on bit by bit.
@@ -43,7 +49,7 @@ def checkpoint_state(setup: TrainingSetup, state: LoopState) -> dict[str, Any]:
             raise TrainingError(f"the weights {name} are not finite after step {state.step}", hint=LOWER_RATE)
     return {
         "schema": 1,
-        "config": setup.config.model_dump(mode="json"),
+        "config": setup.config.model_copy(update={"device": str(setup.device)}).model_dump(mode="json"),
         "step": state.step,
         "seconds": state.seconds,
         "metrics_bytes": state.metrics_bytes,

@@ -10,6 +10,8 @@ from contrastive_cli.core.config import Tree, build, read_preset
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.manifest import Artifact, Manifest, checkpoints_of
 from contrastive_cli.core.runs import Run, versions
+from contrastive_cli.core.types import Progress
+from contrastive_cli.engine.schedule import Pace
 from contrastive_cli.services.configuration import (
     PretrainConfig,
     config_model,
@@ -28,6 +30,7 @@ from contrastive_cli.services.training.steps import learning_rate
 SAFE = {
     "train.epochs",
     "train.budget",
+    "train.plan",
     "train.save_every",
     "train.tensorboard",
     "dataset.data_dir",
@@ -88,29 +91,36 @@ def _as_begun(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
     return config.model_copy(update={"device": manifest.device, "train": train})
 
 
-def new_length(setup: TrainingSetup, manifest: Manifest, *, step: int) -> tuple[int, str | None]:
-    """The steps of the whole run under its configuration, and what a new length does to the learning rate.
+def new_length(setup: TrainingSetup, manifest: Manifest, *, step: int) -> tuple[Pace, str | None]:
+    """The pace of the whole run under its configuration, and what a new length does to the learning rate.
 
     Raises:
         UsageError: If as many steps are done already.
     """
     config = setup.config
+    recorded = manifest.pace
+    fits = recorded and recorded[-1][1] == manifest.total_steps
+    old = Pace(recorded) if fits else Pace.of(manifest.total_steps)
     if config.train.epochs is None:
-        return manifest.total_steps, None
+        return old, None
     total = setup.steps_of(config.train.epochs)
-    if total == manifest.total_steps:
-        return total, None
+    if total == manifest.total_steps and len(old.segments) == 1:
+        return old, None
     if total <= step:
         raise UsageError(
             f"{config.train.epochs:g} epochs are {total} steps, and {step} are done", hint="give more --epochs"
         )
+    new = Pace.of(total)
     before, after = (
-        learning_rate(config, min(step, steps - 1), total_steps=steps) for steps in (manifest.total_steps, total)
+        learning_rate(
+            config, Progress(step=pace.position(min(step, pace.total_steps - 1)), total_steps=pace.planned_steps)
+        )
+        for pace in (old, new)
     )
     change = f"goes on at {after:.3g}, not {before:.3g}"
     if f"{after:.3g}" == f"{before:.3g}":
         change = f"falls {'more slowly' if total > manifest.total_steps else 'faster'} from {after:.3g} on"
-    return total, (
+    return new, (
         f"{total} steps instead of {manifest.total_steps}: the learning rate {change}; "
         "the result is not that of a run of this length from the start"
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from contrastive_cli.core.errors import DataError, UsageError
-from contrastive_cli.core.types import CountProgress, ImageFacts, Method, MethodSpec
+from contrastive_cli.core.types import CountProgress, ImageFacts, Method, MethodSpec, Say, silent
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset
 from contrastive_cli.data.loader import DeviceImages, balanced_batch_indices, batch_indices, steps_per_epoch
@@ -73,7 +73,9 @@ class TrainingSetup:
         return epoch, order if self.subset is None else self.subset[order]
 
 
-def set_up_training(config: PretrainConfig, *, progress: CountProgress | None = None) -> TrainingSetup:
+def set_up_training(
+    config: PretrainConfig, *, progress: CountProgress | None = None, say: Say = silent
+) -> TrainingSetup:
     """Open the images, ask whether the configuration fits them, and build the method and its optimizer, seeded.
 
     Raises:
@@ -84,12 +86,13 @@ def set_up_training(config: PretrainConfig, *, progress: CountProgress | None = 
     spec = load_method(config.method_name)
     check_against_method(config, spec)
     neighbors_file = None if config.neighbors is None else read_neighbors(config.neighbors)  # before the images: quick
-    images = open_training_images(config, progress=progress)
+    images = open_training_images(config, progress=progress, say=say)
     subset = labeled_subset(config, images) if spec.needs_labels else None
     config = fit_batch(config, num_samples=images.num_samples if subset is None else len(subset))
     neighbors = None
     if config.neighbors is not None and neighbors_file is not None:
         neighbors = neighbors_of(images, neighbors_file, path=config.neighbors)
+    say(f"building {config.method_name} on {config.encoder.name}")
     return build(config, images, subset=subset, neighbors=neighbors)
 
 
@@ -103,7 +106,9 @@ def check_against_method(config: PretrainConfig, spec: MethodSpec) -> None:
         raise UsageError(f"train.label_fraction is for methods that learn from labels; {config.method_name} does not")
 
 
-def open_training_images(config: PretrainConfig, *, progress: CountProgress | None = None) -> ImageSet:
+def open_training_images(
+    config: PretrainConfig, *, progress: CountProgress | None = None, say: Say = silent
+) -> ImageSet:
     """The split of the dataset that pretraining uses.
 
     Raises:
@@ -111,6 +116,7 @@ def open_training_images(config: PretrainConfig, *, progress: CountProgress | No
     """
     dataset = config.dataset
     assert dataset.size is not None, "the configuration was resolved"
+    say(f"opening the images of {dataset.name}")
     images = open_dataset(
         dataset.name,
         split=find_dataset(dataset.name).pretrain_split,
@@ -119,6 +125,7 @@ def open_training_images(config: PretrainConfig, *, progress: CountProgress | No
         download=dataset.download,
         max_bad=dataset.max_bad,
         progress=progress,
+        say=say,
     )
     if images.num_samples > 1 and all(np.array_equal(image, images.images[0]) for image in images.images[1:]):
         raise DataError(
@@ -174,6 +181,7 @@ def build(
                 check_view_size(encoder_of(method), name=config.encoder.name, channels=images.channels, size=size)
     check_wanted(method, config)
     precision = choose_precision(config.train.precision, device)
+    config = config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
     setup = TrainingSetup(
         config=config,
         images=images,

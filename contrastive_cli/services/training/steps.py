@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
-from contrastive_cli.core.types import Batch, FromNeighbors
+from contrastive_cli.core.types import Batch, FromNeighbors, Progress
 from contrastive_cli.engine.precision import autocast
-from contrastive_cli.engine.schedule import warmup_cosine
+from contrastive_cli.engine.schedule import Pace, warmup_cosine
 from contrastive_cli.engine.train import StepRecord, train
 from contrastive_cli.services.configuration import PretrainConfig
 from contrastive_cli.services.training.setup import TrainingSetup
@@ -65,23 +65,40 @@ class Batches:
 
 
 def train_steps(setup: TrainingSetup, *, first_step: int, total_steps: int) -> Iterator[StepRecord]:
-    """The engine's generator over the steps of a training."""
+    """The engine's generator over the steps of a training of fixed length."""
+    pace = Pace.of(total_steps)
+    return paced_steps(setup, first_step=first_step, pace=lambda: pace)
+
+
+def paced_steps(setup: TrainingSetup, *, first_step: int, pace: Callable[[], Pace]) -> Iterator[StepRecord]:
+    """The engine's generator over the steps of a training whose pace is asked for at every step."""
     config = setup.config
+
+    def steps() -> Iterator[int]:
+        step = first_step
+        while step < pace().total_steps:
+            yield step
+            step += 1
+
+    def progress_at(step: int) -> Progress:
+        return Progress(step=pace().position(step), total_steps=pace().planned_steps)
+
     return train(
         setup.method,
         batch_part=Batches(setup).part,
         batch_size=config.batch_size,
         optimizer=setup.optimizer,
-        learning_rate=lambda step: learning_rate(config, step, total_steps=total_steps),
-        steps=range(first_step, total_steps),
-        total_steps=total_steps,
+        learning_rate=lambda step: learning_rate(config, progress_at(step)),
+        steps=steps(),
+        progress_at=progress_at,
         autocast=lambda: autocast(setup.device, setup.precision),
         micro_batch_size=config.train.micro_batch_size,
         clip_gradient=config.optim.clip_gradient,
     )
 
 
-def learning_rate(config: PretrainConfig, step: int, *, total_steps: int) -> float:
+def learning_rate(config: PretrainConfig, progress: Progress) -> float:
     """The rate of a step: warm-up, then half a cosine."""
-    warmup = round(config.optim.warmup_fraction * total_steps)
-    return warmup_cosine(step, total_steps=total_steps, warmup_steps=warmup, base=config.peak_learning_rate)
+    total = progress.total_steps
+    warmup = round(config.optim.warmup_fraction * total)
+    return warmup_cosine(progress.step, total_steps=total, warmup_steps=warmup, base=config.peak_learning_rate)
