@@ -39,7 +39,9 @@ def read_pairs(file: Path, *, root: Path) -> list[Pair]:
     try:
         if file.exists() and not file.is_file() and not file.is_dir():  # a FIFO would be waited for
             raise DataError(f"{file} is no file", path=file)
-        rows = csv.reader(io.StringIO(file.read_text("utf-8-sig", "surrogateescape"), newline=""), strict=True)
+        rows = csv.reader(
+            io.StringIO(file.read_bytes().decode("utf-8-sig", "surrogateescape"), newline=""), strict=True
+        )
         header = tuple(cell.strip().lower() for cell in next(rows, []))
         if header != HEADER:
             raise DataError(f"{file}:1: the header must be {','.join(HEADER)}, not {','.join(header)!r}", path=file)
