@@ -14,6 +14,7 @@ from typing import Any
 from contrastive_cli.core.errors import RunError
 
 TEMPORARY_SUFFIX = ".tmp-clr"
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -96,7 +97,12 @@ def _is_being_written(name: str) -> bool:
 
 def harmless_cell(text: str) -> str:
     """The text as a cell of a CSV file; a spreadsheet would run one that begins like a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def harmless_path(text: str) -> str:
+    """A path as a cell of a CSV file that is read again: it names the same file, and no spreadsheet runs it."""
+    return f"./{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def cannot_write(path: Path, error: OSError, *, size: int | None = None) -> RunError:
