@@ -25,16 +25,15 @@ from contrastive_cli.core.files import TEMPORARY_SUFFIX, cannot_write, harmless_
 from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.data.images import Images
 from contrastive_cli.data.packing import Packed, pack_samples
+from contrastive_cli.data.reading import Reading
 from contrastive_cli.data.scan import Labels
-from contrastive_cli.data.sources import BadFile, Samples, Source
+from contrastive_cli.data.sources import ALWAYS_FORGIVEN, BadFile, Samples, Source
 
 SCHEMA = 1
 IMAGES_FILE = "images.u8"
 LABELS_FILE = "labels.npy"
 META_FILE = "meta.json"
 BAD_FILES_FILE = "bad_files.csv"
-
-ALWAYS_FORGIVEN = 3  # bad files in a split: a part of a small one would be less than a file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -50,6 +49,7 @@ class ImageSet:
         mean: Of each channel, in [0, 1].
         std: Of each channel, in [0, 1].
         bad_files: What was left out, and why.
+        reading: How the folder was read, where the images are those of one.
     """
 
     images: Images
@@ -62,6 +62,7 @@ class ImageSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     bad_files: tuple[BadFile, ...]
+    reading: Reading | None = None
 
     @property
     def num_samples(self) -> int:
@@ -77,6 +78,17 @@ class ImageSet:
     def size(self) -> int:
         """S, pixels of a side."""
         return int(self.images.shape[2])
+
+    @property
+    def left_out(self) -> tuple[BadFile, ...]:
+        """Every file that is not used: undecodable ones, and those of other kinds."""
+        others = () if self.reading is None else self.reading.unused
+        return (*self.bad_files, *(BadFile(path=other.path, reason=other.reason) for other in others))
+
+    @property
+    def why_no_labels(self) -> str:
+        """Why there are no labels, as the end of a sentence that says that there are none."""
+        return "" if self.reading is None else f": {self.reading.why_no_labels(self.split)}"
 
     @property
     def has_labels(self) -> bool:
@@ -223,6 +235,7 @@ def _read_entry(entry: Path, *, source: Source) -> ImageSet | None:
             mean=tuple(meta["mean"]),
             std=tuple(meta["std"]),
             bad_files=tuple(BadFile(**bad) for bad in meta["bad_files"]),
+            reading=source.reading,
         )
     except (OSError, EOFError, ValueError, LookupError, TypeError):
         return None
