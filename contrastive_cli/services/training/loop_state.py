@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from contrastive_cli.core.errors import TrainingError
+from contrastive_cli.core.files import write_atomically
 from contrastive_cli.core.runs import Run
 from contrastive_cli.engine.train import StepRecord
 from contrastive_cli.services.metrics import read_metrics
@@ -43,7 +44,7 @@ def checkpoint_state(trainee: Trainee, state: LoopState) -> dict[str, Any]:
             raise TrainingError(f"the weights {name} are not finite after step {state.step}", hint=LOWER_RATE)
     return {
         "schema": 1,
-        "config": trainee.config.model_dump(mode="json"),
+        "config": _as_trained(trainee),
         "step": state.step,
         "seconds": state.seconds,
         "metrics_bytes": state.metrics_bytes,
@@ -53,6 +54,13 @@ def checkpoint_state(trainee: Trainee, state: LoopState) -> dict[str, Any]:
         "optimizer": trainee.optimizer.state_dict(),
         "torch_rng": torch.get_rng_state(),
     }
+
+
+def _as_trained(trainee: Trainee) -> dict[str, Any]:
+    """The configuration with the device and precision that `auto` became, which a resumed run is given anyway."""
+    config: dict[str, Any] = trainee.config.model_dump(mode="json")
+    train = {**config["train"], "precision": trainee.precision}
+    return {**config, "device": str(trainee.device), "train": train}
 
 
 def restore(trainee: Trainee, saved: Mapping[str, Any]) -> LoopState:
@@ -94,11 +102,14 @@ def metrics_line(trainee: Trainee, state: LoopState, record: StepRecord, rate: f
 
 
 def cut_metrics(path: Path, size: int) -> None:
-    """Leave the lines that a checkpoint counts; a line that was cut off by hand or by the disk goes too."""
-    with path.open("ab+") as file:
-        end = min(size, file.tell())
-        file.seek(0)
-        file.truncate(file.read(end).rfind(b"\n") + 1)
+    """Leave the lines that a checkpoint counts; a line that was cut off by hand or by the disk goes too.
+
+    The file is made anew unless it is whole: appending would write into whatever a link, hard or not, shares it with.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    kept = content[: content[:size].rfind(b"\n") + 1]
+    if kept != content or path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1:
+        write_atomically(path, kept)
 
 
 def missing_metrics(run: Run, state: LoopState) -> list[str]:
