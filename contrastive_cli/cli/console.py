@@ -35,7 +35,7 @@ class Output:
     def note(self, text: str) -> None:
         """A line for people, on stderr."""
         if not self.quiet:
-            _stderr().print(clean(text), markup=False, highlight=False, emoji=False, soft_wrap=True)
+            sys.stderr.write(clean(text) + "\n")
 
     def result(self, value: Mapping[str, Any], text: str) -> None:
         """The result: the object with `--json`, else the text."""
@@ -126,10 +126,10 @@ def show_error(error: ClrError, *, as_json: bool) -> None:
             sys.stdout.flush()
             return
     label = "stopped" if error.kind == "interrupted" else "error"
-    console = _stderr()
-    console.print(f"{label}: {_one_line(error.message)}", markup=False, highlight=False, emoji=False, soft_wrap=True)
+    # Without rich, which too little memory may keep from being loaded.
+    sys.stderr.write(f"{label}: {_one_line(error.message)}\n")
     if error.hint:
-        console.print(f"  {_one_line(error.hint)}", markup=False, highlight=False, emoji=False, soft_wrap=True)
+        sys.stderr.write(f"  {_one_line(error.hint)}\n")
 
 
 def clean(text: str) -> str:
