@@ -35,6 +35,7 @@ from contrastive_cli.cli import (
 from contrastive_cli.cli.console import show_error
 from contrastive_cli.core.errors import ClrError, DataError, RunError, TrainingError, UsageError
 from contrastive_cli.core.files import NO_SPACE
+from contrastive_cli.core.own_code import blamed
 
 READER_LEFT = 141  # as the shell says of a program that died by SIGPIPE
 
@@ -132,6 +133,9 @@ def _explained(error: Exception) -> ClrError:
         return _unwritable(error)
     if isinstance(error, OSError) and isinstance(error.filename, str):  # a name that is too long, a folder shut
         return DataError(f"cannot use {error.filename[:200]!r}: {error.strerror}", path=error.filename)
+    own = blamed(error)
+    if own is not None:
+        return TrainingError(f"{own}: {type(error).__name__}: {said}", hint="the fault is in this file, not in clr")
     return ClrError(f"{type(error).__name__}: {error}", hint=_keep_traceback())
 
 

@@ -22,7 +22,8 @@ DATA, MODEL, OPTIMIZATION, RUN = "Data", "Model", "Optimization", "Run"
 
 def pretrain(
     method: Annotated[
-        str | None, typer.Option(help="Method, see `clr methods`; simclr if not given.", rich_help_panel=MODEL)
+        str | None,
+        typer.Option(help="Method, see `clr methods`, or FILE.py; simclr if not given.", rich_help_panel=MODEL),
     ] = None,
     encoder: Annotated[
         str | None,

@@ -96,6 +96,13 @@ class ParentFacts(Config):
     checkpoint: str
 
 
+class OwnFile(Config):
+    """A Python file of somebody's own that a run was made with, and its sha256."""
+
+    path: Text
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class EarlierLength(Config):
     """A length that a run was planned for until it was resumed with another one, and the step at which that was."""
 
@@ -110,6 +117,7 @@ class Manifest(Config):
     status: Status
     command: tuple[str, ...]
     method: str
+    method_file: OwnFile | None = None
     encoder: str
     dataset: DatasetFacts
     seed: Count

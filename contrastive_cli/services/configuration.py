@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model
 from contrastive_cli.core.config import Config, Tree, build, did_you_mean, list_presets, merge, read_preset
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.manifest import PlannedSteps
+from contrastive_cli.core.own_code import guarded
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import ImageFacts, Method
 from contrastive_cli.data.datasets import find_dataset
@@ -26,6 +27,7 @@ from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder, build_encoder
+from contrastive_cli.services.own_methods import checked_method, name_method, own_file_of, recall_method
 from contrastive_cli.views.recipe import RECIPES, Recipe, ViewGroup
 
 REFERENCE_BATCH = 256
@@ -170,6 +172,8 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | Non
     given = merge_lengths(defaults or {}, read_preset(config) if config else {}, sets, flags)
     dataset = name_of(given, "dataset", "digits")
     method = name_of(given, "method", "simclr")
+    if method == name_of(merge(sets, flags), "method", ""):  # a file that a configuration names is never imported
+        method = name_method(method)
     spec = find_dataset(dataset)
     device = choose_device(str(given.get("device", "auto")))
     own_preset = None if defaults else find_own_preset(dataset=dataset, method=method, device=device)
@@ -179,7 +183,8 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | Non
         sizes.pop("view_size", None)  # it goes with the preset's own size, and so does the other
         sizes.pop("stored_size", None)
     tree = merge_lengths(preset, given)
-    tree = merge({"method": {"name": method}, "dataset": {"name": dataset}}, tree)
+    tree = merge({"dataset": {"name": dataset}}, tree)
+    tree["method"] = {**tree.get("method", {}), "name": method}
     recipe = load_method(method).recipe or spec.recipe_at(_size(tree) or spec.size)
     tree["views"] = name_recipe(tree.get("views", {}), default=recipe)
     groups = tree.get("view_groups") or [dict(group) for group in load_method(method).view_groups]
@@ -201,7 +206,11 @@ def build_method(config: PretrainConfig, images: ImageFacts) -> Method:
     encoder = None
     if spec.has_encoder:
         encoder = build_encoder(config.encoder, channels=images.channels, size=images.size)
-    return spec.build(config.method, encoder=encoder, images=images)
+    own = own_file_of(config.method_name)
+    if own is None:
+        return spec.build(config.method, encoder=encoder, images=images)
+    built = guarded(lambda: spec.build(config.method, encoder=encoder, images=images), where=own.path)
+    return checked_method(built, name=config.method_name)
 
 
 def read_run_config(run: Run) -> PretrainConfig:
@@ -210,8 +219,10 @@ def read_run_config(run: Run) -> PretrainConfig:
     Raises:
         RunError: If the file is missing or damaged.
     """
+    manifest = run.manifest()
+    recall_method(manifest.method, manifest.method_file)
     try:
-        return build(config_model(run.manifest().method), run.config())
+        return build(config_model(manifest.method), run.config())
     except UsageError as error:
         raise RunError(f"the configuration of {run.path} cannot be used: {error.message}", path=run.path) from None
 

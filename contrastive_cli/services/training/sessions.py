@@ -25,6 +25,7 @@ from contrastive_cli.engine.schedule import Pace
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.services.configuration import PretrainConfig
+from contrastive_cli.services.own_methods import own_file_of
 from contrastive_cli.services.training.budget import BudgetClock
 from contrastive_cli.services.training.loop_state import LoopState, checkpoint_state, missing_metrics, restore
 from contrastive_cli.services.training.mined_neighbors import refuse_other_neighbors
@@ -133,6 +134,7 @@ def _write_start(run: Run, setup: TrainingSetup, *, pace: Pace, parent: ParentFa
         Manifest(
             status="running",
             method=config.method_name,
+            method_file=own_file_of(config.method_name),
             encoder=config.encoder.name,
             dataset=DatasetFacts(
                 name=images.name, split=images.split, count=images.num_samples, fingerprint=images.fingerprint
