@@ -28,6 +28,7 @@ ROOMS = {  # what a sub-package, or a file beside the sub-packages ("."), may us
         "evaluation": {".", "inference", "training"},
         "figures": {".", "inference", "training"},
     },
+    "data": {".": {"entries"}, "entries": {"."}},
     "embeddings": {".": {"pickles", "search", "probes"}, "pickles": set(), "probes": set(), "search": {"."}},
 }
 HEAVY = {"torch", "torchvision", "sklearn", "umap", "openTSNE", "matplotlib", "timm", "scipy", "tensorboard"}
