@@ -34,6 +34,7 @@ ROOMS = {  # what a sub-package, or a file beside the sub-packages ("."), may us
         "evaluation": {".", "inference", "training"},
         "figures": {".", "inference", "training"},
     },
+    "data": {".": {"entries"}, "entries": {"."}},
     "embeddings": {".": {"search", "probes"}, "probes": set(), "search": {"."}},
 }
 HEAVY = {"torch", "torchvision", "sklearn", "umap", "openTSNE", "matplotlib", "timm", "scipy", "tensorboard"}

@@ -32,9 +32,10 @@ from contrastive_cli.cli import (
     runs,
     similarity,
 )
-from contrastive_cli.cli.console import show_error
+from contrastive_cli.cli.console import NotesHandler, show_error
 from contrastive_cli.core.errors import ClrError, DataError, RunError, TrainingError, UsageError
 from contrastive_cli.core.files import NO_SPACE
+from contrastive_cli.core.notes import LOGGER
 from contrastive_cli.core.own_code import blamed
 
 READER_LEFT = 141  # as the shell says of a program that died by SIGPIPE
@@ -85,6 +86,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     arguments = sys.argv[1:] or ["--help"]
     as_json = "--json" in arguments
+    if not {"--quiet", "-q"} & set(arguments):
+        LOGGER.addHandler(NotesHandler())
+        LOGGER.setLevel("INFO")
     status = _run(arguments, as_json=as_json)
     try:
         sys.stdout.flush()

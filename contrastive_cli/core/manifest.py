@@ -67,12 +67,14 @@ def checkpoints_of(artifacts: Mapping[str, Artifact]) -> list[tuple[str, Artifac
 
 
 class DatasetFacts(Config):
-    """The images a run was trained on."""
+    """The images a run was trained on; with the file that a dataset of one's own is written in, and its sha256."""
 
     name: str
     split: str
     count: Count
     fingerprint: str
+    file: Text | None = None
+    file_sha256: str | None = None
 
 
 class NeighborFacts(Config):

@@ -15,7 +15,17 @@ from contrastive_cli.core.errors import DataError
 from contrastive_cli.data.scan import FolderLabels
 
 MAX_LABEL_BYTES = 200_000_000
-PATH_HEADERS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_name")
+PATH_HEADERS: tuple[str, ...] = (
+    "path",
+    "file",
+    "filename",
+    "file_name",
+    "filepath",
+    "file_path",
+    "image",
+    "image_path",
+    "image_name",
+)
 PATH_HEADERS += ("img", "img_path", "image_id", "img_id", "id", "name", "picture", "photo", "file name", "image id")
 LABEL_HEADERS = ("label", "class", "category", "target", "labels", "class_name", "label_name", "breed", "species", "y")
 

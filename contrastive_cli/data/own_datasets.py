@@ -7,16 +7,16 @@ may come from a stranger. What was imported is known by its path and by the name
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import re
 import sys
 import traceback
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -157,15 +157,15 @@ def _import_file(file: Path) -> OwnDataset:
             raise UsageError(f"there is no file {os.fspath(file)!r}", hint="see --dataset", path=file)
         if file.stat().st_size > MAX_BYTES:
             raise UsageError(f"{file} is larger than {MAX_BYTES // 1_000_000} MB", path=file)
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        content = file.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}", path=file) from None
-    module_spec = importlib.util.spec_from_file_location(f"clr_dataset_{digest[:16]}", file)
-    assert module_spec is not None, "the suffix is .py"
-    assert module_spec.loader is not None, "the suffix is .py"
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_spec.name] = module  # dataclasses look their module up
-    _guarded(lambda: module_spec.loader.exec_module(module), where=os.fspath(file))  # type: ignore[union-attr]
+    digest = hashlib.sha256(content).hexdigest()
+    module = types.ModuleType(f"clr_dataset_{digest[:16]}", doc=None)
+    module.__file__ = os.fspath(file)
+    sys.modules[module.__name__] = module  # dataclasses look their module up
+    # What is run are the bytes that were hashed.
+    _guarded(lambda: exec(compile(content, file, "exec"), module.__dict__), where=os.fspath(file))
     if not hasattr(module, VARIABLE):
         raise UsageError(f"{file} does not define {VARIABLE}", hint=f"it ends with `{VARIABLE} = DatasetSpec(...)`")
     return OwnDataset(spec=_checked_spec(module.DATASET, where=os.fspath(file)), file=file, sha256=digest)
@@ -180,19 +180,20 @@ def _checked_spec(spec: Any, *, where: str, name: str | None = None) -> DatasetS
     if not isinstance(spec, DatasetSpec):
         raise UsageError(f"{where}: {VARIABLE} is {_kind(spec)}, not a DatasetSpec")
     problems = []
-    if not isinstance(spec.name, str) or not NAME.fullmatch(spec.name):
+    if not NAME.fullmatch(str(spec.name)):
         problems.append(f"name {spec.name!r} is not made of lower-case letters, digits and hyphens")
     elif name is not None and spec.name != name:
         problems.append(f"name {spec.name!r} is not the entry point's, {name!r}")
     elif _is_taken(spec.name):
         problems.append(f"name {spec.name!r} is that of a dataset of clr")
-    if spec.channels not in (1, 3):
-        problems.append(f"channels {spec.channels!r} is neither 1 nor 3")
-    if not isinstance(spec.size, int) or not 8 <= spec.size <= 1024:
-        problems.append(f"size {spec.size!r} is not from 8 to 1024")
+    channels, size = (cast(object, value) for value in (spec.channels, spec.size))  # it may hold anything
+    if channels not in (1, 3):
+        problems.append(f"channels {channels!r} is neither 1 nor 3")
+    if not isinstance(size, int) or not 8 <= size <= 1024:
+        problems.append(f"size {size!r} is not from 8 to 1024")
     if spec.pretrain_split not in spec.splits:
         problems.append(f"pretrain_split {spec.pretrain_split!r} is not among splits {list(spec.splits)}")
-    if not callable(spec.open):
+    if not callable(cast(object, spec.open)):
         problems.append("open cannot be called")
     if problems:
         raise UsageError(f"{where}: {'; '.join(problems)}")

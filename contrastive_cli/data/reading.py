@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from contrastive_cli.data.kinds import describe_kinds
-from contrastive_cli.data.scan import Unused
+from contrastive_cli.data.scan import RUN_OF_CLR, Unused
 
 MOST_CLASSES = 10
-KINDS_OF_FOLDERS = ("run of clr", "folder ", "pictures beside")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,16 +73,16 @@ class Reading:
         if not self.unused:
             return ""
         kinds = dict(Counter(other.kind for other in self.unused))
-        folders = sum(count for kind, count in kinds.items() if kind.startswith(KINDS_OF_FOLDERS[:2]))
+        folders = sum(count for kind, count in kinds.items() if kind == RUN_OF_CLR or kind.endswith("/"))
         files = len(self.unused) - folders
-        what = [*([f"{files} files"] if files else []), *([f"{folders} folders"] if folders else [])]
-        return f"not used in {os.fspath(self.root)}: {' and '.join(what)}: {describe_kinds(kinds)}"
+        what = [_counted(count, noun) for count, noun in ((files, "file"), (folders, "folder")) if count]
+        return f"not used in {os.fspath(self.root)}: {' and '.join(what)} ({describe_kinds(kinds)})"
 
     def why_no_labels(self, split: str) -> str:
         """Why a split has no labels."""
         found = self.splits.get(split)
         count = sum(part.count for part in self.splits.values()) if found is None else found.count
-        where = self.base or os.fspath(self.root)
+        where = os.fspath(self.root / self.base)
         if not self.taken:
             return "none are taken (--unlabeled)"
         if self.labels is not None:
@@ -92,6 +91,8 @@ class Reading:
             return f"the {count} pictures {found.source} lie in no folder of a class"
         if len(self.folders) == 1:
             return f"there is one class only, {self.folders[0]} ({count} pictures in {where})"
+        if any(part.source.startswith("from ") for part in self.splits.values()):
+            return "the folders of the splits hold no folders of classes"
         return f"all {count} pictures lie in one folder, {where}"
 
     def _classes(self) -> str:
@@ -116,10 +117,15 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_CLASSES]) + more
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _describe_split(name: str, split: SplitReading) -> str:
-    text = f"{name} {split.count} pictures"
+    pictures = _counted(split.count, "picture")
+    text = pictures if name == "all" else f"{name} {pictures}"
     if split.source:
         text += f" {split.source}"
-    if split.labeled == 0:
+    if split.labeled == 0 and name != "all":
         return f"{text}, without labels"
     return text if split.labeled == split.count else f"{text}, {split.count - split.labeled} without label"

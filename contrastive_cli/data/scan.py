@@ -33,6 +33,7 @@ SKIPPED_FOLDERS = frozenset(
         *("thumbnails", "_thumbnails", "__pycache__"),
     }
 )
+RUN_OF_CLR = "run of clr"
 MAX_MANIFEST_BYTES = 10_000_000
 
 Labels = NDArray[np.int64]
@@ -198,12 +199,12 @@ class _Scanner:
         with os.scandir(folder) as listed:
             entries = [entry for entry in listed if not entry.name.startswith(".")]
         if any(entry.name == "manifest.json" for entry in entries) and _is_run(Path(folder)):
-            self._pass_over(folder, kind="run of clr", reason="a run directory of clr, whose pictures are its figures")
+            self._pass_over(folder, kind=RUN_OF_CLR, reason="a run directory of clr, whose pictures are its figures")
             return
         for entry in entries:
             if _is_folder(entry):
                 if entry.name.lower() in SKIPPED_FOLDERS:
-                    self._pass_over(entry.path, kind=f"folder {entry.name}", reason="thumbnails or leftovers")
+                    self._pass_over(entry.path, kind=f"{entry.name}/", reason="thumbnails or leftovers")
                 else:
                     (links if entry.is_symlink() else folders).append(entry.path)
             elif not _is_file(entry):

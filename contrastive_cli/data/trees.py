@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.data.images import BadImage, Images, decode, quiet_decoders
+from contrastive_cli.data.decodable import with_decodable
+from contrastive_cli.data.images import BadImage, Images, decode
 from contrastive_cli.data.kinds import picture_suffixes
 from contrastive_cli.data.label_file import join_labels, read_labels
 from contrastive_cli.data.layout import Layout, read_layout, split_of
@@ -29,7 +29,6 @@ from contrastive_cli.data.scan import (
     stratified_split,
 )
 from contrastive_cli.data.sources import (
-    ALWAYS_FORGIVEN,
     AS_NAMED,
     BadFile,
     Request,
@@ -39,7 +38,6 @@ from contrastive_cli.data.sources import (
     stat_files,
 )
 
-PROBED_SIDE = 8  # a picture is decoded at that size to see whether it can be
 DRAWN_BY_CLASS = ("train", "val", "test")
 
 
@@ -102,7 +100,7 @@ def read_tree(
     elif options.unlabeled:
         found, identity = label_folders([None] * len(files)), ("unlabeled",)
     else:
-        owners = _with_decodable(files, layout.owners, max_bad=max_bad, look=not whole_classes)
+        owners = with_decodable(files, layout.owners, max_bad=max_bad, look=not whole_classes)
         found = label_folders(owners)
     used = None if options.labels is None else options.labels.resolve()
     others = [other for other in scan.others if used is None or (root / other.path).resolve() != used]
@@ -167,22 +165,29 @@ def tree_source(request: Request, *, root: Path, whole_classes: bool = False) ->
 
 
 def split_tree(tree: Tree, *, seed: int, whole_classes: bool = False) -> dict[str, Labels]:
-    """The positions of each split's files: those of its folder, or drawn where there is neither test nor val."""
-    layout, labels = tree.layout, tree.found.labels
-    everything = np.arange(len(tree.files))
-    members = {
-        split: np.array([index for index, part in enumerate(layout.parts) if part == split], dtype=np.int64)
-        for split in layout.splits
-    }
+    """The positions of each split's files: those of its folder, or drawn where there is neither test nor val.
+
+    All drawn parts are of one pool, so that they never overlap.
+    """
+    labels = tree.found.labels
+    members = folder_parts(tree)
     if {"test", "val"} & members.keys():
         return members
-    pool = members.pop("train", everything)  # all parts are drawn from it, so that they never overlap
+    pool = members.pop("all") if "all" in members else members.pop("train")
     if whole_classes:
         part_of = [split_by_name(name, seed=seed) for name in tree.found.classes]
         parts = np.array([*part_of, "train"])[labels[pool]]  # the last is for files of no class, label -1
         return {**{split: pool[parts == split] for split in DRAWN_BY_CLASS}, **members}
     train, test = stratified_split(labels[pool], seed=seed)
     return {"train": pool[train], "test": pool[test], **members}
+
+
+def folder_parts(tree: Tree) -> dict[str, Labels]:
+    """The positions of the files of each split's folder; "all" of them where there are no such folders."""
+    if not tree.layout.splits:
+        return {"all": np.arange(len(tree.files))}
+    parts = np.array([part or "" for part in tree.layout.parts])
+    return {split: np.flatnonzero(parts == split) for split in tree.layout.splits}
 
 
 def describe_splits(tree: Tree, parts: dict[str, Labels], *, whole_classes: bool = False) -> Reading:
@@ -203,7 +208,7 @@ def describe_splits(tree: Tree, parts: dict[str, Labels], *, whole_classes: bool
     return Reading(**{**values, "splits": readings, "note": "; ".join(notes)})
 
 
-_ORDER = ("train", "val", "test", "unlabeled")
+_ORDER = ("all", "train", "val", "test", "unlabeled")
 
 
 def _chosen(request: Request, tree: Tree, parts: dict[str, Labels]) -> Labels:
@@ -255,43 +260,6 @@ def _split_folder(path: Path, root: Path) -> Path | None:
         if split_of(name) is not None:
             return below
     return None
-
-
-def _with_decodable(
-    files: Sequence[Path], owners: Sequence[str | None], *, max_bad: float, look: bool
-) -> list[str | None]:
-    """The owners without classes of which no picture can be decoded.
-
-    Only small classes need a look: more undecodable files than are passed over are an error in any case.
-    """
-    counts = Counter(owner for owner in owners if owner is not None)
-    limit = max(ALWAYS_FORGIVEN, int(max_bad * len(files))) if look else 0
-    suspects = {owner for owner, count in counts.items() if count <= limit}
-    if not suspects:
-        return list(owners)
-    with quiet_decoders():
-        for file, owner in zip(files, owners, strict=True):
-            if owner in suspects and _is_decodable(file):
-                suspects.discard(owner)
-    return [None if owner in suspects else owner for owner in owners]
-
-
-def _is_decodable(file: Path) -> bool:
-    try:
-        status = file.stat()
-    except OSError:
-        return False
-    return _was_decodable(os.fspath(file), status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=100_000)
-def _was_decodable(file: str, size: int, modified: int) -> bool:
-    del size, modified  # parts of the key
-    try:
-        decode(Path(file), size=PROBED_SIDE, channels=3)
-    except BadImage:
-        return False
-    return True
 
 
 def _beside_splits(names: Sequence[str], layout: Layout) -> list[Unused]:

@@ -22,7 +22,8 @@ from contrastive_cli.core.manifest import PlannedSteps
 from contrastive_cli.core.own_code import guarded
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import ImageFacts, Method
-from contrastive_cli.data.datasets import find_dataset
+from contrastive_cli.data.datasets import DEFAULT_DATASET, find_dataset
+from contrastive_cli.data.own_datasets import with_named_dataset
 from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.methods import load_method
@@ -62,15 +63,22 @@ class DatasetConfig(Config):
             lost; None takes `size`.
         download: Fetch them when absent; nothing is fetched otherwise.
         max_bad: Largest part of unreadable files that is passed over, in [0, 1].
+        labels: CSV file of path and label for a folder, instead of class folders; `unlabeled` takes no labels.
+        layout: "classes" takes every folder for a class, whatever its name.
+        test_split: The labeled split that accuracies are measured on.
     """
 
-    name: str = "digits"
+    name: str = DEFAULT_DATASET
     data_dir: Path | None = None
     size: int | None = Field(None, ge=8, le=1024)
     view_size: int | None = Field(None, ge=8, le=1024)
     stored_size: int | None = Field(None, ge=8, le=1024)
     download: bool = False
     max_bad: float = Field(0.01, ge=0, le=1)
+    labels: Path | None = None
+    unlabeled: bool = False
+    layout: Literal["auto", "classes"] = "auto"
+    test_split: str = "test"
 
 
 class TrainConfig(Config):
@@ -169,14 +177,15 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | Non
         UsageError: On unknown names and keys, values out of range, a key given by flag and by --set.
     """
     refuse_double(sets, flags)
+    sets, flags = with_named_dataset(sets), with_named_dataset(flags)
     given = merge_lengths(defaults or {}, read_preset(config) if config else {}, sets, flags)
-    dataset = name_of(given, "dataset", "digits")
+    dataset = name_of(given, "dataset", DEFAULT_DATASET)
     method = name_of(given, "method", "simclr")
     if method == name_of(merge(sets, flags), "method", ""):  # a file that a configuration names is never imported
         method = name_method(method)
     spec = find_dataset(dataset)
     device = choose_device(str(given.get("device", "auto")))
-    own_preset = None if defaults else find_own_preset(dataset=dataset, method=method, device=device)
+    own_preset = None if defaults else find_own_preset(dataset=spec.name, method=method, device=device)
     preset = read_preset(own_preset) if own_preset else {}
     sizes = preset.get("dataset", {})
     if given.get("dataset", {}).get("size") not in (None, sizes.get("size", spec.size)):
@@ -261,9 +270,9 @@ def fill(config: PretrainConfig) -> PretrainConfig:
     if train.epochs is None and train.budget is None:
         length = {"budget": DEFAULT_CPU_BUDGET} if device.type == "cpu" else {"epochs": float(DEFAULT_EPOCHS)}
         train = train.model_copy(update=length)
-    data_dir = None if config.dataset.data_dir is None else config.dataset.data_dir.absolute()
-    dataset = config.dataset.model_copy(update={"size": size, "data_dir": data_dir})
-    neighbors = None if config.neighbors is None else config.neighbors.absolute()
+    places = (config.dataset.data_dir, config.dataset.labels, config.neighbors)
+    data_dir, labels, neighbors = (None if place is None else place.absolute() for place in places)
+    dataset = config.dataset.model_copy(update={"size": size, "data_dir": data_dir, "labels": labels})
     return config.model_copy(update={"encoder": encoder, "train": train, "dataset": dataset, "neighbors": neighbors})
 
 

@@ -101,7 +101,8 @@ def _checked(spec: Any, *, where: str) -> MethodSpec:
         found = "nothing" if spec is None else f"a {type(spec).__name__}"
         raise UsageError(f"{where}: METHOD is {found}, not a MethodSpec", hint="see CONTRIBUTING.md, add a method")
     problems = []
-    if not (isinstance(spec.config, type) and issubclass(spec.config, Config)):
+    config: Any = spec.config
+    if not (isinstance(config, type) and issubclass(config, Config)):
         raise UsageError(f"{where}: config of METHOD is no class of core.config.Config")
     field = spec.config.model_fields.get("name")
     if field is None or not isinstance(field.default, str) or not NAME.fullmatch(field.default):

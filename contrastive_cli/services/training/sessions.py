@@ -18,7 +18,9 @@ from contrastive_cli.core.files import write_atomically
 from contrastive_cli.core.manifest import DatasetFacts, Manifest, ParentFacts, checkpoints_of
 from contrastive_cli.core.runs import Run, create_run, default_run_name, free_run_path, process_facts, run_exists
 from contrastive_cli.core.types import CountProgress, Say, silent
-from contrastive_cli.data.cache import bad_files_csv
+from contrastive_cli.data.cache import ImageSet, bad_files_csv
+from contrastive_cli.data.datasets import find_dataset
+from contrastive_cli.data.own_datasets import find_own
 from contrastive_cli.engine.checkpoint import does_not_fit, load_checkpoint, save_checkpoint
 from contrastive_cli.engine.device import memory_errors
 from contrastive_cli.engine.schedule import Pace
@@ -98,7 +100,7 @@ def start_session(
     """
     began = time.monotonic() if began is None else began
     kind = config.method_name if inherited is None else "finetune"
-    name = default_run_name(method=kind, dataset=config.dataset.name, seed=config.seed)
+    name = default_run_name(method=kind, dataset=find_dataset(config.dataset.name).name, seed=config.seed)
     path = free_run_path(out, default_name=name, overwrite=overwrite)
     setup = set_up_training(config, progress=progress, say=say)
     if inherited is not None:
@@ -128,17 +130,15 @@ def start_session(
 def _write_start(run: Run, setup: TrainingSetup, *, pace: Pace, parent: ParentFacts | None) -> None:
     config, images = setup.config, setup.images
     run.write_config(config)
-    if images.bad_files:
-        write_atomically(run.path / "bad_files.csv", bad_files_csv(images.bad_files))
+    if images.left_out:
+        write_atomically(run.path / "bad_files.csv", bad_files_csv(images.left_out))
     run.write_manifest(
         Manifest(
             status="running",
             method=config.method_name,
             method_file=own_file_of(config.method_name),
             encoder=config.encoder.name,
-            dataset=DatasetFacts(
-                name=images.name, split=images.split, count=images.num_samples, fingerprint=images.fingerprint
-            ),
+            dataset=_dataset_facts(config, images),
             seed=config.seed,
             device=str(setup.device),
             precision=setup.precision,
@@ -155,6 +155,18 @@ def _write_start(run: Run, setup: TrainingSetup, *, pace: Pace, parent: ParentFa
             parent=parent,
             **process_facts(),
         )
+    )
+
+
+def _dataset_facts(config: PretrainConfig, images: ImageSet) -> DatasetFacts:
+    own = find_own(config.dataset.name)
+    return DatasetFacts(
+        name=images.name,
+        split=images.split,
+        count=images.num_samples,
+        fingerprint=images.fingerprint,
+        file=None if own is None else str(own.file),
+        file_sha256=None if own is None else own.sha256,
     )
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.types import CountProgress, ImageFacts, Method, MethodSpec, Say, silent
 from contrastive_cli.data.cache import ImageSet
-from contrastive_cli.data.datasets import find_dataset, open_dataset
+from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.loader import DeviceImages, balanced_batch_indices, batch_indices, steps_per_epoch
+from contrastive_cli.data.reading import LABELS_HINT
 from contrastive_cli.embeddings.files import read_neighbors
 from contrastive_cli.embeddings.probes.label_subsets import label_subset
 from contrastive_cli.engine.allocator import keep_freed_memory
@@ -23,6 +24,7 @@ from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.models.encoders import check_view_size
 from contrastive_cli.services.configuration import PretrainConfig, build_method
+from contrastive_cli.services.opening import open_images
 from contrastive_cli.services.training.mined_neighbors import MinedNeighbors, check_wanted, neighbors_of
 from contrastive_cli.services.training.online_probe import OnlineProbe
 
@@ -117,24 +119,25 @@ def open_training_images(
     dataset = config.dataset
     assert dataset.size is not None, "the configuration was resolved"
     say(f"opening the images of {dataset.name}")
-    images = open_dataset(
-        dataset.name,
-        split=find_dataset(dataset.name).pretrain_split,
-        data_dir=dataset.data_dir,
-        size=dataset.stored_size or dataset.size,
-        download=dataset.download,
-        max_bad=dataset.max_bad,
-        progress=progress,
-        say=say,
-    )
+    split = find_dataset(dataset.name).pretrain_split
+    size = dataset.stored_size or dataset.size
+    images = open_images(dataset, split=split, size=size, progress=progress, say=say)
     if images.num_samples > 1 and all(np.array_equal(image, images.images[0]) for image in images.images[1:]):
         raise DataError(
             f"all {images.num_samples} training images are the same picture, so nothing can be learned from them",
             hint="look into the folder of --data-dir",
         )
-    if load_method(config.method_name).needs_labels and not images.has_labels:
-        hint = "put the images of each class into a folder of their own, or take a method that needs none"
-        raise DataError(f"{config.method_name} learns from labels, and {dataset.name} has none", hint=hint)
+    spec = load_method(config.method_name)
+    if spec.needs_labels and not images.has_labels:
+        hint = f"{LABELS_HINT}, or take a method that needs no labels"
+        raise DataError(
+            f"{config.method_name} learns from labels, and {images.name} has none{images.why_no_labels}", hint=hint
+        )
+    if spec.needs_labels and len(np.unique(images.labels[images.labels >= 0])) < 2:
+        raise DataError(
+            f"{config.method_name} learns to tell classes apart, and all labels of split {images.split} are of one",
+            hint=LABELS_HINT,
+        )
     if config.train.images_per_class is not None and not images.has_labels:
         raise DataError(f"train.images_per_class draws by class, and {dataset.name} has no labels")
     return images
