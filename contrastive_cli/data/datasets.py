@@ -10,6 +10,7 @@ from pathlib import Path
 
 from contrastive_cli.core.config import did_you_mean
 from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.core.pictures import AskedRange
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.archives import Archive, find_archive
 from contrastive_cli.data.cache import ImageSet, open_cached
@@ -37,6 +38,7 @@ class DatasetSpec:
         identity_split: The split of other classes than those trained on, where similarity is judged; None if none is.
         open: Finds a split below the data directory; None if it is not there.
         is_fetched: Whether it can be downloaded.
+        has_bands: Whether bands of its pictures can be chosen.
     """
 
     name: str
@@ -50,6 +52,7 @@ class DatasetSpec:
     identity_split: str | None = None
     open: Callable[[Request], Source | None]
     is_fetched: bool = True
+    has_bands: bool = False
 
     @property
     def recipe(self) -> str:
@@ -72,6 +75,8 @@ def open_dataset(
     download: bool = False,
     max_bad: float = 0.01,
     seed: int = 0,
+    picture_range: AskedRange = "auto",
+    bands: tuple[int, ...] | None = None,
     progress: CountProgress | None = None,
 ) -> ImageSet:
     """Return a split of a dataset as one uint8 array of square images, decoded now or earlier.
@@ -84,6 +89,8 @@ def open_dataset(
         download: Fetch the files if they are not there.
         max_bad: Largest fraction of undecodable files.
         seed: Draws the split where a dataset has none.
+        picture_range: What becomes 0 and 255 of pictures with more than eight bits; "auto" measures it.
+        bands: Bands of the pictures of a folder that become the channels; None takes the colors.
         progress: Called with (done, total) while decoding.
 
     Raises:
@@ -103,13 +110,17 @@ def open_dataset(
         )
     if data_dir is None and name == "folder":
         raise UsageError("dataset folder needs --data-dir, the folder with the images")
+    if bands is not None and not spec.has_bands:
+        raise UsageError(f"dataset.bands chooses bands of the pictures of a folder, and {name} has {spec.channels}")
     request = Request(
         name=name,
         split=split,
         data_dir=DEFAULT_DATA_DIR if data_dir is None else data_dir,
         size=size,
-        channels=spec.channels,
+        channels=spec.channels if bands is None else len(bands),
         seed=seed,
+        picture_range=picture_range,
+        bands=bands,
     )
     source = spec.open(request)
     if source is None and download:
@@ -207,6 +218,7 @@ _SPECS = (
         splits=("train", "val", "test", "all"),
         open=_open_folder,
         is_fetched=False,
+        has_bands=True,
     ),
     _published(
         "cifar10",

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.pictures import AskedRange, PictureRange
 from contrastive_cli.data.images import Channels, Images, decode, resize_array
+from contrastive_cli.data.ranges import survey_files
 from contrastive_cli.data.scan import (
     SUFFIXES,
     FolderLabels,
@@ -60,6 +62,8 @@ class Source:
     Attributes:
         identity: Changes when the files behind the split change; cheap to compute.
         load: Opens the files; called only when there is no valid cache.
+        picture_range: By which pictures of more than eight bits are scaled; None if there are none.
+        notes: What should be said of the pictures once.
     """
 
     name: str
@@ -68,6 +72,8 @@ class Source:
     channels: Channels
     identity: tuple[str, ...]
     load: Callable[[], Samples]
+    picture_range: PictureRange | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +86,8 @@ class Request:
     size: int
     channels: Channels
     seed: int
+    picture_range: AskedRange = "auto"
+    bands: tuple[int, ...] | None = None
 
 
 def array_samples(
@@ -115,14 +123,23 @@ def tree_source(request: Request, *, root: Path, whole_classes: bool = False) ->
     if not files:
         raise DataError(_nothing_found(root, request.split), hint=f"known suffixes: {' '.join(SUFFIXES)}", path=root)
     paths = tuple(relative_names(files, root))
+    survey = survey_files(files, asked=request.picture_range, bands=request.bands)
+    scaled = {"picture_range": survey.picture_range, "bands": request.bands}
 
     def read(index: int) -> Images:
-        return decode(files[index], size=request.size, channels=request.channels)
+        return decode(
+            files[index],
+            size=request.size,
+            channels=request.channels,
+            picture_range=survey.picture_range,
+            bands=request.bands,
+        )
 
     samples = Samples(
         labels=labeled.labels, classes=labeled.classes, paths=paths, read=read, unreadable=tuple(unreadable)
     )
     identity = (*stat_files(root, files), *labeled.classes, *(bad.path for bad in unreadable))
+    identity += tuple(f"{key} {value}" for key, value in scaled.items() if value is not None)
     return Source(
         name=request.name,
         split=request.split,
@@ -130,6 +147,8 @@ def tree_source(request: Request, *, root: Path, whole_classes: bool = False) ->
         channels=request.channels,
         identity=identity,
         load=lambda: samples,
+        picture_range=survey.picture_range,
+        notes=survey.notes,
     )
 
 

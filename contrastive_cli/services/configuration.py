@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model
 
 from contrastive_cli.core.config import Config, Tree, build, did_you_mean, list_presets, merge, read_preset
 from contrastive_cli.core.errors import RunError, UsageError
+from contrastive_cli.core.pictures import AskedRangeField, BandsField, refuse_misfit
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import ImageFacts
 from contrastive_cli.data.datasets import find_dataset
@@ -53,12 +54,15 @@ class DatasetConfig(Config):
         name: One of `clr datasets`.
         data_dir: Where they are, or go with `download`.
         size: Side in pixels of what the encoder sees; None takes the dataset's own.
-        view_size: Side in pixels of the views that are trained on; None takes `size`. A smaller one is faster, and as
-            crops are enlarged by more than whole images, may be better too (https://arxiv.org/abs/1906.06423).
+        view_size: Side in pixels of the views that are trained on; None takes `size`. A smaller one is faster, and
+            maybe better, as crops are enlarged by more than whole images (https://arxiv.org/abs/1906.06423).
         stored_size: Side at which the images are decoded and kept, so that a crop shows what a smaller picture has
             lost; None takes `size`.
         download: Fetch them when absent; nothing is fetched otherwise.
         max_bad: Largest part of unreadable files that is passed over, in [0, 1].
+        range: Black and white of pictures with more than eight bits, [low, high] or one pair a band; auto measures it.
+        bands: Bands of a folder's pictures that are the channels, counted from 0; None takes the colors.
+        display_bands: One or three of `bands` that figures show; None takes the first three, or the first of two.
     """
 
     name: str = "digits"
@@ -68,6 +72,11 @@ class DatasetConfig(Config):
     stored_size: int | None = Field(None, ge=8, le=1024)
     download: bool = False
     max_bad: float = Field(0.01, ge=0, le=1)
+    range: AskedRangeField = "auto"
+    bands: BandsField | None = None
+    display_bands: BandsField | None = None
+
+    _bands_fit = model_validator(mode="after")(refuse_misfit)
 
 
 class TrainConfig(Config):

@@ -50,6 +50,8 @@ def open_split(
         size=model.manifest.decoded_size,
         download=chosen.download,
         max_bad=chosen.max_bad,
+        picture_range=model.manifest.range,
+        bands=chosen.bands,
         progress=progress,
     )
     if images.channels != model.channels:

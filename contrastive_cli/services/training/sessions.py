@@ -102,7 +102,10 @@ def start_session(
         total_steps=total_steps,
         state=state,
         started=run.manifest().started,
-        remarks=() if replaced is None else (f"the run that was there is {replaced} now",),
+        remarks=(
+            *trainee.images.notes,
+            *(() if replaced is None else (f"the run that was there is {replaced} now",)),
+        ),
     )
 
 
@@ -126,6 +129,8 @@ def _write_start(run: Run, trainee: Trainee, *, total_steps: int, parent: Parent
             total_steps=total_steps,
             mean=images.mean,
             std=images.std,
+            range=images.picture_range,
+            bands=config.dataset.bands,
             classes=images.classes,
             size=config.dataset.size or 0,
             stored_size=config.dataset.stored_size,
@@ -154,7 +159,7 @@ def resume_session(run: Run, *, changes: Changes | None = None, progress: CountP
     if manifest.status == "finished" and config.train.epochs is None:
         raise _finished(run)
     torch.set_num_threads(manifest.threads)
-    trainee = prepare(config, progress=progress)
+    trainee = prepare(config, known=manifest, progress=progress)
     if trainee.images.fingerprint != manifest.dataset.fingerprint:
         raise DataError(
             f"the images of {config.dataset.name} are not those that {run.path} was started with",

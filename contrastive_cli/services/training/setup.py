@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.types import CountProgress, ImageFacts
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset
@@ -73,8 +74,8 @@ class Trainee:
         return epoch, order if self.subset is None else self.subset[order]
 
 
-def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) -> Trainee:
-    """Open the images and build the method and its optimizer, seeded."""
+def prepare(config: PretrainConfig, *, known: Manifest | None = None, progress: CountProgress | None = None) -> Trainee:
+    """Open the images and build the method and its optimizer, seeded; a `known` run keeps the range it began with."""
     keep_freed_memory()
     device = choose_device(config.device)
     dataset = config.dataset
@@ -90,6 +91,8 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
         size=dataset.stored_size or dataset.size,
         download=dataset.download,
         max_bad=dataset.max_bad,
+        picture_range=dataset.range if known is None else known.range,
+        bands=dataset.bands,
         progress=progress,
     )
     if images.num_samples > 1 and all(np.array_equal(image, images.images[0]) for image in images.images[1:]):
