@@ -101,7 +101,7 @@ def _checked(spec: Any, *, where: str) -> MethodSpec:
         found = "nothing" if spec is None else f"a {type(spec).__name__}"
         raise UsageError(f"{where}: METHOD is {found}, not a MethodSpec", hint="see CONTRIBUTING.md, add a method")
     problems = []
-    config: Any = spec.config
+    config: object = spec.config  # what a file hands over may be anything, whatever the annotation says
     if not (isinstance(config, type) and issubclass(config, Config)):
         raise UsageError(f"{where}: config of METHOD is no class of core.config.Config")
     field = spec.config.model_fields.get("name")
