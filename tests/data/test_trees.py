@@ -41,7 +41,7 @@ def open_all(root: Path, *, split: str = "all", max_bad: float = 0.01, options: 
     ("name", "split"),
     [
         *[(name, "train") for name in ("train", "Training", "TRAIN", "training_set", "trainset", "train-images")],
-        *[(name, "train") for name in ("TrainingData", "01_train", "seg_train", "trainval", "train2017", "train.split")],
+        *[(name, "train") for name in ("TrainingData", "01_train", "seg_train", "trainval", "train2017")],
         *[(name, "val") for name in ("val", "valid", "Validation", "dev", "eval", "val2017", "dev_set", "ValidSet")],
         *[(name, "test") for name in ("test", "Testing", "test_set", "test1", "TestImages", "holdout", "testdata")],
         *[(name, "unlabeled") for name in ("unlabeled", "Unlabelled", "train_unlabeled")],
