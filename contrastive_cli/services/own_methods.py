@@ -109,7 +109,8 @@ def _checked(spec: Any, *, where: str) -> MethodSpec:
         problems.append("its configuration has no field `name` whose default is made of small letters, digits and -")
     elif field.default in own_folder():
         problems.append(f"its name {field.default!r} is that of a method of clr")
-    if not callable(spec.build):
+    construct: object = spec.build
+    if not callable(construct):
         problems.append("build cannot be called")
     if not isinstance(spec.summary, str) or not spec.summary:
         problems.append("summary is no text")
