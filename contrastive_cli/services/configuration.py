@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model
 
 from contrastive_cli.core.config import Config, Tree, build, did_you_mean, list_presets, merge, read_preset
 from contrastive_cli.core.errors import RunError, UsageError
+from contrastive_cli.core.files import at_home
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import ImageFacts
 from contrastive_cli.data.datasets import find_dataset
@@ -230,9 +231,9 @@ def fill(config: PretrainConfig) -> PretrainConfig:
     if train.epochs is None and train.budget is None:
         length = {"budget": DEFAULT_CPU_BUDGET} if device.type == "cpu" else {"epochs": float(DEFAULT_EPOCHS)}
         train = train.model_copy(update=length)
-    data_dir = None if config.dataset.data_dir is None else config.dataset.data_dir.absolute()
+    data_dir = None if config.dataset.data_dir is None else at_home(config.dataset.data_dir).absolute()
     dataset = config.dataset.model_copy(update={"size": size, "data_dir": data_dir})
-    neighbors = None if config.neighbors is None else config.neighbors.absolute()
+    neighbors = None if config.neighbors is None else at_home(config.neighbors).absolute()
     return config.model_copy(update={"encoder": encoder, "train": train, "dataset": dataset, "neighbors": neighbors})
 
 

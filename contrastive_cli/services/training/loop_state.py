@@ -44,7 +44,7 @@ def checkpoint_state(trainee: Trainee, state: LoopState) -> dict[str, Any]:
             raise TrainingError(f"the weights {name} are not finite after step {state.step}", hint=LOWER_RATE)
     return {
         "schema": 1,
-        "config": _as_trained(trainee),
+        "config": trainee.config.model_dump(mode="json"),
         "step": state.step,
         "seconds": state.seconds,
         "metrics_bytes": state.metrics_bytes,
@@ -54,13 +54,6 @@ def checkpoint_state(trainee: Trainee, state: LoopState) -> dict[str, Any]:
         "optimizer": trainee.optimizer.state_dict(),
         "torch_rng": torch.get_rng_state(),
     }
-
-
-def _as_trained(trainee: Trainee) -> dict[str, Any]:
-    """The configuration with the device and precision that `auto` became, which a resumed run is given anyway."""
-    config: dict[str, Any] = trainee.config.model_dump(mode="json")
-    train = {**config["train"], "precision": trainee.precision}
-    return {**config, "device": str(trainee.device), "train": train}
 
 
 def restore(trainee: Trainee, saved: Mapping[str, Any]) -> LoopState:

@@ -15,7 +15,15 @@ from torch import Tensor
 from contrastive_cli.core.errors import DataError, RunError
 from contrastive_cli.core.files import write_atomically
 from contrastive_cli.core.manifest import DatasetFacts, Manifest, ParentFacts, checkpoints_of
-from contrastive_cli.core.runs import Run, create_run, default_run_name, free_run_path, process_facts, run_exists
+from contrastive_cli.core.runs import (
+    Run,
+    create_named_run,
+    create_run,
+    default_run_name,
+    free_run_path,
+    process_facts,
+    run_exists,
+)
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import bad_files_csv
 from contrastive_cli.engine.checkpoint import does_not_fit, load_checkpoint, save_checkpoint
@@ -88,7 +96,8 @@ def start_session(
         trainee.method.encoder.load_state_dict(inherited.encoder)
     with memory_errors(trainee.device, batch_size=trainee.config.batch_size):
         total_steps, _ = plan_steps(trainee)
-    run, replaced = create_run(path, overwrite=overwrite)
+    # Two starts in one second have one default name, and a --out is a place that was chosen.
+    run, replaced = (create_named_run(path), None) if out is None else create_run(path, overwrite=overwrite)
     state = LoopState()
     with run.locked():
         if not run.is_empty():  # another process was faster
