@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test install format slow clean
+.PHONY: demo test install format slow docs clean
 
 DEMO := runs/demo
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -30,6 +30,12 @@ test: .venv/installed-dev
 
 slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
+
+docs: .venv/installed-dev
+	$(BIN)/python -m scripts.reference
+	$(BIN)/python -m benchmarks.record
+	$(BIN)/mkdocs build --strict
+	@printf '\nLook at:\n  build/site/index.html\n'
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .

@@ -33,9 +33,11 @@ from contrastive_cli.cli import (
     runs,
     similarity,
 )
-from contrastive_cli.cli.console import show_error
+from contrastive_cli.cli.console import NotesHandler, show_error
 from contrastive_cli.core.errors import ClrError, DataError, RunError, TrainingError, UsageError
 from contrastive_cli.core.files import NO_SPACE, at_home
+from contrastive_cli.core.notes import LOGGER
+from contrastive_cli.core.own_code import blamed
 
 READER_LEFT = 141  # as the shell says of a program that died by SIGPIPE
 
@@ -103,6 +105,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     arguments = sys.argv[1:] or ["--help"]
     as_json = "--json" in arguments
+    if not {"--quiet", "-q"} & set(arguments):
+        LOGGER.addHandler(NotesHandler())
+        LOGGER.setLevel("INFO")
     status = _run(arguments, as_json=as_json)
     try:
         sys.stdout.flush()
@@ -142,6 +147,9 @@ def _explained(error: Exception) -> ClrError:
             f"out of memory{': ' if said else ''}{said}",
             hint="close other programs or raise the limit (ulimit -v, the container's, the batch system's)",
         )
+    own = blamed(error)
+    if own is not None:
+        return TrainingError(f"{own}: {type(error).__name__}: {said}", hint="the fault is in this file, not in clr")
     if isinstance(error, ImportError) and not str(error.name or "").startswith("contrastive_cli"):
         return UsageError(
             f"a package that clr needs cannot be loaded: {said}",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
 import time
@@ -23,6 +24,21 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 10.0
 LONGEST_MESSAGE = 2000
+
+
+class NotesHandler(logging.Handler):
+    """Shows what the rooms below have to say as notes, each line once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a line that was not shown before."""
+        text = record.getMessage()
+        if text not in self.shown:
+            self.shown.add(text)
+            Output().note(text)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

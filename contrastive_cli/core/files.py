@@ -14,6 +14,7 @@ from typing import Any
 from contrastive_cli.core.errors import RunError, UsageError
 
 TEMPORARY_SUFFIX = ".tmp-clr"
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 NO_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -115,7 +116,12 @@ def at_home(path: Path) -> Path:
 
 def harmless_cell(text: str) -> str:
     """The text as a cell of a CSV file; a spreadsheet would run one that begins like a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def harmless_path(text: str) -> str:
+    """A path as a cell of a CSV file that is read again: it names the same file, and no spreadsheet runs it."""
+    return f"./{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def cannot_write(path: Path, error: OSError, *, size: int | None = None) -> RunError:

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from contrastive_cli.core.damage import TORCH_LOAD_ERRORS
 from contrastive_cli.core.errors import DataError, UnsafeFileError, UsageError
 from contrastive_cli.embeddings import npy_format, parquet_format
-from contrastive_cli.embeddings.pickles import reader as safe_pickle
-from contrastive_cli.embeddings.pickles.arrays import RefusedError
+from contrastive_cli.pickles import reader as safe_pickle
+from contrastive_cli.pickles.refusals import RefusedError
 
 MAX_BYTES = safe_pickle.MAX_BYTES
 MAPPED_BYTES = 1 << 28  # an .npy file of this size and more is not read at once
