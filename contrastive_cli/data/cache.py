@@ -102,13 +102,21 @@ class ImageSet:
 
 
 def cache_directory() -> Path:
-    """Where decoded datasets are kept: $CLR_CACHE, else clr below $XDG_CACHE_HOME or ~/.cache."""
+    """Where decoded datasets are kept: $CLR_CACHE, else clr below $XDG_CACHE_HOME or ~/.cache.
+
+    Raises:
+        RunError: If it is to be in a home directory and there is none.
+    """
     chosen = os.environ.get("CLR_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
     # The XDG specification says that a relative path in the variable is to be ignored.
     xdg = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(xdg) if Path(xdg).is_absolute() else Path("~/.cache").expanduser()) / "clr"
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        return (Path(xdg) if Path(xdg).is_absolute() else Path("~/.cache").expanduser()) / "clr"
+    except RuntimeError:  # as of a user of a container whom the system does not know
+        message = "there is no home directory in which decoded images could be kept"
+        raise RunError(message, hint="set CLR_CACHE to a writable folder with enough space") from None
 
 
 def open_cached(

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model
 
 from contrastive_cli.core.config import Config, Tree, build, did_you_mean, list_presets, merge, read_preset
 from contrastive_cli.core.errors import RunError, UsageError
+from contrastive_cli.core.files import at_home
 from contrastive_cli.core.manifest import PlannedSteps
 from contrastive_cli.core.own_code import guarded
 from contrastive_cli.core.pictures import AskedRangeField, BandsField, refuse_misfit
@@ -280,7 +281,7 @@ def fill(config: PretrainConfig) -> PretrainConfig:
         length = {"budget": DEFAULT_CPU_BUDGET} if device.type == "cpu" else {"epochs": float(DEFAULT_EPOCHS)}
         train = train.model_copy(update=length)
     places = (config.dataset.data_dir, config.dataset.labels, config.neighbors)
-    data_dir, labels, neighbors = (None if place is None else place.absolute() for place in places)
+    data_dir, labels, neighbors = (None if place is None else at_home(place).absolute() for place in places)
     dataset = config.dataset.model_copy(update={"size": size, "data_dir": data_dir, "labels": labels})
     return config.model_copy(update={"encoder": encoder, "train": train, "dataset": dataset, "neighbors": neighbors})
 
