@@ -24,7 +24,7 @@ function nameClusters(world, { of, groups }) {
     }
   }
   const enough = Math.max(2, count / (side * side)), seen = new Uint8Array(side * side), found = [];
-  const member = (at, group) => bests[at] === group && !groups[group].rest && totals[at] >= enough && most[at] >= totals[at] / 2;
+  const member = (at, group) => bests[at] === group && !groups[group].rest && totals[at] >= enough && most[at] >= 0.4 * totals[at];
   for (let start = 0; start < side * side; start++) {
     const group = bests[start];
     if (seen[start] || group < 0 || !member(start, group)) continue;
