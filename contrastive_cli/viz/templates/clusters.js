@@ -3,7 +3,7 @@
 /** Places of the map where one group has the majority: cells of a coarse grid, joined when they touch, largest first. */
 function nameClusters(world, { of, groups }) {
   if (!groupsAreNames()) return [];
-  const side = 44, counts = new Map();
+  const side = Math.round(Math.min(44, Math.max(8, 0.45 * Math.sqrt(count)))), counts = new Map();
   const cell = (value) => Math.min(side - 1, Math.max(0, Math.floor(((value + 1) / 2) * side)));
   for (let i = 0; i < count; i++) {
     const key = (cell(world[2 * i + 1]) * side + cell(world[2 * i])) * groups.length + of[i];

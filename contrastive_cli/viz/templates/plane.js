@@ -2,7 +2,7 @@
 // World coordinates lie in [-1, 1]; the camera says which of them is in the middle, and how large the world is drawn.
 
 const MORPH_MS = 700;
-const PICTURES_PER_PIXEL = 1 / 1500; // in "auto", pictures appear when fewer images than this are in view
+const PICTURES_PER_PIXEL = 1 / 600; // in "auto", pictures appear when fewer images than this are in view
 
 class Plane {
   constructor(map, number) {
@@ -189,7 +189,10 @@ class Plane {
       this.drawPicture(context, place, tile);
     };
     const visible = state.visible[this.number], focus = state.focus;
-    for (const i of order) if (visible[i] && (!focus || focus[i])) accept(i);
+    if (focus) for (const i of order) if (visible[i] && focus[i]) accept(i);
+    context.globalAlpha = focus ? 0.25 : 1;
+    for (const i of order) if (visible[i] && !(focus && focus[i])) accept(i);
+    context.globalAlpha = 1;
   }
 
   drawPicture(context, { i, x, y, size }, tile) {
