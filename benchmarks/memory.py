@@ -81,7 +81,7 @@ def step(batch_size: int, micro_batch_size: int, *, encoder_name: str) -> tuple[
             seed=0,
             epoch=0,
         )
-        return Batch(views=views, indices=indices.to(device))
+        return Batch(views=(views,), indices=indices.to(device))
 
     started = time.perf_counter()
     backward(

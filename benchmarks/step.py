@@ -76,7 +76,7 @@ def main() -> None:
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        batch = Batch(views=views(), indices=indices)
+        batch = Batch(views=(views(),), indices=indices)
         progress = Progress(step=0, total_steps=1)
         backward(
             method,

@@ -34,7 +34,15 @@ WRITTEN = "<!-- This page is written by python -m scripts.reference. Edit the co
 BOUNDS = {"gt": "above {}", "ge": "{} or more", "lt": "below {}", "le": "at most {}"}
 WORDS = {"str": "text", "int": "whole number", "float": "number", "bool": "true, false", "Path": "path"}
 WORDS |= {"integer": "whole number", "integer range": "whole number", "float range": "number"}
-INHERITED = ("name", "method", "dataset", "encoder", "views", "optim", "train")  # of a configuration: tables of their own
+INHERITED = (
+    "name",
+    "method",
+    "dataset",
+    "encoder",
+    "views",
+    "optim",
+    "train",
+)  # of a configuration: tables of their own
 
 
 def pages() -> dict[Path, str]:

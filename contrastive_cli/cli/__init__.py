@@ -7,6 +7,7 @@ when they run.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -31,9 +32,11 @@ from contrastive_cli.cli import (
     runs,
     similarity,
 )
-from contrastive_cli.cli.console import show_error
-from contrastive_cli.core.errors import ClrError, DataError, RunError, UsageError
+from contrastive_cli.cli.console import NotesHandler, show_error
+from contrastive_cli.core.errors import ClrError, DataError, RunError, TrainingError, UsageError
 from contrastive_cli.core.files import NO_SPACE
+from contrastive_cli.core.notes import LOGGER
+from contrastive_cli.core.own_code import blamed
 
 READER_LEFT = 141  # as the shell says of a program that died by SIGPIPE
 
@@ -83,6 +86,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     arguments = sys.argv[1:] or ["--help"]
     as_json = "--json" in arguments
+    if not {"--quiet", "-q"} & set(arguments):
+        LOGGER.addHandler(NotesHandler())
+        LOGGER.setLevel("INFO")
     status = _run(arguments, as_json=as_json)
     try:
         sys.stdout.flush()
@@ -110,13 +116,39 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
             return READER_LEFT
         raise
     except Exception as error:  # noqa: BLE001 - the last line of defense: a bug ends as one line too
-        if isinstance(error, OSError) and error.errno in NO_SPACE:
-            return _end(_unwritable(error), as_json=as_json)
-        if isinstance(error, OSError) and isinstance(error.filename, str):  # a name that is too long, a folder shut
-            problem = DataError(f"cannot use {error.filename[:200]!r}: {error.strerror}", path=error.filename)
-            return _end(problem, as_json=as_json)
-        return _end(ClrError(f"{type(error).__name__}: {error}", hint=_keep_traceback()), as_json=as_json)
+        return _end(_explained(error), as_json=as_json)
     return status if isinstance(status, int) else 0
+
+
+def _explained(error: Exception) -> ClrError:
+    """What surroundings do to a program that is right; all else is a bug, whose traceback is kept."""
+    said = " ".join(str(error).split())[:300]
+    if isinstance(error, MemoryError | ImportError | OSError | RuntimeError) and _is_memory(error, said):
+        return TrainingError(
+            f"out of memory{': ' if said else ''}{said}",
+            hint="close other programs or raise the limit (ulimit -v, the container's, the batch system's)",
+        )
+    if isinstance(error, ImportError) and not str(error.name or "").startswith("contrastive_cli"):
+        return UsageError(
+            f"a package that clr needs cannot be loaded: {said}",
+            hint="install it again, in one environment with clr; `clr doctor` shows what is there",
+        )
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        return _unwritable(error)
+    if isinstance(error, OSError) and isinstance(error.filename, str):  # a name that is too long, a folder shut
+        return DataError(f"cannot use {error.filename[:200]!r}: {error.strerror}", path=error.filename)
+    own = blamed(error)
+    if own is not None:
+        return TrainingError(f"{own}: {type(error).__name__}: {said}", hint="the fault is in this file, not in clr")
+    return ClrError(f"{type(error).__name__}: {error}", hint=_keep_traceback())
+
+
+def _is_memory(error: Exception, said: str) -> bool:
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return any(
+        sign in said for sign in ("failed to map segment", "allocate memory", "bad_alloc", "can't start new thread")
+    )
 
 
 def _terminate(number: int, frame: object) -> None:

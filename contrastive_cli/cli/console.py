@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,21 @@ LONGEST_MESSAGE = 2000
 WIDEST_LINE = 100_000  # of a table that a program reads: one line a row
 
 
+class NotesHandler(logging.Handler):
+    """Shows what the rooms below have to say as notes, each line once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a line that was not shown before."""
+        text = record.getMessage()
+        if text not in self.shown:
+            self.shown.add(text)
+            Output().note(text)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Output:
     """How to talk: `--json` gives one object on stdout, `--quiet` leaves out everything but results and errors."""
@@ -35,7 +51,7 @@ class Output:
     def note(self, text: str) -> None:
         """A line for people, on stderr."""
         if not self.quiet:
-            _stderr().print(clean(text), markup=False, highlight=False, emoji=False, soft_wrap=True)
+            sys.stderr.write(clean(text) + "\n")
 
     def result(self, value: Mapping[str, Any], text: str) -> None:
         """The result: the object with `--json`, else the text."""
@@ -126,10 +142,10 @@ def show_error(error: ClrError, *, as_json: bool) -> None:
             sys.stdout.flush()
             return
     label = "stopped" if error.kind == "interrupted" else "error"
-    console = _stderr()
-    console.print(f"{label}: {_one_line(error.message)}", markup=False, highlight=False, emoji=False, soft_wrap=True)
+    # Without rich, which too little memory may keep from being loaded.
+    sys.stderr.write(f"{label}: {_one_line(error.message)}\n")
     if error.hint:
-        console.print(f"  {_one_line(error.hint)}", markup=False, highlight=False, emoji=False, soft_wrap=True)
+        sys.stderr.write(f"  {_one_line(error.hint)}\n")
 
 
 def clean(text: str) -> str:

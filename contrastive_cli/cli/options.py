@@ -35,6 +35,17 @@ MaxBad = Annotated[
         "over, unless it is 0.",
     ),
 ]
+Labels = Annotated[
+    Path | None,
+    typer.Option("--labels", help="CSV file of path and label that labels a folder of pictures; see docs/folders.md."),
+]
+Unlabeled = Annotated[
+    bool, typer.Option("--unlabeled", help="Take no labels: the folders of a folder of pictures are no classes.")
+]
+TestSplit = Annotated[
+    str | None,
+    typer.Option("--split", help="Labeled split to measure on, such as val; test, or val if that has no labels."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 
 

@@ -21,15 +21,15 @@ def run_session(session: Session, output: Output) -> dict[str, Any]:
 
     for remark in session.remarks:
         output.note(remark)
-    trainee = session.trainee
-    encoder = trainee.config.encoder.name.replace("none", "no encoder")
+    setup = session.setup
+    encoder = setup.config.encoder.name.replace("none", "no encoder")
     output.note(
-        f"{trainee.config.method_name} on {trainee.num_samples} images of {trainee.images.name}: "
-        f"{encoder}, {session.total_steps} steps of {trainee.config.batch_size}, "
-        f"{trainee.device}, {trainee.precision} -> {session.run.path}"
+        f"{setup.config.method_name} on {setup.num_samples} images of {setup.images.name}: "
+        f"{encoder}, {session.total_steps} steps of {setup.config.batch_size}, "
+        f"{setup.device}, {setup.precision} -> {session.run.path}"
     )
-    if trainee.neighbors is not None:
-        output.note(trainee.neighbors.describe())
+    if setup.neighbors is not None:
+        output.note(setup.neighbors.describe())
     last: Mapping[str, float] = {}
     final = None
     with _display(session, output) as show:

@@ -14,6 +14,8 @@ from typing import Any
 from contrastive_cli.core.errors import RunError
 
 TEMPORARY_SUFFIX = ".tmp-clr"
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+NO_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -31,7 +33,7 @@ def write_atomically(path: Path, content: bytes) -> str:
     temporary = path.with_name(f".{path.name[:50]}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:  # what another has put in its place is neither followed nor emptied
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -96,7 +98,12 @@ def _is_being_written(name: str) -> bool:
 
 def harmless_cell(text: str) -> str:
     """The text as a cell of a CSV file; a spreadsheet would run one that begins like a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def harmless_path(text: str) -> str:
+    """A path as a cell of a CSV file that is read again: it names the same file, and no spreadsheet runs it."""
+    return f"./{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def cannot_write(path: Path, error: OSError, *, size: int | None = None) -> RunError:
@@ -104,4 +111,7 @@ def cannot_write(path: Path, error: OSError, *, size: int | None = None) -> RunE
     if error.errno in NO_SPACE:
         needed = "" if size is None else f" ({size / 1e6:.1f} MB needed)"
         return RunError(f"no space left to write {path}{needed}", hint="free some space and repeat", path=path)
-    return RunError(f"cannot write {path}: {error.strerror or error}", hint="choose another --out", path=path)
+    hint = "choose another place"
+    if error.errno in NO_RIGHTS:  # as of a run that is read-only, for commands that have no --out
+        hint = f"make {path.parent} writable, or choose another place"
+    return RunError(f"cannot write {path}: {error.strerror or error}", hint=hint, path=path)

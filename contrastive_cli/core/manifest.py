@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -40,6 +41,16 @@ PositivePerChannel = Annotated[tuple[Annotated[float, Field(gt=0)], ...], AfterV
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 
+def _ascending(plan: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    follow = all(one[0] < two[0] < one[1] for one, two in itertools.pairwise(plan))
+    if plan and not (plan[0][0] == 0 and follow and all(first < total for first, total in plan)):
+        raise ValueError("must be pairs of a step, the first one 0, and the steps of the whole training from there on")
+    return plan
+
+
+PlannedSteps = Annotated[tuple[tuple[Count, Count], ...], AfterValidator(_ascending)]
+
+
 class Artifact(Config):
     """A complete file of the run: what it is, its size and its sha256."""
 
@@ -56,12 +67,14 @@ def checkpoints_of(artifacts: Mapping[str, Artifact]) -> list[tuple[str, Artifac
 
 
 class DatasetFacts(Config):
-    """The images a run was trained on."""
+    """The images a run was trained on; with the file that a dataset of one's own is written in, and its sha256."""
 
     name: str
     split: str
     count: Count
     fingerprint: str
+    file: Text | None = None
+    file_sha256: str | None = None
 
 
 class NeighborFacts(Config):
@@ -85,6 +98,13 @@ class ParentFacts(Config):
     checkpoint: str
 
 
+class OwnFile(Config):
+    """A Python file of somebody's own that a run was made with, and its sha256."""
+
+    path: Text
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class EarlierLength(Config):
     """A length that a run was planned for until it was resumed with another one, and the step at which that was."""
 
@@ -99,6 +119,7 @@ class Manifest(Config):
     status: Status
     command: tuple[str, ...]
     method: str
+    method_file: OwnFile | None = None
     encoder: str
     dataset: DatasetFacts
     seed: Count
@@ -106,6 +127,7 @@ class Manifest(Config):
     precision: Literal["fp32", "bf16"]
     threads: Annotated[int, Field(ge=1, le=1024)]
     total_steps: Annotated[Count, Field(ge=1)]
+    pace: PlannedSteps = ()
     mean: PerChannel
     std: PositivePerChannel
     classes: tuple[Text, ...] = ()

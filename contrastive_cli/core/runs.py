@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from contrastive_cli import __version__
 from contrastive_cli.core.config import Config, Tree, dump_yaml, read_preset
+from contrastive_cli.core.containment import refuse_what_leads_out
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import cannot_write, is_temporary, sha256_of, sweep_temporaries, write_atomically
 from contrastive_cli.core.manifest import Artifact, Manifest
@@ -102,10 +103,11 @@ class Run:
         """Hold the run for one process and sweep what a killed one left.
 
         Raises:
-            RunError: At once, if another process holds it.
+            RunError: At once, if another process holds it, or if something below it leads out of it.
         """
         from filelock import FileLock, Timeout
 
+        refuse_what_leads_out(self.path)
         lock = FileLock(self.path / LOCK_FILE, timeout=0.2)
         try:
             lock.acquire()
@@ -193,7 +195,7 @@ def find_run(name_or_path: str | None) -> Run:
     """The run by path or by name under `runs/`; without one, the newest finished run.
 
     Raises:
-        RunError: If there is none.
+        RunError: If there is none, or something below it leads out of it.
     """
     if name_or_path is None:
         finished = [run for run in list_runs() if run.manifest().status == "finished"]
@@ -202,6 +204,7 @@ def find_run(name_or_path: str | None) -> Run:
         return max(finished, key=lambda run: run.manifest().started)
     for path in (Path(name_or_path), RUNS / name_or_path):
         if (path / "manifest.json").is_file():
+            refuse_what_leads_out(path)
             return Run(path)
     raise RunError(f"no run at {name_or_path!r} or under runs/", hint="`clr runs` lists them", path=name_or_path)
 
@@ -217,6 +220,7 @@ def read_runs(root: Path) -> tuple[list[Run], list[RunError]]:
     for file in sorted(root.glob("*/manifest.json")):
         run = Run(file.parent)
         try:
+            refuse_what_leads_out(run.path)
             runs.append((run.manifest().started, run))
         except RunError as error:
             damaged.append(error)

@@ -22,19 +22,18 @@ from filelock import FileLock
 
 from contrastive_cli.core.errors import DataError, RunError
 from contrastive_cli.core.files import TEMPORARY_SUFFIX, cannot_write, harmless_cell, sync_directory
-from contrastive_cli.core.types import CountProgress
+from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.data.images import Images
 from contrastive_cli.data.packing import Packed, pack_samples
+from contrastive_cli.data.reading import Reading
 from contrastive_cli.data.scan import Labels
-from contrastive_cli.data.sources import BadFile, Samples, Source
+from contrastive_cli.data.sources import ALWAYS_FORGIVEN, BadFile, Samples, Source
 
 SCHEMA = 1
 IMAGES_FILE = "images.u8"
 LABELS_FILE = "labels.npy"
 META_FILE = "meta.json"
 BAD_FILES_FILE = "bad_files.csv"
-
-ALWAYS_FORGIVEN = 3  # bad files in a split: a part of a small one would be less than a file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -50,6 +49,7 @@ class ImageSet:
         mean: Of each channel, in [0, 1].
         std: Of each channel, in [0, 1].
         bad_files: What was left out, and why.
+        reading: How the folder was read, where the images are those of one.
     """
 
     images: Images
@@ -62,6 +62,7 @@ class ImageSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     bad_files: tuple[BadFile, ...]
+    reading: Reading | None = None
 
     @property
     def num_samples(self) -> int:
@@ -79,6 +80,17 @@ class ImageSet:
         return int(self.images.shape[2])
 
     @property
+    def left_out(self) -> tuple[BadFile, ...]:
+        """Every file that is not used: undecodable ones, and those of other kinds."""
+        others = () if self.reading is None else self.reading.unused
+        return (*self.bad_files, *(BadFile(path=other.path, reason=other.reason) for other in others))
+
+    @property
+    def why_no_labels(self) -> str:
+        """Why there are no labels, as the end of a sentence that says that there are none."""
+        return "" if self.reading is None else f": {self.reading.why_no_labels(self.split)}"
+
+    @property
     def has_labels(self) -> bool:
         """Whether any sample has a label."""
         return bool(self.classes) and bool((self.labels >= 0).any())
@@ -94,13 +106,16 @@ def cache_directory() -> Path:
     return (Path(xdg) if Path(xdg).is_absolute() else Path("~/.cache").expanduser()) / "clr"
 
 
-def open_cached(source: Source, *, max_bad: float = 0.01, progress: CountProgress | None = None) -> ImageSet:
+def open_cached(
+    source: Source, *, max_bad: float = 0.01, progress: CountProgress | None = None, say: Say = silent
+) -> ImageSet:
     """Return the decoded split, from the cache or decoding it now.
 
     Args:
         source: What to decode.
         max_bad: Largest fraction of files that may be undecodable; three are always passed over unless it is 0.
         progress: Called with (done, total) while decoding.
+        say: Called before decoding with how many images become how many MB.
 
     Raises:
         DataError: If more files are bad, or none is good.
@@ -114,7 +129,7 @@ def open_cached(source: Source, *, max_bad: float = 0.01, progress: CountProgres
             with FileLock(entry.with_name(f"{entry.name}.lock")):
                 image_set = _read_entry(entry, source=source)  # another process may have built it meanwhile
                 if image_set is None:
-                    _build_entry(entry, source=source, progress=progress)
+                    _build_entry(entry, source=source, progress=progress, say=say)
                     image_set = _read_entry(entry, source=source)
         except OSError as error:
             problem = cannot_write(entry, error)
@@ -140,7 +155,7 @@ def source_key(source: Source) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _build_entry(entry: Path, *, source: Source, progress: CountProgress | None) -> None:
+def _build_entry(entry: Path, *, source: Source, progress: CountProgress | None, say: Say) -> None:
     for leftover in entry.parent.glob(f".{entry.name}.*{TEMPORARY_SUFFIX}"):
         shutil.rmtree(leftover, ignore_errors=True)
     samples = source.load()
@@ -151,6 +166,7 @@ def _build_entry(entry: Path, *, source: Source, progress: CountProgress | None)
             hint="set CLR_CACHE to a folder with enough space",
             path=entry.parent,
         )
+    say(f"decoding {len(samples.paths)} images, once, into {needed / 1e6:.0f} MB of {entry.parent}")
     temporary = entry.with_name(f".{entry.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     temporary.mkdir()
     try:
@@ -219,6 +235,7 @@ def _read_entry(entry: Path, *, source: Source) -> ImageSet | None:
             mean=tuple(meta["mean"]),
             std=tuple(meta["std"]),
             bad_files=tuple(BadFile(**bad) for bad in meta["bad_files"]),
+            reading=source.reading,
         )
     except (OSError, EOFError, ValueError, LookupError, TypeError):
         return None

@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contrastive_cli.core.damage import TORCH_LOAD_ERRORS
 from contrastive_cli.core.errors import DataError, UnsafeFileError, UsageError
 from contrastive_cli.embeddings import npy_format, parquet_format
-from contrastive_cli.embeddings.pickles import reader as safe_pickle
-from contrastive_cli.embeddings.pickles.arrays import RefusedError
+from contrastive_cli.pickles import reader as safe_pickle
+from contrastive_cli.pickles.refusals import RefusedError
 
 MAX_BYTES = safe_pickle.MAX_BYTES
 MAPPED_BYTES = 1 << 28  # an .npy file of this size and more is not read at once
@@ -234,7 +235,7 @@ def _decode_torch(data: bytes, path: Path) -> Any:
         )
         message = f"refused to read {path}: it {what}"
         raise UnsafeFileError(message, hint="save it as .npz or .safetensors", path=path) from error
-    except (*_DAMAGED_ZIP, AttributeError, AssertionError) as error:
+    except TORCH_LOAD_ERRORS as error:
         raise _damaged(path, error) from error
 
 

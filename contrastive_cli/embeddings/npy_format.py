@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import UnsafeFileError
-from contrastive_cli.embeddings.pickles.arrays import ArrayPlan, carry_out
+from contrastive_cli.pickles.arrays import ArrayPlan, carry_out
 
 MAGIC = b"\x93NUMPY"
 

@@ -69,7 +69,7 @@ def make_views(
     return views.view(*images.shape[:2], *views.shape[1:])
 
 
-def prepare(images: Tensor, *, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def to_input(images: Tensor, *, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Resize (stretching, antialiased bilinear) if needed and normalize: what embedding and evaluation see.
 
     Args:

@@ -9,12 +9,13 @@ import numpy as np
 
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.runs import Run
-from contrastive_cli.data.datasets import find_dataset, open_dataset
+from contrastive_cli.data.datasets import find_dataset, known_dataset
 from contrastive_cli.data.images import decode
 from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.embeddings.files import NeighborsFile, read_neighbors
 from contrastive_cli.services.artifacts import enter_file
-from contrastive_cli.services.configuration import read_run_config
+from contrastive_cli.services.configuration import DatasetConfig, read_run_config
+from contrastive_cli.services.opening import open_images
 from contrastive_cli.services.training.mined_neighbors import neighbors_of, without_self
 from contrastive_cli.viz.grids import neighbors_grid
 
@@ -42,14 +43,11 @@ def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, coun
     name = str(mined.dataset.get("name") or (own.name if own else ""))
     if not name:
         raise DataError(f"{path} does not say of which dataset it is", hint="give a --run on its images", path=path)
-    size = None if own is None or own.name != name else own.stored_size or own.size
+    dataset = own if own is not None and _short_name(own) in (name, own.name) else DatasetConfig(name=name)
+    dataset = dataset.model_copy(update={"download": False, "data_dir": data_dir or dataset.data_dir})
     try:
-        images = open_dataset(
-            name,
-            split=str(mined.dataset.get("split") or find_dataset(name).pretrain_split),
-            data_dir=data_dir or (own.data_dir if own is not None and own.name == name else None),
-            size=size or find_dataset(name).size,
-        )
+        split = str(mined.dataset.get("split") or find_dataset(dataset.name).pretrain_split)
+        images = open_images(dataset, split=split, size=dataset.stored_size or dataset.size)
     except UsageError as error:  # it is the file that asks for what there is not
         raise DataError(f"{path}: {error.message}", hint=error.hint, path=path) from None
     neighbors = neighbors_of(images, mined, path=path)
@@ -74,6 +72,12 @@ def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, coun
     if run is not None:
         enter_file(run, target, kind="plot")
     return target
+
+
+def _short_name(dataset: DatasetConfig) -> str:
+    """The name that embeddings of the dataset's images carry."""
+    spec = known_dataset(dataset.name)
+    return dataset.name if spec is None else spec.name
 
 
 def _plot_neighboring_files(

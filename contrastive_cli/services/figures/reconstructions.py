@@ -21,7 +21,6 @@ from contrastive_cli.methods import list_methods, load_method
 from contrastive_cli.services.artifacts import enter_file
 from contrastive_cli.services.inference.model import Model, embed_pixels, load_model
 from contrastive_cli.services.inference.splits import open_split
-from contrastive_cli.views.augment import prepare
 from contrastive_cli.viz.grids import reconstructions_grid
 
 
@@ -62,7 +61,7 @@ def plot_reconstructions(
         rows["interpolation"] = _between(embeddings[0], embeddings[1], count=len(embeddings))
     if isinstance(method, Generative):
         rows["samples"] = method.sample(len(embeddings), generator=torch.Generator().manual_seed(seed))
-    drawn = {name: _draw(model, row) for name, row in rows.items()}
+    drawn = {name: _draw(model, method, row) for name, row in rows.items()}
     errors = _errors(model, pixels, drawn["output"])
     target = out or run.path / "plots" / "reconstructions.png"
     reconstructions_grid(
@@ -88,18 +87,16 @@ def _between(first: torch.Tensor, last: torch.Tensor, *, count: int) -> torch.Te
     return first.lerp(last, weights)
 
 
-def _draw(model: Model, embeddings: torch.Tensor) -> torch.Tensor:
+def _draw(model: Model, method: Reconstructing, embeddings: torch.Tensor) -> torch.Tensor:
     with torch.no_grad(), autocast(model.device, model.precision):
-        images: torch.Tensor = model.method.decode(embeddings)
+        images = method.decode(embeddings)
     return images.float().cpu()
 
 
 def _errors(model: Model, pixels: NDArray[np.uint8], drawn: torch.Tensor) -> NDArray[np.float32]:
-    manifest = model.manifest
-    wanted = prepare(torch.from_numpy(pixels), size=manifest.size, mean=manifest.mean, std=manifest.std)
+    wanted = model.preprocessing(torch.from_numpy(pixels))
     return (drawn - wanted).square().flatten(1).mean(dim=1).numpy()
 
 
 def _denormalize(model: Model, images: torch.Tensor) -> NDArray[np.float32]:
-    mean, std = (torch.tensor(value)[:, None, None] for value in (model.manifest.mean, model.manifest.std))
-    return (images * std + mean).numpy()
+    return model.preprocessing.undo(images).numpy()

@@ -25,9 +25,16 @@ from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.methods import load_method
+from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, light_recipe, name_of, resolve
 from contrastive_cli.services.inference.model import Model, load_model
-from contrastive_cli.services.inference.splits import open_split, refuse_moved_split
+from contrastive_cli.services.inference.splits import (
+    note_equal_images,
+    open_split,
+    open_test_split,
+    refuse_moved_split,
+    require_labels,
+)
 from contrastive_cli.services.training.sessions import Inherited, Session, start_session
 from contrastive_cli.services.training.setup import labeled_subset
 
@@ -71,7 +78,7 @@ def finetune_session(
     has_length = any(layer.get("train", {}).get(key) is not None for layer in given for key in ("epochs", "budget"))
     resolved = _fit_to_labels(resolved, num_labels=_num_labels(resolved, train), has_length=has_length)
     checkpoint = {"run": run.name, "path": str(run.path.absolute()), "checkpoint": parent.checkpoint}
-    inherited = Inherited(facts=ParentFacts(**checkpoint), encoder=parent.method.encoder.state_dict())
+    inherited = Inherited(facts=ParentFacts(**checkpoint), encoder=encoder_of(parent.method).state_dict())
     return start_session(resolved, out=out, overwrite=overwrite, progress=progress, inherited=inherited)
 
 
@@ -104,13 +111,13 @@ def _check_images(parent: Model, config: PretrainConfig, *, progress: CountProgr
     chosen = config.dataset
     split = find_dataset(chosen.name).pretrain_split
     train = open_split(parent, split, dataset=chosen, progress=progress)
-    test = open_split(parent, "test", dataset=chosen, progress=progress)
+    test = open_test_split(parent, dataset=chosen, progress=progress)
     for images in (train, test):
-        if not images.has_labels:
-            raise DataError(f"split {images.split} of {images.name} has no labels, so nothing can be finetuned on it")
+        require_labels(images, purpose="finetuned on it")
     if not np.isin(test.labels[test.labels >= 0], train.labels).any():
         raise DataError(f"no class of the test split of {chosen.name} occurs in train, so no classifier can be tested")
     refuse_moved_split(parent, train, dataset=chosen)
+    note_equal_images(train, test)
     return train
 
 
