@@ -14,9 +14,7 @@ import io
 import json
 import pickle
 import re
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contrastive_cli.core.damage import TORCH_LOAD_ERRORS
 from contrastive_cli.core.errors import DataError, UnsafeFileError, UsageError
 from contrastive_cli.embeddings import (
     hdf5_format,
@@ -46,11 +45,7 @@ WRITE_HINT = "give a .pkl, .npz, .npy, .safetensors, .parquet, .csv or .jsonl fi
 Columns = Mapping[str, NDArray[Any] | list[str] | Mapping[str, Any] | str]
 
 _OLD_PICKLE = re.compile(rb"[(\]}]|c[A-Za-z_][\w.]*\r?\n[A-Za-z_][\w.]*\r?\n")  # of protocols 0 and 1
-_DAMAGED = (
-    ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError, OverflowError, RecursionError,
-    MemoryError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, tokenize.TokenError,
-    RefusedError,
-)  # fmt: skip
+_DAMAGED = (*TORCH_LOAD_ERRORS, RefusedError)  # UnsafeFileError and DataError are caught before
 _KNOWN = {  # what other files begin with, and the way from there
     b"IxF": ("a faiss index", "numpy.save('x.npy', faiss.read_index('x.index').reconstruct_n())"),
     b"IxM": ("a faiss index with ids", "numpy.save('x.npy', faiss.read_index('x.index').index.reconstruct_n())"),

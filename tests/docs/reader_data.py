@@ -1,4 +1,4 @@
-"""What the documents suppose a reader to have: `photos/`, and `data/` with CIFAR-10 and LFW in their real layouts, tiny."""
+"""What the documents suppose a reader to have: `photos/`, and `data/` with CIFAR-10 and LFW in their layouts, tiny."""
 
 from __future__ import annotations
 

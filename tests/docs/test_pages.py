@@ -1,4 +1,4 @@
-"""Every command block of the documents runs as it is written, but for `fast.SUBSTITUTIONS`, in the order of its page."""
+"""Every command block of the documents runs as written, but for `fast.SUBSTITUTIONS`, in the order of its page."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def test_page__every_block_runs(page: str, shell: dict[str, str], tmp_path: Path
             command, script = [sys.executable, "-c"], block.text
         else:
             continue
-        finished = subprocess.run([*command, script], cwd=tmp_path, env=shell, capture_output=True, text=True, timeout=300)
+        finished = subprocess.run(
+            [*command, script], cwd=tmp_path, env=shell, capture_output=True, text=True, timeout=300
+        )
         assert finished.returncode == 0, f"{page}:\n{script}\n{finished.stderr[-3000:]}"
 
 
