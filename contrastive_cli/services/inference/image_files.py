@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from contrastive_cli.core.choices import Layer
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.notes import note
 from contrastive_cli.core.types import CountProgress
@@ -21,7 +22,7 @@ from contrastive_cli.data.scan import FolderLabels
 from contrastive_cli.data.sources import AS_NAMED, TreeOptions
 from contrastive_cli.data.trees import describe_splits, folder_parts, read_tree
 from contrastive_cli.embeddings.files import Embeddings
-from contrastive_cli.services.inference.model import Layer, Model, embed_with_uncertainty, identity_of, preprocess_of
+from contrastive_cli.services.inference.model import Model, embed_with_uncertainty, identity_of, preprocess_of
 
 FILES_AT_ONCE = 1024
 
