@@ -29,7 +29,7 @@ from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import open_dataset
 from contrastive_cli.embeddings.probes.knn_vote import knn_vote
 from contrastive_cli.embeddings.probes.linear_probe import fit_probe
-from contrastive_cli.views.augment import prepare
+from contrastive_cli.views.augment import to_input
 
 
 def ours(data_dir: Path, *, minutes: float, seed: int, out: Path) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _features(backbone: nn.Module, images: ImageSet) -> Tensor:
     backbone.eval()
     with torch.no_grad():
         chunks = (torch.from_numpy(np.array(images.images[i : i + 500])) for i in range(0, images.num_samples, 500))
-        return torch.cat([backbone(prepare(chunk, size=32, mean=mean, std=std)) for chunk in chunks])
+        return torch.cat([backbone(to_input(chunk, size=32, mean=mean, std=std)) for chunk in chunks])
 
 
 def main() -> None:

@@ -33,42 +33,42 @@ from contrastive_cli.embeddings.verification import verify
 from contrastive_cli.engine.precision import autocast
 from contrastive_cli.services.configuration import resolve
 from contrastive_cli.services.inference.comparison import averaged_pictures
-from contrastive_cli.services.training.setup import Trainee, prepare
+from contrastive_cli.services.training.setup import TrainingSetup, set_up_training
 from contrastive_cli.services.training.steps import train_steps
-from contrastive_cli.views.augment import prepare as prepare_images
+from contrastive_cli.views.augment import to_input
 
 PAIRS = 3000
 ROWS = ("clr supcon", "pml supcon", "simclr", "random", "pixels")
 
 
-def make_trainee(row: str, *, data_dir: Path, seed: int) -> Trainee:
+def make_setup(row: str, *, data_dir: Path, seed: int) -> TrainingSetup:
     """The preset with the row's loss; equal seeds give equal first weights."""
     sets: dict[str, Any] = {"method": {"name": "simclr"}, "train": {"images_per_class": None}}
     flags = {"dataset": {"data_dir": str(data_dir)}, "seed": seed}
-    trainee = prepare(resolve(config="lfw-supcon", sets=sets if row == "simclr" else {}, flags=flags).config)
+    setup = set_up_training(resolve(config="lfw-supcon", sets=sets if row == "simclr" else {}, flags=flags).config)
     if row == "pml supcon":
         from pytorch_metric_learning.losses import SupConLoss
 
-        loss_of = SupConLoss(temperature=trainee.config.method.temperature)  # type: ignore[attr-defined]
+        loss_of = SupConLoss(temperature=setup.config.method.temperature)  # type: ignore[attr-defined]
 
         def contrast(projections: Tensor, labels: Tensor) -> LossOutput:
             return LossOutput(loss=loss_of(projections.flatten(0, 1).float(), labels.repeat(len(projections))))
 
-        trainee.method.contrast = contrast
-    return trainee
+        setup.method.contrast = contrast
+    return setup
 
 
-def embed(trainee: Trainee, images: ImageSet) -> dict[str, NDArray[np.float32]]:
+def embed(setup: TrainingSetup, images: ImageSet) -> dict[str, NDArray[np.float32]]:
     """H and z of all images, in evaluation mode, and z averaged as `clr similarity --average crops` does."""
-    method, size = trainee.method.eval(), trainee.config.dataset.size
+    method, size = setup.method.eval(), setup.config.dataset.size
     assert size is not None, "the configuration was resolved"
     layers: dict[str, list[Tensor]] = {"h": [], "z": [], "z-crops": []}
-    with torch.no_grad(), autocast(trainee.device, trainee.precision):
+    with torch.no_grad(), autocast(setup.device, setup.precision):
         for start in range(0, images.num_samples, 500):
             directions = []
             for picture in averaged_pictures(np.array(images.images[start : start + 500]), "crops"):
-                chunk = torch.from_numpy(picture.copy()).to(trainee.device)
-                prepared = prepare_images(chunk, size=size, mean=trainee.images.mean, std=trainee.images.std)
+                chunk = torch.from_numpy(picture.copy()).to(setup.device)
+                prepared = to_input(chunk, size=size, mean=setup.images.mean, std=setup.images.std)
                 h = method.embed(prepared)
                 directions.append(F.normalize(method.projector(h).float(), dim=1))
                 if len(directions) == 1:  # the whole image
@@ -80,8 +80,8 @@ def embed(trainee: Trainee, images: ImageSet) -> dict[str, NDArray[np.float32]]:
 
 def measure(row: str, *, data_dir: Path, steps: int, seed: int) -> dict[str, Any]:
     """Train and judge one row."""
-    trainee = make_trainee(row, data_dir=data_dir, seed=seed)
-    dataset = trainee.config.dataset
+    setup = make_setup(row, data_dir=data_dir, seed=seed)
+    dataset = setup.config.dataset
     images = open_dataset("lfw", split="test", data_dir=data_dir, size=dataset.stored_size or dataset.size or 64)
     positions, same = draw_pairs(images.labels, count=PAIRS, seed=0)
     result: dict[str, Any] = {"row": row, "seed": seed, "seconds": 0.0}
@@ -90,10 +90,10 @@ def measure(row: str, *, data_dir: Path, steps: int, seed: int) -> dict[str, Any
     else:
         started = time.monotonic()
         if row != "random":
-            for _ in train_steps(trainee, first_step=0, total_steps=steps):
+            for _ in train_steps(setup, first_step=0, total_steps=steps):
                 pass
         result["seconds"] = round(time.monotonic() - started, 1)
-        vectors = embed(trainee, images)
+        vectors = embed(setup, images)
     return result | {layer: verify(paired_cosines(table, positions), same)[0].auc for layer, table in vectors.items()}
 
 

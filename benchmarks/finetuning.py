@@ -45,25 +45,25 @@ def judge(run: Run, data_dir: Path | None, sets: Sequence[str], *, fraction: flo
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "finetuned"
         session = finetune_session(run, config=None, sets=changes, flags=flags, out=out, overwrite=False)
-    trainee = session.trainee
-    if trainee.subset is None:
+    setup = session.setup
+    if setup.subset is None:
         raise SystemExit("no image is left to judge by: --fraction must be less than 1")
-    images, labeled = trainee.images, trainee.subset.numpy()
+    images, labeled = setup.images, setup.subset.numpy()
     held = held_out(images.num_samples, labeled)
     model = load_model(run, device="cpu")
     features, judged = (torch.from_numpy(embed_pixels(model, images.images[part])) for part in (labeled, held))
     probe = fit_probe(features, torch.from_numpy(images.labels[labeled]), seed=seed)
-    for record in train_steps(trainee, first_step=0, total_steps=session.total_steps):
+    for record in train_steps(setup, first_step=0, total_steps=session.total_steps):
         if record.step % 200 == 0:
             print(f"step {record.step} of {session.total_steps}, loss {record.loss.item():.3f}", file=sys.stderr)
     predicted = predict_classes(
-        trainee.method,
+        setup.method,
         images.images[held],
         size=model.manifest.size,
         mean=images.mean,
         std=images.std,
-        device=trainee.device,
-        precision=trainee.precision,
+        device=setup.device,
+        precision=setup.precision,
     )
     frozen = probe.accuracy(judged, torch.from_numpy(images.labels[held]))
     return frozen, float((predicted == images.labels[held]).mean())

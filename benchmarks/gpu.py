@@ -37,7 +37,7 @@ from contrastive_cli.losses.contrastive import nt_xent
 from contrastive_cli.methods.simclr import SimCLR, SimCLRConfig
 from contrastive_cli.methods.supcon import SupCon, SupConConfig
 from contrastive_cli.models.encoders import EncoderConfig, build_encoder
-from contrastive_cli.views.augment import make_views, prepare
+from contrastive_cli.views.augment import make_views, to_input
 from contrastive_cli.views.recipe import RECIPES
 
 PARTS = ["speed", "simclr", "supcon"]
@@ -115,7 +115,7 @@ def steps(bench: Bench, batch_size: int, *, compiled: tuple[str, ...]) -> float:
         optimizer.zero_grad(set_to_none=True)
         backward(
             method,
-            Batch(views=make(pixels, indices, epoch=0), indices=indices).part,
+            Batch(views=(make(pixels, indices, epoch=0),), indices=indices).part,
             Progress(step=0, total_steps=1),
             batch_size=batch_size,
             micro_batch_size=None,
@@ -203,7 +203,7 @@ def train(
         views = bench.views(pixels["train"][indices], indices, epoch=epoch)
         backward(
             method,
-            Batch(views=views, indices=indices, labels=labels["train"][indices]).part,
+            Batch(views=(views,), indices=indices, labels=labels["train"][indices]).part,
             Progress(step=step, total_steps=total),
             batch_size=len(indices),
             micro_batch_size=None,
@@ -230,7 +230,7 @@ def embed(bench: Bench, method: SimCLR | SupCon, pixels: Tensor) -> Tensor:
     """[N, D] float32."""
     method.eval()
     with torch.no_grad(), autocast(bench.device, bench.precision):
-        parts = [method.embed(prepare(part, size=32, mean=MEAN, std=STD)).float() for part in pixels.split(1000)]
+        parts = [method.embed(to_input(part, size=32, mean=MEAN, std=STD)).float() for part in pixels.split(1000)]
     return torch.cat(parts)
 
 

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, nargs="+", default=[10_000, 50_000])
     parser.add_argument("--dimensions", type=int, default=512)
     parser.add_argument("--scikit-learn", action="store_true")
-    parser.add_argument("--record", action="store_true", help="keep the result for README's table")
+    parser.add_argument("--record", action="store_true", help="keep the result for docs/speed.md")
     options = parser.parse_args()
     generator = np.random.default_rng(0)
     rows: list[Row] = []

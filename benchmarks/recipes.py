@@ -31,9 +31,9 @@ from contrastive_cli.embeddings.probes.knn_vote import knn_vote
 from contrastive_cli.embeddings.probes.linear_probe import fit_probe
 from contrastive_cli.engine.precision import autocast
 from contrastive_cli.services.configuration import resolve
-from contrastive_cli.services.training.setup import Trainee, prepare
+from contrastive_cli.services.training.setup import TrainingSetup, set_up_training
 from contrastive_cli.services.training.steps import train_steps
-from contrastive_cli.views.augment import prepare as normalized
+from contrastive_cli.views.augment import to_input
 
 FIRST_PRESET = "cifar10-simclr-cpu"
 BASE = {
@@ -51,14 +51,14 @@ MINUTES = (3, 5, 15, 60)
 WARM_UP_ROUNDS, ROUNDS = 3, 8
 
 
-def make_trainee(preset: str, data_dir: Path, sets: Sequence[str], *, seed: int) -> Trainee:
+def make_setup(preset: str, data_dir: Path, sets: Sequence[str], *, seed: int) -> TrainingSetup:
     """The variant, on the images that are not held out."""
     given = {word.partition("=")[0] for word in sets}
     base = BASE | OTHER_BATCH.get(preset, {})
     changed = [*sets, *(f"{key}={value}" for key, value in base.items() if key not in given)]
     flags = {"dataset.data_dir": str(data_dir), "seed": seed}
-    trainee = prepare(resolve(config=preset, sets=read_assignments(changed), flags=nested(flags)).config)
-    return replace(trainee, subset=split(trainee.num_samples)[0])
+    setup = set_up_training(resolve(config=preset, sets=read_assignments(changed), flags=nested(flags)).config)
+    return replace(setup, subset=split(setup.num_samples)[0])
 
 
 def split(num_images: int) -> tuple[Tensor, Tensor]:
@@ -67,15 +67,15 @@ def split(num_images: int) -> tuple[Tensor, Tensor]:
     return order[:-HELD_OUT], order[-HELD_OUT:]
 
 
-def judge(trainee: Trainee) -> dict[str, float]:
+def judge(setup: TrainingSetup) -> dict[str, float]:
     """Accuracy in percent on the held-out images."""
-    images, method, size = trainee.images, trainee.method.eval(), trainee.config.dataset.size
+    images, method, size = setup.images, setup.method.eval(), setup.config.dataset.size
     assert size is not None, "the configuration was resolved"
     parts = []
-    with torch.no_grad(), autocast(trainee.device, trainee.precision):
+    with torch.no_grad(), autocast(setup.device, setup.precision):
         for start in range(0, images.num_samples, CHUNK):
             pixels = torch.from_numpy(np.array(images.images[start : start + CHUNK]))
-            parts.append(method.embed(normalized(pixels, size=size, mean=images.mean, std=images.std)).float())
+            parts.append(method.embed(to_input(pixels, size=size, mean=images.mean, std=images.std)).float())
     features, labels = torch.cat(parts), torch.from_numpy(images.labels)
     train, held = split(images.num_samples)
     probe = fit_probe(features[train], labels[train], seed=0)
@@ -88,25 +88,25 @@ def judge(trainee: Trainee) -> dict[str, float]:
 
 def run(preset: str, data_dir: Path, out: Path, *, name: str, steps: int, seed: int, sets: Sequence[str]) -> None:
     """Train and judge one variant."""
-    trainee = make_trainee(preset, data_dir, sets, seed=seed)
+    setup = make_setup(preset, data_dir, sets, seed=seed)
     started = time.process_time()
-    for record in train_steps(trainee, first_step=0, total_steps=steps):
+    for record in train_steps(setup, first_step=0, total_steps=steps):
         if record.step % 500 == 0:
             print(f"{name}: step {record.step} of {steps}, loss {record.loss.item():.4f}", flush=True)
     seconds = time.process_time() - started
     line = {"preset": preset, "name": name, "sets": list(sets), "steps": steps, "seed": seed}
     line["cpu_seconds"] = round(seconds, 1)
     with out.open("a") as file:
-        file.write(json.dumps(line | judge(trainee)) + "\n")
+        file.write(json.dumps(line | judge(setup)) + "\n")
 
 
 def time_step(preset: str, data_dir: Path, sets: Sequence[str]) -> None:
     """Print the median time of a step of the base and of the variant, in turns."""
-    trainees = {
-        "base": make_trainee(preset, data_dir, [], seed=0),
-        "variant": make_trainee(preset, data_dir, sets, seed=0),
+    setups = {
+        "base": make_setup(preset, data_dir, [], seed=0),
+        "variant": make_setup(preset, data_dir, sets, seed=0),
     }
-    steps = {name: train_steps(trainee, first_step=0, total_steps=10**6) for name, trainee in trainees.items()}
+    steps = {name: train_steps(setup, first_step=0, total_steps=10**6) for name, setup in setups.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(WARM_UP_ROUNDS + ROUNDS):
         for name, iterator in steps.items():
@@ -114,8 +114,8 @@ def time_step(preset: str, data_dir: Path, sets: Sequence[str]) -> None:
             next(iterator)
             seconds[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(times[WARM_UP_ROUNDS:]) for name, times in seconds.items()}
-    for name, trainee in trainees.items():
-        views = trainee.config.batch_size * trainee.method.num_views
+    for name, setup in setups.items():
+        views = setup.config.batch_size * setup.method.num_views
         fitting = ", ".join(f"{60 * minutes / medians[name]:.0f} steps in {minutes} min" for minutes in MINUTES)
         print(f"{name:8s} {1000 * medians[name]:.1f} ms, {views / medians[name]:.0f} views/s; {fitting}")
     print(f"variant / base: {medians['variant'] / medians['base']:.3f}")

@@ -99,11 +99,11 @@ def finetune(
             overwrite=overwrite,
             progress=progress,
         )
-    trainee = session.trainee
-    share = trainee.num_samples / trainee.images.num_samples
-    output.note(f"encoder of {parent.name}; {trainee.num_samples} labels ({rounded_percent(share)})")
+    setup = session.setup
+    share = setup.num_samples / setup.images.num_samples
+    output.note(f"encoder of {parent.name}; {setup.num_samples} labels ({rounded_percent(share)})")
     summary = run_session(session, output)
-    measure(session.run, summary, device=str(trainee.device), output=output)
+    measure(session.run, summary, device=str(setup.device), output=output)
 
 
 def measure(run: Run, summary: Mapping[str, Any], *, device: str, output: Output) -> None:

@@ -22,7 +22,8 @@ DATA, MODEL, OPTIMIZATION, RUN = "Data", "Model", "Optimization", "Run"
 
 def pretrain(
     method: Annotated[
-        str | None, typer.Option(help="Method, see `clr methods`; simclr if not given.", rich_help_panel=MODEL)
+        str | None,
+        typer.Option(help="Method, see `clr methods`, or FILE.py; simclr if not given.", rich_help_panel=MODEL),
     ] = None,
     encoder: Annotated[
         str | None,
@@ -182,7 +183,7 @@ def _start(config: Any, *, out: Path | None, overwrite: bool, output: Output) ->
         output.note("opening the images, then timing a few steps to fit the budget")
     with output.counting("decoding images") as progress:
         session = start_session(config, out=out, overwrite=overwrite, progress=progress)
-    bad = session.trainee.images.bad_files
+    bad = session.setup.images.bad_files
     if bad:
         output.note(f"{len(bad)} unreadable files left out, first {bad[0].path}: {bad[0].reason}")
     return session

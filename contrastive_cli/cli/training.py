@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from contrastive_cli.cli.console import Output, progress_bar
+from contrastive_cli.cli.console import Output, progress_bar, shows_bars
 
 if TYPE_CHECKING:
     from contrastive_cli.services.training.loop import Status
@@ -21,15 +20,15 @@ def run_session(session: Session, output: Output) -> dict[str, Any]:
 
     for remark in session.remarks:
         output.note(remark)
-    trainee = session.trainee
-    encoder = trainee.config.encoder.name.replace("none", "no encoder")
+    setup = session.setup
+    encoder = setup.config.encoder.name.replace("none", "no encoder")
     output.note(
-        f"{trainee.config.method_name} on {trainee.num_samples} images of {trainee.images.name}: "
-        f"{encoder}, {session.total_steps} steps of {trainee.config.batch_size}, "
-        f"{trainee.device}, {trainee.precision} -> {session.run.path}"
+        f"{setup.config.method_name} on {setup.num_samples} images of {setup.images.name}: "
+        f"{encoder}, {session.total_steps} steps of {setup.config.batch_size}, "
+        f"{setup.device}, {setup.precision} -> {session.run.path}"
     )
-    if trainee.neighbors is not None:
-        output.note(trainee.neighbors.describe())
+    if setup.neighbors is not None:
+        output.note(setup.neighbors.describe())
     last: Mapping[str, float] = {}
     final = None
     with _display(session, output) as show:
@@ -55,7 +54,7 @@ class _display:  # noqa: N801 - a context manager used like a function
 
     def __init__(self, session: Session, output: Output) -> None:
         self.total, self.output = session.total_steps, output
-        self.bar = progress_bar() if sys.stderr.isatty() and not output.quiet else None
+        self.bar = progress_bar() if shows_bars() and not output.quiet else None
         self.started = session.state.step
 
     def __enter__(self) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from contrastive_cli.core.config import Config
+from contrastive_cli.core.pictures import BandsField, RangeField
 
 CHECKPOINT = "checkpoint"  # the kind of artifact
 
@@ -29,15 +31,18 @@ def _writable(text: object) -> object:
 Text = Annotated[str, BeforeValidator(_writable)]
 
 
-def _one_a_channel(values: tuple[float, ...]) -> tuple[float, ...]:
-    if len(values) not in (1, 3):
-        raise ValueError("must have one number per channel, 1 or 3")
-    return values
-
-
-PerChannel = Annotated[tuple[float, ...], AfterValidator(_one_a_channel)]
-PositivePerChannel = Annotated[tuple[Annotated[float, Field(gt=0)], ...], AfterValidator(_one_a_channel)]
+PositivePerChannel = tuple[Annotated[float, Field(gt=0)], ...]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+
+
+def _ascending(plan: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    follow = all(one[0] < two[0] < one[1] for one, two in itertools.pairwise(plan))
+    if plan and not (plan[0][0] == 0 and follow and all(first < total for first, total in plan)):
+        raise ValueError("must be pairs of a step, the first one 0, and the steps of the whole training from there on")
+    return plan
+
+
+PlannedSteps = Annotated[tuple[tuple[Count, Count], ...], AfterValidator(_ascending)]
 
 
 class Artifact(Config):
@@ -87,6 +92,13 @@ class ParentFacts(Config):
     checkpoint: str
 
 
+class OwnFile(Config):
+    """A Python file of somebody's own that a run was made with, and its sha256."""
+
+    path: Text
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class EarlierLength(Config):
     """A length that a run was planned for until it was resumed with another one, and the step at which that was."""
 
@@ -101,6 +113,7 @@ class Manifest(Config):
     status: Status
     command: tuple[str, ...]
     method: str
+    method_file: OwnFile | None = None
     encoder: str
     dataset: DatasetFacts
     seed: Count
@@ -108,8 +121,11 @@ class Manifest(Config):
     precision: Literal["fp32", "bf16"]
     threads: Annotated[int, Field(ge=1, le=1024)]
     total_steps: Annotated[Count, Field(ge=1)]
-    mean: PerChannel
+    pace: PlannedSteps = ()
+    mean: tuple[float, ...]
     std: PositivePerChannel
+    range: RangeField = None
+    bands: BandsField | None = None
     classes: tuple[Text, ...] = ()
     size: Count
     stored_size: Count | None = None
@@ -126,6 +142,13 @@ class Manifest(Config):
     versions: dict[str, str] = Field(default_factory=dict)
     git: str | None = None
     artifacts: dict[Annotated[str, AfterValidator(_inside)], Artifact] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_a_channel(self) -> Manifest:
+        possible = (1, 3) if self.bands is None else (len(self.bands),)
+        if len(self.mean) not in possible or len(self.std) != len(self.mean):
+            raise ValueError("mean and std must have one number per channel")
+        return self
 
     @property
     def decoded_size(self) -> int:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
+    from torch.nn import Module, Parameter
 
     from contrastive_cli.core.config import Config
 
 CountProgress = Callable[[int, int], None]
 """How long work reports itself: called with (done, total)."""
+
+Say = Callable[[str], None]
+"""How work that may take a while says what it begins with."""
+
+
+def silent(text: str) -> None:
+    """Say nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,19 +28,25 @@ class Batch:
     """One batch of views.
 
     Attributes:
-        views: [V, B, C, H, W] float, normalized.
+        views: For each group of equal views, float [V_g, B, C, H_g, W_g], normalized.
         indices: [B] int64, position of each sample in the training set.
         labels: [B] int64, -1 where unknown; None if the dataset has none.
     """
 
-    views: Tensor
+    views: tuple[Tensor, ...]
     indices: Tensor
     labels: Tensor | None = None
+
+    @property
+    def single_views(self) -> list[Tensor]:
+        """The V views of all groups, one after the other, each [B, C, H_g, W_g]."""
+        return [view for group in self.views for view in group]
 
     def part(self, piece: slice) -> Batch:
         """Some of its samples."""
         labels = None if self.labels is None else self.labels[piece]
-        return Batch(views=self.views[:, piece], indices=self.indices[piece], labels=labels)
+        views = tuple(group[:, piece] for group in self.views)
+        return Batch(views=views, indices=self.indices[piece], labels=labels)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +55,7 @@ class ImageFacts:
 
     Attributes:
         count: Training images N.
-        channels: C, 1 or 3.
+        channels: C; 1 or 3, or as many as bands were chosen.
         size: Side H = W in pixels of what the method sees.
         num_classes: Classes of the labels, 0 without labels.
     """
@@ -54,9 +68,13 @@ class ImageFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """Where the training stands: `step` of `total_steps`, counted from zero."""
+    """Where the training stands: `step` of `total_steps`, counted from zero.
 
-    step: int
+    Where the length is corrected under way, both count the steps that were planned at first, and `step` may lie between
+    two of them.
+    """
+
+    step: float
     total_steps: int
 
     @property
@@ -74,10 +92,11 @@ class LossOutput:
 
 
 class Method(Protocol):
-    """What the engine needs of a method; the classes in `methods/` are torch modules too.
+    """A method: a torch module with a loss and an embedding. The classes in `methods/` are methods.
 
     `num_views` is how many views of an image one step takes, `embedding_dim` the width D of what `embed` returns. A
-    method with an encoder holds it as `encoder`.
+    method with an encoder holds it as `encoder`, one with a projector holds that as `projector`. The members below
+    `embed` are those of `torch.nn.Module` that the other packages use.
     """
 
     num_views: int
@@ -86,19 +105,54 @@ class Method(Protocol):
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
         """The loss of one batch; never logs, never moves devices."""
 
-    def after_step(self, progress: Progress) -> None:
-        """Called once after each optimizer step (moving averages live here)."""
-
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] normalized images -> h [B, D]."""
+
+    def parameters(self) -> Iterator[Parameter]:
+        """All weights."""
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """All weights with their names."""
+
+    def modules(self) -> Iterator[Module]:
+        """The method and every module in it."""
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """The method and every module in it, with their names."""
+
+    def state_dict(self, *, keep_vars: bool = ...) -> dict[str, Any]:
+        """All weights and buffers by name."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Take over weights and buffers."""
+
+    def train(self) -> Self:
+        """Go into training mode."""
+
+    def eval(self) -> Self:
+        """Go into evaluation mode."""
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move to a device."""
+
+    def requires_grad_(self, requires_grad: bool = ...) -> Self:
+        """Whether the weights take a gradient."""
+
+
+@runtime_checkable
+class AfterStep(Protocol):
+    """A `Method` that moves something beside the optimizer: an average of its weights, codes, a queue."""
+
+    def after_step(self, progress: Progress) -> None:
+        """Called once after each optimizer step, however many micro-batches it took."""
 
 
 @runtime_checkable
 class Contrastive(Protocol):
     """A `Method` whose loss needs the projections of the whole batch, so that accumulation can keep all negatives."""
 
-    def project(self, views: Tensor) -> Tensor:
-        """[V, B, C, H, W] -> z [V, B, P]."""
+    def project(self, views: tuple[Tensor, ...]) -> Tensor:
+        """Groups of views [V_g, B, C, H_g, W_g] -> z [V, B, P], in the order of the groups."""
 
     def contrast(self, projections: Tensor, labels: Tensor | None) -> LossOutput:
         """The loss of z [V, B, P] with labels [B]."""
@@ -159,12 +213,16 @@ class MethodSpec:
         has_encoder: Whether the method trains an encoder.
         draws_images: Whether it draws the very views it sees, so that these must have the size of the images.
         recipe: Name of the views it wants where the user says nothing; None takes the dataset's.
+        view_groups: Groups of views where the user names none, as in a configuration: `({"count": 2}, {"count": 6,
+            "size_ratio": 0.5, "crop_area": (0.05, 0.3)})`; the fields are those of `views.recipe.ViewGroup`. Empty:
+            all views are alike.
     """
 
     summary: str
     config: type[Config]
-    build: Callable[..., Any]
+    build: Callable[..., Method]
     needs_labels: bool = False
     has_encoder: bool = True
     draws_images: bool = False
     recipe: str | None = None
+    view_groups: tuple[Mapping[str, Any], ...] = ()

@@ -22,7 +22,8 @@ from filelock import FileLock
 
 from contrastive_cli.core.errors import DataError, RunError
 from contrastive_cli.core.files import TEMPORARY_SUFFIX, cannot_write, harmless_cell, sync_directory
-from contrastive_cli.core.types import CountProgress
+from contrastive_cli.core.pictures import PictureRange
+from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.data.images import Images
 from contrastive_cli.data.packing import Packed, pack_samples
 from contrastive_cli.data.reading import Reading
@@ -50,6 +51,8 @@ class ImageSet:
         std: Of each channel, in [0, 1].
         bad_files: What was left out, and why.
         reading: How the folder was read, where the images are those of one.
+        picture_range: By which pictures of more than eight bits were scaled; None if there are none.
+        notes: What should be said of the pictures once.
     """
 
     images: Images
@@ -63,6 +66,8 @@ class ImageSet:
     std: tuple[float, ...]
     bad_files: tuple[BadFile, ...]
     reading: Reading | None = None
+    picture_range: PictureRange | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def num_samples(self) -> int:
@@ -71,7 +76,7 @@ class ImageSet:
 
     @property
     def channels(self) -> int:
-        """C, 1 or 3."""
+        """C; 1 or 3, or as many as bands were chosen."""
         return int(self.images.shape[1])
 
     @property
@@ -97,22 +102,33 @@ class ImageSet:
 
 
 def cache_directory() -> Path:
-    """Where decoded datasets are kept: $CLR_CACHE, else clr below $XDG_CACHE_HOME or ~/.cache."""
+    """Where decoded datasets are kept: $CLR_CACHE, else clr below $XDG_CACHE_HOME or ~/.cache.
+
+    Raises:
+        RunError: If it is to be in a home directory and there is none.
+    """
     chosen = os.environ.get("CLR_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
     # The XDG specification says that a relative path in the variable is to be ignored.
     xdg = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(xdg) if Path(xdg).is_absolute() else Path("~/.cache").expanduser()) / "clr"
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        return (Path(xdg) if Path(xdg).is_absolute() else Path("~/.cache").expanduser()) / "clr"
+    except RuntimeError:  # as of a user of a container whom the system does not know
+        message = "there is no home directory in which decoded images could be kept"
+        raise RunError(message, hint="set CLR_CACHE to a writable folder with enough space") from None
 
 
-def open_cached(source: Source, *, max_bad: float = 0.01, progress: CountProgress | None = None) -> ImageSet:
+def open_cached(
+    source: Source, *, max_bad: float = 0.01, progress: CountProgress | None = None, say: Say = silent
+) -> ImageSet:
     """Return the decoded split, from the cache or decoding it now.
 
     Args:
         source: What to decode.
         max_bad: Largest fraction of files that may be undecodable; three are always passed over unless it is 0.
         progress: Called with (done, total) while decoding.
+        say: Called before decoding with how many images become how many MB.
 
     Raises:
         DataError: If more files are bad, or none is good.
@@ -126,7 +142,7 @@ def open_cached(source: Source, *, max_bad: float = 0.01, progress: CountProgres
             with FileLock(entry.with_name(f"{entry.name}.lock")):
                 image_set = _read_entry(entry, source=source)  # another process may have built it meanwhile
                 if image_set is None:
-                    _build_entry(entry, source=source, progress=progress)
+                    _build_entry(entry, source=source, progress=progress, say=say)
                     image_set = _read_entry(entry, source=source)
         except OSError as error:
             problem = cannot_write(entry, error)
@@ -152,7 +168,7 @@ def source_key(source: Source) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _build_entry(entry: Path, *, source: Source, progress: CountProgress | None) -> None:
+def _build_entry(entry: Path, *, source: Source, progress: CountProgress | None, say: Say) -> None:
     for leftover in entry.parent.glob(f".{entry.name}.*{TEMPORARY_SUFFIX}"):
         shutil.rmtree(leftover, ignore_errors=True)
     samples = source.load()
@@ -163,6 +179,7 @@ def _build_entry(entry: Path, *, source: Source, progress: CountProgress | None)
             hint="set CLR_CACHE to a folder with enough space",
             path=entry.parent,
         )
+    say(f"decoding {len(samples.paths)} images, once, into {needed / 1e6:.0f} MB of {entry.parent}")
     temporary = entry.with_name(f".{entry.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     temporary.mkdir()
     try:
@@ -232,6 +249,8 @@ def _read_entry(entry: Path, *, source: Source) -> ImageSet | None:
             std=tuple(meta["std"]),
             bad_files=tuple(BadFile(**bad) for bad in meta["bad_files"]),
             reading=source.reading,
+            picture_range=source.picture_range,
+            notes=source.notes,
         )
     except (OSError, EOFError, ValueError, LookupError, TypeError):
         return None

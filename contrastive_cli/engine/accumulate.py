@@ -12,22 +12,22 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
-from torch import nn
 
-from contrastive_cli.core.types import Batch, Contrastive, LossOutput, Progress
+from contrastive_cli.core.types import Batch, Contrastive, LossOutput, Method, Progress
+
+Autocast = Callable[[], contextlib.AbstractContextManager[object]]
 
 
 def backward(
-    method: Any,
+    method: Method,
     part_of: Callable[[slice], Batch],
     progress: Progress,
     *,
     batch_size: int,
     micro_batch_size: int | None,
-    autocast: Any,
+    autocast: Autocast,
 ) -> LossOutput:
     """Add the gradient of the batch's loss to the weights; returns the detached loss and metrics.
 
@@ -43,7 +43,8 @@ def backward(
     """
     pieces = _pieces(batch_size, micro_batch_size or batch_size)
     if len(pieces) > 1 and isinstance(method, Contrastive):
-        return _all_negatives(method, part_of, pieces, autocast=autocast)
+        frozen = _frozen_running_statistics(method)
+        return _all_negatives(method, part_of, pieces, frozen=frozen, autocast=autocast)
     return _plain(method, part_of, pieces, progress, autocast=autocast)
 
 
@@ -53,9 +54,16 @@ def _pieces(batch_size: int, micro_batch_size: int) -> list[slice]:
     return list(itertools.starmap(slice, itertools.pairwise(bounds)))
 
 
-def _all_negatives(method: Any, part_of: Callable[[slice], Batch], pieces: list[slice], *, autocast: Any) -> LossOutput:
+def _all_negatives(
+    method: Contrastive,
+    part_of: Callable[[slice], Batch],
+    pieces: list[slice],
+    *,
+    frozen: contextlib.AbstractContextManager[None],
+    autocast: Autocast,
+) -> LossOutput:
     projected, labeled = [], []
-    with torch.no_grad(), _frozen_running_statistics(method):
+    with torch.no_grad(), frozen:
         for piece in pieces:
             part = part_of(piece)
             with autocast():
@@ -64,7 +72,7 @@ def _all_negatives(method: Any, part_of: Callable[[slice], Batch], pieces: list[
     projections = torch.cat(projected, dim=1).requires_grad_()  # [V, B, P]
     labels = None if labeled[0] is None else torch.cat([labels for labels in labeled if labels is not None])
     with autocast():
-        output: LossOutput = method.contrast(projections, labels)
+        output = method.contrast(projections, labels)
     output.loss.backward()  # type: ignore[no-untyped-call]
     gradient = projections.grad
     assert gradient is not None
@@ -72,19 +80,19 @@ def _all_negatives(method: Any, part_of: Callable[[slice], Batch], pieces: list[
         part = part_of(piece)
         with autocast():
             again = method.project(part.views)
-        again.backward(gradient[:, piece])
+        again.backward(gradient[:, piece])  # type: ignore[no-untyped-call]
     return LossOutput(loss=output.loss.detach(), metrics=output.metrics)
 
 
 def _plain(
-    method: Any, part_of: Callable[[slice], Batch], pieces: list[slice], progress: Progress, *, autocast: Any
+    method: Method, part_of: Callable[[slice], Batch], pieces: list[slice], progress: Progress, *, autocast: Autocast
 ) -> LossOutput:
     outputs, weights = [], []
     for piece in pieces:
         part = part_of(piece)
         weight = (piece.stop - piece.start) / pieces[-1].stop
         with autocast():
-            output: LossOutput = method.training_loss(part, progress)
+            output = method.training_loss(part, progress)
         (output.loss * weight if weight < 1 else output.loss).backward()
         outputs.append(output)
         weights.append(weight)
@@ -98,8 +106,8 @@ def _plain(
 
 
 @contextlib.contextmanager
-def _frozen_running_statistics(module: nn.Module) -> Iterator[None]:
-    norms = [layer for layer in module.modules() if getattr(layer, "track_running_stats", False)]
+def _frozen_running_statistics(method: Method) -> Iterator[None]:
+    norms = [layer for layer in method.modules() if getattr(layer, "track_running_stats", False)]
     for layer in norms:
         layer.track_running_stats = False  # type: ignore[assignment]
     try:

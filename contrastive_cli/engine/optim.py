@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from contrastive_cli.core.config import Config
+from contrastive_cli.core.types import Method
 from contrastive_cli.engine.precision import Precision
 
 # Of the quintic iteration: steepest at zero, so that five rounds bring all but tiny singular values near 1.
@@ -50,7 +51,7 @@ class OptimConfig(Config):
 
 
 def build_optimizer(
-    model: nn.Module, config: OptimConfig, *, lr: float, precision: Precision = "fp32"
+    model: Method | nn.Module, config: OptimConfig, *, lr: float, precision: Precision = "fp32"
 ) -> torch.optim.Optimizer:
     """The optimizer of all trainable parameters in two groups: matrices, and vectors (biases, norms) without decay.
 

@@ -1,30 +1,34 @@
-"""Which number format a training computes in: bfloat16 where it is both supported and faster, else float32."""
+"""Which number format a training computes in: bfloat16 where the processor has instructions for it, else float32."""
 
 from __future__ import annotations
 
 import contextlib
+import platform
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 
 from contrastive_cli.core.errors import UsageError
+from contrastive_cli.engine.distributed import agree
 
 Precision = Literal["fp32", "bf16"]
 
-# With bf16 instructions a CPU is about twice as fast, unless a oneDNN release falls back to a reference kernel that is
-# many times slower: the line lies between, far from both, so that noise does not make two equal runs differ. Where the
-# instructions are not known to be there, bf16 has to win clearly.
-MIN_SPEEDUP_WITH_INSTRUCTIONS = 0.6
-MIN_SPEEDUP = 1.3
-PROBE_REPEATS = 5
+BF16_INSTRUCTIONS = frozenset({"avx512_bf16", "amx_bf16", "bf16", "sve_bf16", "svebf16"})
+# With its instructions bf16 is about twice as fast or more. Some oneDNN releases fall back to a reference kernel all
+# the same, which is many times slower than fp32: the line lies far from both.
+LEAST_SPEEDUP = 0.25
+PROBE_REPEATS = 3
 
 
 def choose_precision(requested: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:
     """Settle "auto" for `device`; an explicit request is followed if torch can do it at all, even when it is slow.
 
-    On a CPU "auto" times a small convolution in both formats, see `bf16_speedup`.
+    "auto" asks what the processor is, never how fast it is just now: two trainings on one machine agree, whatever
+    else it computes.
 
     Raises:
         UsageError: If bf16 is requested and torch cannot run it on `device`.
@@ -39,9 +43,8 @@ def choose_precision(requested: Literal["auto", "fp32", "bf16"], device: torch.d
         return "bf16"
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if device.type == "cpu" and _has_onednn():
-        line = MIN_SPEEDUP_WITH_INSTRUCTIONS if _has_bf16_instructions() else MIN_SPEEDUP
-        return "bf16" if bf16_speedup(device) >= line else "fp32"
+    if device.type == "cpu" and _has_onednn() and cpu_instructions() & BF16_INSTRUCTIONS:
+        return "bf16" if agree(bf16_speedup() >= LEAST_SPEEDUP) else "fp32"
     return "fp32"
 
 
@@ -52,27 +55,56 @@ def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractC
     return torch.autocast(device.type, enabled=False)
 
 
-def bf16_speedup(device: torch.device) -> float:
-    """Time of a 3x3 convolution, forward and backward, in fp32 divided by that in bf16 autocast."""
+def cpu_instructions() -> frozenset[str]:
+    """What the CPU says it can do, as far as torch or the kernel tell: names such as avx512_bf16 and amx_bf16."""
+    told: Any = getattr(torch.cpu, "get_capabilities", dict)()
+    if told:
+        return frozenset(name for name, has in told.items() if has is True)
+    if platform.system() != "Linux":
+        return frozenset()
+    try:  # the older torch releases that clr accepts cannot tell
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    listed = (line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features")))
+    return frozenset(next(listed, []))
+
+
+def bf16_speedup() -> float:
+    """CPU time of a 3x3 convolution on one thread, forward and backward, in fp32 divided by that in bf16 autocast.
+
+    The time is that of this thread alone, so that it does not matter what other processes do.
+    """
     # A generator of its own: the choice must not move the random numbers of the training.
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(32, 64, 16, 16, generator=generator).to(device, memory_format=torch.channels_last)
-    kernel = torch.randn(64, 64, 3, 3, generator=generator).to(device, memory_format=torch.channels_last)
+    images = torch.randn(8, 64, 16, 16, generator=generator).to(memory_format=torch.channels_last)
+    kernel = torch.randn(64, 64, 3, 3, generator=generator).to(memory_format=torch.channels_last)
     images.requires_grad_()
     kernel.requires_grad_()
     fp32, bf16 = float("inf"), float("inf")
-    for _ in range(PROBE_REPEATS + 1):  # in turns, and the best of each: a busy machine must not tip the scales
-        fp32 = min(fp32, _seconds(images, kernel, precision="fp32"))
-        bf16 = min(bf16, _seconds(images, kernel, precision="bf16"))
-    return fp32 / bf16
+    with _one_thread():
+        for _ in range(PROBE_REPEATS + 1):  # in turns, and the best of each
+            fp32 = min(fp32, _seconds(images, kernel, precision="fp32"))
+            bf16 = min(bf16, _seconds(images, kernel, precision="bf16"))
+    return fp32 / max(bf16, 1e-9)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _seconds(images: torch.Tensor, kernel: torch.Tensor, *, precision: Precision) -> float:
-    start = time.perf_counter()
+    start = time.thread_time()
     with torch.enable_grad(), autocast(images.device, precision):
         loss = F.conv2d(images, kernel, padding=1).sum()
     torch.autograd.grad(loss, [images, kernel])
-    return time.perf_counter() - start
+    return time.thread_time() - start
 
 
 def _has_onednn() -> bool:
@@ -86,9 +118,3 @@ def _accepts_bf16(device: torch.device) -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _has_bf16_instructions() -> bool:
-    # The older torch releases that clr accepts cannot tell; then the probe alone decides.
-    capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from contrastive_cli.core.types import Batch, Progress
-from contrastive_cli.engine.accumulate import backward
+from contrastive_cli.core.types import AfterStep, Batch, Method, Progress
+from contrastive_cli.engine.accumulate import Autocast, backward
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,42 +31,43 @@ class StepRecord:
 
 
 def train(
-    method: Any,
+    method: Method,
     *,
-    make_batch: Callable[[int], Callable[[slice], Batch]],
+    batch_part: Callable[[int, slice], Batch],
     batch_size: int,
     optimizer: torch.optim.Optimizer,
     learning_rate: Callable[[int], float],
-    steps: range,
-    total_steps: int,
-    autocast: Callable[[], Any],
+    steps: Iterable[int],
+    progress_at: Callable[[int], Progress],
+    autocast: Autocast,
     micro_batch_size: int | None = None,
     clip_gradient: float | None = None,
 ) -> Iterator[StepRecord]:
     """Train `method` for `steps`, each a pure function of the state before it and of the step's number.
 
     Args:
-        method: A torch module that is a `core.types.Method`.
-        make_batch: The batch of a step, as a function that makes any part of it, the same whenever it is asked.
+        method: What is trained.
+        batch_part: Makes a slice of the batch of a step, the same whenever it is asked.
         batch_size: Samples of a batch.
         optimizer: Over the method's parameters; all groups share the learning rate.
         learning_rate: The rate of a step.
-        steps: The steps to do, of `total_steps`.
-        total_steps: Length of the whole schedule.
+        steps: The steps to do; asked for one by one, so that their end may move.
+        progress_at: Where the training stands at a step.
         autocast: Returns a fresh autocast context.
         micro_batch_size: See `engine.accumulate`.
         clip_gradient: Largest norm of the gradient; None for no limit.
     """
     parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    moving = method if isinstance(method, AfterStep) else None
     for step in steps:
-        progress = Progress(step=step, total_steps=total_steps)
+        progress = progress_at(step)
         rate = learning_rate(step)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad(set_to_none=True)
         output = backward(
             method,
-            make_batch(step),
+            functools.partial(batch_part, step),
             progress,
             batch_size=batch_size,
             micro_batch_size=micro_batch_size,
@@ -75,5 +76,6 @@ def train(
         if clip_gradient is not None:
             torch.nn.utils.clip_grad_norm_(parameters, clip_gradient)
         optimizer.step()
-        method.after_step(progress)
+        if moving is not None:
+            moving.after_step(progress)
         yield StepRecord(step=step + 1, loss=output.loss, metrics=output.metrics, learning_rate=rate)

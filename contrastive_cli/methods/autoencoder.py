@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from contrastive_cli.core.config import Config
 from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, MethodSpec, Progress
 from contrastive_cli.models.decoders import Decoder
+from contrastive_cli.models.encoder import Encoder
 
 
 class AutoencoderConfig(Config):
@@ -38,28 +39,25 @@ class AutoencoderConfig(Config):
 class Autoencoder(nn.Module):
     """Encoder, a linear bottleneck, decoder and the mean squared error."""
 
-    def __init__(self, config: AutoencoderConfig, *, encoder: nn.Module, images: ImageFacts) -> None:
+    def __init__(self, config: AutoencoderConfig, *, encoder: Encoder, images: ImageFacts) -> None:
         super().__init__()
         self.num_views = 1
         self.embedding_dim = config.latent_dim
         self.noise = config.noise
         self.encoder = encoder
-        self.bottleneck = nn.Linear(int(encoder.embedding_dim), config.latent_dim)  # type: ignore[arg-type]
+        self.bottleneck = nn.Linear(encoder.embedding_dim, config.latent_dim)
         self.decoder = Decoder(
             inputs=config.latent_dim, channels=images.channels, size=images.size, width=config.decoder_width
         )
 
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
         """Mean over images, channels and pixels of the squared error, in normalized units: 1 is the error of gray."""
-        images = batch.views[0]
+        (images,) = batch.single_views
         seen = images
         if self.noise > 0:  # drawn on the CPU, whose generator is saved in checkpoints
             seen = images + self.noise * torch.randn(images.shape).to(images)
         loss = (self.decode(self.embed(seen)).float() - images).square().mean()
         return LossOutput(loss=loss, metrics={"reconstruction_error": loss.detach()})
-
-    def after_step(self, progress: Progress) -> None:
-        """Nothing moves beside the optimizer."""
 
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> code [B, D]."""

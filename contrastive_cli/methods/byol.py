@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from contrastive_cli.core.config import Config
 from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, MethodSpec, Progress
+from contrastive_cli.models.encoder import Encoder
 from contrastive_cli.models.heads import build_projector
 from contrastive_cli.models.momentum import cosine_momentum, momentum_copy, move_average_
 
@@ -54,10 +55,10 @@ class BYOL(nn.Module):
     running statistics are its own, never used and never averaged.
     """
 
-    def __init__(self, config: BYOLConfig, *, encoder: nn.Module, images: ImageFacts) -> None:
+    def __init__(self, config: BYOLConfig, *, encoder: Encoder, images: ImageFacts) -> None:
         super().__init__()
         self.encoder = encoder
-        self.embedding_dim = int(encoder.embedding_dim)  # type: ignore[arg-type]
+        self.embedding_dim = encoder.embedding_dim
         self.projector = build_projector(
             inputs=self.embedding_dim, hidden=config.projector_hidden, outputs=config.projector_dim, last_bias=False
         )
@@ -76,10 +77,12 @@ class BYOL(nn.Module):
         self.num_views = len(self.neighbor_views)
 
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
-        """Mean of `symmetric_loss` over the images of the batch, views [2 or 3, B, C, H, W]."""
-        predictions = torch.stack([self.predictor(self.projector(self.encoder(view))) for view in batch.views[:2]])
+        """Mean of `symmetric_loss` over the images of the batch, 2 or 3 views."""
+        predictions = torch.stack(
+            [self.predictor(self.projector(self.encoder(view))) for view in batch.single_views[:2]]
+        )
         with torch.no_grad():
-            targets = torch.stack([self.target_projector(self.target_encoder(view)) for view in batch.views])
+            targets = torch.stack([self.target_projector(self.target_encoder(view)) for view in batch.single_views])
         loss = symmetric_loss(predictions, targets, neighbor_weight=self.neighbor_weight).mean()
         return LossOutput(loss=loss, metrics={"tau": torch.tensor(self._tau(progress))})
 
@@ -91,8 +94,7 @@ class BYOL(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> h [B, D] of the online encoder (section 3.1: only it is kept)."""
-        embeddings: Tensor = self.encoder(images)
-        return embeddings
+        return self.encoder(images)
 
     def _tau(self, progress: Progress) -> float:
         return cosine_momentum(progress.step, total_steps=progress.total_steps, base=self.tau_base)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from contrastive_cli.core.config import Config
 from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, MethodSpec, Progress
 from contrastive_cli.losses.contrastive import nt_xent_multiview, reference_lines
+from contrastive_cli.models.encoder import Encoder
 from contrastive_cli.models.heads import build_projector, project_views
 
 
@@ -43,10 +44,10 @@ class SimCLRConfig(Config):
 class SimCLR(nn.Module):
     """Encoder, projector and NT-Xent."""
 
-    def __init__(self, config: SimCLRConfig, *, encoder: nn.Module, images: ImageFacts) -> None:
+    def __init__(self, config: SimCLRConfig, *, encoder: Encoder, images: ImageFacts) -> None:
         super().__init__()
         self.encoder = encoder
-        self.embedding_dim = int(encoder.embedding_dim)  # type: ignore[arg-type]
+        self.embedding_dim = encoder.embedding_dim
         self.projector = build_projector(
             inputs=self.embedding_dim,
             hidden=config.projector_hidden,
@@ -61,8 +62,8 @@ class SimCLR(nn.Module):
         """NT-Xent over all views of the batch."""
         return self.contrast(self.project(batch.views), batch.labels)
 
-    def project(self, views: Tensor) -> Tensor:
-        """[V, B, C, H, W] -> z [V, B, P]."""
+    def project(self, views: tuple[Tensor, ...]) -> Tensor:
+        """Groups of views [V_g, B, C, H_g, W_g] -> z [V, B, P]."""
         return project_views(views, encoder=self.encoder, projector=self.projector)
 
     def contrast(self, projections: Tensor, labels: Tensor | None) -> LossOutput:
@@ -76,13 +77,9 @@ class SimCLR(nn.Module):
             loss=loss, metrics={"loss_chance": torch.tensor(chance), "loss_aligned": torch.tensor(aligned)}
         )
 
-    def after_step(self, progress: Progress) -> None:
-        """Nothing moves beside the optimizer."""
-
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> h [B, D]; the projector is dropped (section 4.2)."""
-        embeddings: Tensor = self.encoder(images)
-        return embeddings
+        return self.encoder(images)
 
 
 METHOD = MethodSpec(summary="two views attract, the rest of the batch repels", config=SimCLRConfig, build=SimCLR)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from contrastive_cli.core.config import Config
 from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, MethodSpec, Progress
 from contrastive_cli.losses.contrastive import count_positives, sup_con
+from contrastive_cli.models.encoder import Encoder
 from contrastive_cli.models.heads import build_projector, project_views
 
 
@@ -46,10 +47,10 @@ class SupCon(nn.Module):
     An unlabeled image (-1) is a negative of all others and no anchor: not even its own views attract each other.
     """
 
-    def __init__(self, config: SupConConfig, *, encoder: nn.Module, images: ImageFacts) -> None:
+    def __init__(self, config: SupConConfig, *, encoder: Encoder, images: ImageFacts) -> None:
         super().__init__()
         self.encoder = encoder
-        self.embedding_dim = int(encoder.embedding_dim)  # type: ignore[arg-type]
+        self.embedding_dim = encoder.embedding_dim
         self.projector = build_projector(
             inputs=self.embedding_dim,
             hidden=config.projector_hidden,
@@ -64,8 +65,8 @@ class SupCon(nn.Module):
         """SupCon over all views of the batch."""
         return self.contrast(self.project(batch.views), batch.labels)
 
-    def project(self, views: Tensor) -> Tensor:
-        """[V, B, C, H, W] -> z [V, B, P]."""
+    def project(self, views: tuple[Tensor, ...]) -> Tensor:
+        """Groups of views [V_g, B, C, H_g, W_g] -> z [V, B, P]."""
         return project_views(views, encoder=self.encoder, projector=self.projector)
 
     def contrast(self, projections: Tensor, labels: Tensor | None) -> LossOutput:
@@ -88,13 +89,9 @@ class SupCon(nn.Module):
             },
         )
 
-    def after_step(self, progress: Progress) -> None:
-        """Nothing moves beside the optimizer."""
-
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> h [B, D]; the projector is dropped (section 3.1)."""
-        embeddings: Tensor = self.encoder(images)
-        return embeddings
+        return self.encoder(images)
 
 
 METHOD = MethodSpec(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from contrastive_cli.core.config import Config
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, MethodSpec, Progress
+from contrastive_cli.models.encoder import Encoder
 
 UNLABELED = -1
 
@@ -39,20 +41,21 @@ class Supervised(nn.Module):
 
     num_views = 1
 
-    def __init__(self, config: SupervisedConfig, *, encoder: nn.Module, images: ImageFacts) -> None:
+    def __init__(self, config: SupervisedConfig, *, encoder: Encoder, images: ImageFacts) -> None:
         super().__init__()
         if images.num_classes < 2:
             raise DataError(f"supervised learning needs two classes or more (given: {images.num_classes})")
         self.encoder = encoder
-        self.embedding_dim = int(encoder.embedding_dim)  # type: ignore[arg-type]
+        self.embedding_dim = encoder.embedding_dim
         self.classifier = nn.Linear(self.embedding_dim, images.num_classes)
         self.label_smoothing = config.label_smoothing
 
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
         """Mean cross-entropy of the labeled images [B]; 0 where a batch has none."""
         assert batch.labels is not None, "the method needs labels"
-        labels = batch.labels.expand(batch.views.shape[0], -1).flatten()  # [VB]
-        logits = self.classify(batch.views.flatten(0, 1)).float()
+        views = batch.single_views
+        labels = batch.labels.expand(len(views), -1).flatten()  # [VB]
+        logits = self.classify(views[0] if len(views) == 1 else torch.cat(views)).float()
         known = labels != UNLABELED
         count = known.sum().clamp_min(1)
         summed = F.cross_entropy(
@@ -66,13 +69,9 @@ class Supervised(nn.Module):
         logits: Tensor = self.classifier(self.encoder(images))
         return logits
 
-    def after_step(self, progress: Progress) -> None:
-        """Nothing moves beside the optimizer."""
-
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> h [B, D]; the classifier is left out."""
-        embeddings: Tensor = self.encoder(images)
-        return embeddings
+        return self.encoder(images)
 
 
 METHOD = MethodSpec(

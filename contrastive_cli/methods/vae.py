@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 from contrastive_cli.core.config import Config
 from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, MethodSpec, Progress
 from contrastive_cli.models.decoders import Decoder
+from contrastive_cli.models.encoder import Encoder
 
 LOG_VARIANCE_LIMIT = 12.0  # beyond e**12 a posterior has nothing to say, and exp would overflow in float16
 
@@ -41,20 +42,20 @@ class VAEConfig(Config):
 class VAE(nn.Module):
     """Encoder, mean and log-variance, decoder."""
 
-    def __init__(self, config: VAEConfig, *, encoder: nn.Module, images: ImageFacts) -> None:
+    def __init__(self, config: VAEConfig, *, encoder: Encoder, images: ImageFacts) -> None:
         super().__init__()
         self.num_views = 1
         self.embedding_dim = config.latent_dim
         self.beta = config.beta
         self.encoder = encoder
-        self.posterior = nn.Linear(int(encoder.embedding_dim), 2 * config.latent_dim)  # type: ignore[arg-type]
+        self.posterior = nn.Linear(encoder.embedding_dim, 2 * config.latent_dim)
         self.decoder = Decoder(
             inputs=config.latent_dim, channels=images.channels, size=images.size, width=config.decoder_width
         )
 
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
         """Mean over images of half the summed squared error plus beta times the divergence, in nats."""
-        images = batch.views[0]
+        (images,) = batch.single_views
         mean, log_variance = self._posterior(images)
         noise = torch.randn(mean.shape).to(mean)  # drawn on the CPU, whose generator is saved in checkpoints
         decoded = self.decode(mean + (0.5 * log_variance).exp() * noise)
@@ -62,9 +63,6 @@ class VAE(nn.Module):
         divergence = divergence_from_normal(mean, log_variance).mean()
         loss = 0.5 * error.flatten(1).sum(dim=1).mean() + self.beta * divergence
         return LossOutput(loss=loss, metrics={"reconstruction_error": error.detach().mean(), "kl": divergence.detach()})
-
-    def after_step(self, progress: Progress) -> None:
-        """Nothing moves beside the optimizer."""
 
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> the posterior's mean [B, D]."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from contrastive_cli.core.config import Config, did_you_mean
 from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.models.encoder import Encoder
 from contrastive_cli.models.resnet import RESNETS, ResNet
 
 SMALL_IMAGE = 64
@@ -39,7 +40,7 @@ class EncoderConfig(Config):
     weights: str | None = None
 
 
-def build_encoder(config: EncoderConfig, *, channels: int, size: int) -> nn.Module:
+def build_encoder(config: EncoderConfig, *, channels: int, size: int) -> Encoder:
     """Build the encoder for images [B, channels, size, size].
 
     Raises:
@@ -62,7 +63,7 @@ def automatic_encoder(device_type: str, size: int) -> str:
     return "resnet9" if device_type == "cpu" and size <= 2 * SMALL_IMAGE else "resnet18"
 
 
-def check_view_size(encoder: nn.Module, *, name: str, channels: int, size: int) -> None:
+def check_view_size(encoder: Encoder, *, name: str, channels: int, size: int) -> None:
     """Ask for the embedding of a view of `size` pixels, where that is not the size that the encoder was built for.
 
     Raises:
@@ -80,7 +81,7 @@ def check_view_size(encoder: nn.Module, *, name: str, channels: int, size: int) 
     encoder.train()
 
 
-class ResNet9(nn.Module):
+class ResNet9(Encoder):
     """Nine convolutions with two residual blocks; early pooling keeps it cheap where memory is the limit.
 
     Args:
@@ -134,7 +135,7 @@ def _pool() -> nn.Sequential:
     return nn.Sequential(nn.MaxPool2d(2), nn.ReLU(inplace=True))
 
 
-def _resnet(name: str, *, channels: int, small: bool, weights: str | None) -> nn.Module:
+def _resnet(name: str, *, channels: int, small: bool, weights: str | None) -> Encoder:
     net = ResNet(name, channels=channels, small=small)
     if weights is not None:
         given = _torchvision_weights(name, weights)
@@ -142,6 +143,9 @@ def _resnet(name: str, *, channels: int, small: bool, weights: str | None) -> nn
             del given["conv1.weight"]
         elif channels == 1:  # a gray image is the mean of three equal channels
             given["conv1.weight"] = given["conv1.weight"].sum(dim=1, keepdim=True)
+        elif channels != 3:  # as timm does: red, green, blue in turn, at the strength of three
+            repeated = given["conv1.weight"].repeat(1, -(-channels // 3), 1, 1)
+            given["conv1.weight"] = repeated[:, :channels] * (3 / channels)
         net.load_state_dict(net.state_dict() | given)
     return net
 
@@ -162,7 +166,7 @@ def _torchvision_weights(name: str, weights: str) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if not key.startswith("fc.")}
 
 
-def _timm_encoder(name: str, *, channels: int, size: int, weights: str | None) -> nn.Module:
+def _timm_encoder(name: str, *, channels: int, size: int, weights: str | None) -> Encoder:
     try:
         import timm
     except ImportError:

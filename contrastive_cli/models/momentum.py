@@ -17,7 +17,7 @@ def momentum_copy(module: Module) -> Module:
     return copy.deepcopy(module).requires_grad_(False)
 
 
-def cosine_momentum(step: int, *, total_steps: int, base: float) -> float:
+def cosine_momentum(step: float, *, total_steps: int, base: float) -> float:
     """The part tau_k of the average that stays at optimizer step k of K: from `base` up to 1 along half a cosine.
 
     tau_k = 1 - (1 - base) (cos(pi k / K) + 1) / 2, section 3.3 of BYOL (https://arxiv.org/abs/2006.07733).

@@ -9,8 +9,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from contrastive_cli.models.encoder import Encoder
 
-class ResNet(nn.Module):
+
+class ResNet(Encoder):
     """A ResNet of 18, 34 or 50 layers without its classifier; as torchvision's in numbers and initialization.
 
     Args:

@@ -69,7 +69,7 @@ def test_scan_tree__links_to_outside_are_followed(tmp_path: Path) -> None:
     assert relative(tmp_path / "root") == ["3.png", "file.png", "folder/2.png", "folder/deep/1.png"]
 
 
-def test_scan_tree__only_regular_files(tmp_path: Path) -> None:
+def test_scan_tree__only_regular_files(tmp_path: Path, time_limit: None) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
     touch(tmp_path, "folder.png/1.png")

@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 import pytest
 import torch
 
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.engine import precision
-from contrastive_cli.engine.precision import Precision, autocast, bf16_speedup, choose_precision
+from contrastive_cli.engine.precision import (
+    BF16_INSTRUCTIONS,
+    Precision,
+    autocast,
+    bf16_speedup,
+    choose_precision,
+    cpu_instructions,
+)
 
 CPU = torch.device("cpu")
 
@@ -13,27 +23,56 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(
     ("instructions", "speedup", "expected"),
     [
-        (True, 3.0, "bf16"),
-        (True, 0.8, "bf16"),  # noise
-        (True, 0.2, "fp32"),  # a reference kernel
-        (False, 3.0, "bf16"),
-        (False, 1.1, "fp32"),
-        (False, 0.2, "fp32"),
+        ({"amx_bf16", "avx512_bf16"}, 3.0, "bf16"),
+        ({"avx512_bf16", "avx2"}, 0.6, "bf16"),  # noise does not count
+        ({"bf16", "neon"}, 1.0, "bf16"),
+        ({"avx512_bf16"}, 0.05, "fp32"),  # a reference kernel
+        ({"avx512f", "avx2"}, 5.0, "fp32"),  # a race that was won on a busy machine does not count either
+        (set(), 5.0, "fp32"),
     ],
 )
-def test_choose_precision__cpu_follows_the_probe(
-    monkeypatch: pytest.MonkeyPatch, instructions: bool, speedup: float, expected: Precision
+def test_choose_precision__cpu_is_asked_what_it_is(
+    monkeypatch: pytest.MonkeyPatch, instructions: set[str], speedup: float, expected: Precision
 ) -> None:
-    monkeypatch.setattr(precision, "_has_bf16_instructions", lambda: instructions)
-    monkeypatch.setattr(precision, "bf16_speedup", lambda device: speedup)
+    monkeypatch.setattr(precision, "cpu_instructions", lambda: frozenset(instructions))
+    monkeypatch.setattr(precision, "bf16_speedup", lambda: speedup)
     monkeypatch.setattr(precision, "_has_onednn", lambda: True)
     assert choose_precision("auto", CPU) == expected
 
 
 def test_choose_precision__cpu_without_onednn_is_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "bf16_speedup", lambda device: 3.0)
+    monkeypatch.setattr(precision, "bf16_speedup", lambda: 3.0)
     monkeypatch.setattr(precision, "_has_onednn", lambda: False)
     assert choose_precision("auto", CPU) == "fp32"
+
+
+def test_choose_precision__is_the_same_while_the_cores_are_busy() -> None:
+    choices = {choose_precision("auto", CPU) for _ in range(2)}
+    stop = threading.Event()
+
+    def burn() -> None:
+        while not stop.is_set():
+            torch.ones(200, 200) @ torch.ones(200, 200)
+
+    threads = [threading.Thread(target=burn) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        choices |= {choose_precision("auto", CPU) for _ in range(4)}
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert len(choices) == 1
+
+
+def test_cpu_instructions__are_read_from_the_kernel_where_torch_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = cpu_instructions() & BF16_INSTRUCTIONS
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+    if Path("/proc/cpuinfo").exists():
+        assert cpu_instructions() & BF16_INSTRUCTIONS == told
+    monkeypatch.setattr(precision.platform, "system", lambda: "Darwin")
+    assert cpu_instructions() == frozenset()
 
 
 @pytest.mark.parametrize("requested", ["fp32", "bf16"])
@@ -63,13 +102,15 @@ def test_choose_precision__cuda_asks_the_gpu(
     assert choose_precision("auto", torch.device("cuda")) == expected
 
 
-def test_bf16_speedup__leaves_random_numbers_alone() -> None:
+def test_bf16_speedup__leaves_random_numbers_and_threads_alone() -> None:
+    threads = torch.get_num_threads()
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
     with torch.no_grad():
-        assert bf16_speedup(CPU) > 0
+        assert bf16_speedup() > 0
     assert torch.equal(torch.rand(2), expected)
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])

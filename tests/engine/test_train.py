@@ -23,7 +23,7 @@ TOTAL = 8
 
 def make_batch(step: int) -> Batch:
     views = torch.randn(2, 6, 1, 8, 8, generator=torch.Generator().manual_seed(step))
-    return Batch(views=views, indices=torch.arange(6))
+    return Batch(views=(views,), indices=torch.arange(6))
 
 
 def learning_rate(step: int) -> float:
@@ -42,8 +42,9 @@ def setup(optimizer: str) -> tuple[SimCLR, torch.optim.Optimizer]:
 
 def run(method: Any, optimizer: torch.optim.Optimizer, steps: range, **options: Any) -> Iterator[StepRecord]:
     return train(
-        method, make_batch=lambda step: make_batch(step).part, batch_size=6, optimizer=optimizer,
-        learning_rate=learning_rate, steps=steps, total_steps=TOTAL, autocast=contextlib.nullcontext, **options,
+        method, batch_part=lambda step, piece: make_batch(step).part(piece), batch_size=6, optimizer=optimizer,
+        learning_rate=learning_rate, steps=steps,
+            progress_at=lambda step: Progress(step=step, total_steps=TOTAL), autocast=contextlib.nullcontext, **options,
     )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def short_run(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     lines = [status.line for status in train_session(session)]
     losses = [line["train/loss"] for line in lines if line is not None]
     model = load_model(session.run, device="cpu")
-    pixels = np.asarray(session.trainee.images.images[:64])
+    pixels = np.asarray(session.setup.images.images[:64])
     vectors = torch.from_numpy(embed_pixels(model, pixels))
     return {
         "losses": losses,

@@ -11,7 +11,7 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from contrastive_cli.views.augment import make_views, prepare
+from contrastive_cli.views.augment import make_views, to_input
 from contrastive_cli.views.draws import uniform
 from contrastive_cli.views.parameters import NUM_SLOTS, draw_parameters
 from contrastive_cli.views.recipe import RECIPES, Recipe
@@ -154,13 +154,13 @@ def test_make_views__takes_images_of_any_shape(mode: str) -> None:
     wide = photographs(6, side=64)[:, :, :40]
     assert views_of(wide, EVERYTHING.model_copy(update={"mode": mode})).shape == (1, 6, 3, 32, 32)
     whole = views_of(wide, Recipe(mode=mode))  # type: ignore[arg-type]
-    torch.testing.assert_close(whole[0], prepare(wide, size=32, mean=MEAN, std=STD), atol=2e-5, rtol=0)
+    torch.testing.assert_close(whole[0], to_input(wide, size=32, mean=MEAN, std=STD), atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [32, 20])
 def test_prepare__matches_torchvision(size: int) -> None:
     images = photographs(5)
-    prepared = prepare(images, size=size, mean=MEAN, std=STD)
+    prepared = to_input(images, size=size, mean=MEAN, std=STD)
     expected = tv.normalize(tv.resize(images / 255, [size, size], antialias=True), list(MEAN), list(STD))
     torch.testing.assert_close(prepared, expected, atol=1e-5, rtol=0)
     assert prepared.is_contiguous(memory_format=torch.channels_last)

@@ -60,9 +60,7 @@ def evaluate_finetuned(run: Run, *, device: str, progress: CountProgress | None 
     predicted = predict_classes(
         model.method,
         test.images,
-        size=model.manifest.size,
-        mean=model.manifest.mean,
-        std=model.manifest.std,
+        preprocessing=model.preprocessing,
         device=model.device,
         precision=model.precision,
         progress=progress,

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from contrastive_cli.core.config import Tree
 from contrastive_cli.core.errors import UsageError
-from contrastive_cli.core.types import CountProgress
+from contrastive_cli.core.types import CountProgress, Method
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.loader import DeviceImages
 from contrastive_cli.embeddings.probes.label_subsets import stratified_folds
@@ -26,8 +26,9 @@ from contrastive_cli.methods import load_method
 from contrastive_cli.services.configuration import build_method, light_recipe, resolve
 from contrastive_cli.services.evaluation.rows import Row, Splits, make_row
 from contrastive_cli.services.inference.model import Model, predict_classes
-from contrastive_cli.services.training.setup import Trainee, image_facts
+from contrastive_cli.services.training.setup import TrainingSetup, image_facts
 from contrastive_cli.services.training.steps import train_steps
+from contrastive_cli.views.preprocessing import Preprocessing
 
 BATCH = 128
 EPOCHS = 15
@@ -128,7 +129,7 @@ def _choose_optimizer(model: Model, train: ImageSet, training: Training, *, coun
     return CANDIDATES[accuracies.index(max(accuracies))]
 
 
-def _train(model: Model, train: ImageSet, training: Training, *, optim: Tree, count: Callable[[], None]) -> Any:
+def _train(model: Model, train: ImageSet, training: Training, *, optim: Tree, count: Callable[[], None]) -> Method:
     size = model.manifest.size
     tree = {
         "method": {"name": "supervised"},
@@ -144,7 +145,7 @@ def _train(model: Model, train: ImageSet, training: Training, *, optim: Tree, co
     torch.manual_seed(training.seed)
     method = build_method(config, image_facts(train, size=size))
     method.to(device=model.device, memory_format=torch.channels_last).train()
-    trainee = Trainee(
+    setup = TrainingSetup(
         config=config,
         images=train,
         source=DeviceImages(train.images, device=model.device),
@@ -155,21 +156,21 @@ def _train(model: Model, train: ImageSet, training: Training, *, optim: Tree, co
         subset=training.indices,
     )
     with memory_errors(model.device, batch_size=config.batch_size):
-        for _ in train_steps(trainee, first_step=0, total_steps=training.steps):
+        for _ in train_steps(setup, first_step=0, total_steps=training.steps):
             count()
     return method
 
 
-def _predict(model: Model, method: Any, train: ImageSet, images: ImageSet, *, positions: Tensor | None = None) -> Any:
+def _predict(
+    model: Model, method: Method, train: ImageSet, images: ImageSet, *, positions: Tensor | None = None
+) -> NDArray[np.int64]:
     pixels = images.images if positions is None else np.asarray(images.images[positions.numpy()])
     if not len(pixels):
         return np.zeros(0, np.int64)
     return predict_classes(
         method,
         pixels,
-        size=model.manifest.size,
-        mean=train.mean,
-        std=train.std,
+        preprocessing=Preprocessing(size=model.manifest.size, mean=train.mean, std=train.std),
         device=model.device,
         precision=model.precision,
     )

@@ -19,9 +19,9 @@ from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.engine.precision import autocast
 from contrastive_cli.methods import list_methods, load_method
 from contrastive_cli.services.artifacts import enter_file
+from contrastive_cli.services.display import for_display
 from contrastive_cli.services.inference.model import Model, embed_pixels, load_model
 from contrastive_cli.services.inference.splits import open_split
-from contrastive_cli.views.augment import prepare
 from contrastive_cli.viz.grids import reconstructions_grid
 
 
@@ -62,14 +62,15 @@ def plot_reconstructions(
         rows["interpolation"] = _between(embeddings[0], embeddings[1], count=len(embeddings))
     if isinstance(method, Generative):
         rows["samples"] = method.sample(len(embeddings), generator=torch.Generator().manual_seed(seed))
-    drawn = {name: _draw(model, row) for name, row in rows.items()}
+    drawn = {name: _draw(model, method, row) for name, row in rows.items()}
     errors = _errors(model, pixels, drawn["output"])
     target = out or run.path / "plots" / "reconstructions.png"
+    dataset = model.config.dataset
     reconstructions_grid(
-        pixels,
-        _denormalize(model, drawn.pop("output")),
+        for_display(pixels, dataset),
+        for_display(_denormalize(model, drawn.pop("output")), dataset),
         errors.tolist(),
-        {name: _denormalize(model, row) for name, row in drawn.items()},
+        {name: for_display(_denormalize(model, row), dataset) for name, row in drawn.items()},
         path=target,
         title=f"{images.name} {split}, drawn from {embeddings.shape[1]} numbers an image",
         caption=f"{run.name}, squared error in normalized units, mean {errors.mean():.3f}, seed {seed}",
@@ -88,18 +89,16 @@ def _between(first: torch.Tensor, last: torch.Tensor, *, count: int) -> torch.Te
     return first.lerp(last, weights)
 
 
-def _draw(model: Model, embeddings: torch.Tensor) -> torch.Tensor:
+def _draw(model: Model, method: Reconstructing, embeddings: torch.Tensor) -> torch.Tensor:
     with torch.no_grad(), autocast(model.device, model.precision):
-        images: torch.Tensor = model.method.decode(embeddings)
+        images = method.decode(embeddings)
     return images.float().cpu()
 
 
 def _errors(model: Model, pixels: NDArray[np.uint8], drawn: torch.Tensor) -> NDArray[np.float32]:
-    manifest = model.manifest
-    wanted = prepare(torch.from_numpy(pixels), size=manifest.size, mean=manifest.mean, std=manifest.std)
+    wanted = model.preprocessing(torch.from_numpy(pixels))
     return (drawn - wanted).square().flatten(1).mean(dim=1).numpy()
 
 
 def _denormalize(model: Model, images: torch.Tensor) -> NDArray[np.float32]:
-    mean, std = (torch.tensor(value)[:, None, None] for value in (model.manifest.mean, model.manifest.std))
-    return (images * std + mean).numpy()
+    return model.preprocessing.undo(images).numpy()

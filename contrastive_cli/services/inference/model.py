@@ -10,17 +10,20 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.runs import Run
-from contrastive_cli.core.types import CountProgress, ImageFacts, Uncertain
+from contrastive_cli.core.types import Classifying, CountProgress, ImageFacts, Method, Uncertain
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.embeddings.files import Embeddings
 from contrastive_cli.engine.allocator import keep_freed_memory
 from contrastive_cli.engine.checkpoint import does_not_fit, load_checkpoint
-from contrastive_cli.engine.device import choose_device, images_per_pass, memory_errors
-from contrastive_cli.engine.precision import Precision, autocast, choose_precision
+from contrastive_cli.engine.device import choose_device, memory_errors
+from contrastive_cli.engine.inference import evaluating, map_images
+from contrastive_cli.engine.precision import Precision, choose_precision
+from contrastive_cli.models.encoder import encoder_of, projector_of
 from contrastive_cli.models.encoders import ENCODERS
 from contrastive_cli.models.folding import fold_batch_norms
 from contrastive_cli.services.configuration import (
@@ -29,7 +32,7 @@ from contrastive_cli.services.configuration import (
     build_method,
     read_run_config,
 )
-from contrastive_cli.views.augment import prepare
+from contrastive_cli.views.preprocessing import Preprocessing
 
 Layer = Literal["h", "z"]
 
@@ -46,15 +49,20 @@ class Model:
     run: Run
     manifest: Manifest
     config: PretrainConfig
-    method: Any
-    embedder: Any
+    method: Method
+    embedder: Method
     device: torch.device
     precision: Precision
     checkpoint: str
 
     @property
+    def preprocessing(self) -> Preprocessing:
+        """From uint8 to what the encoder sees."""
+        return Preprocessing(size=self.manifest.size, mean=self.manifest.mean, std=self.manifest.std)
+
+    @property
     def channels(self) -> int:
-        """Channels of the images it was trained on, 1 or 3."""
+        """Channels of the images it was trained on."""
         return len(self.manifest.mean)
 
     def dataset_at(self, data_dir: Path | None) -> DatasetConfig:
@@ -118,27 +126,30 @@ def embed_with_uncertainty(
     Raises:
         UsageError: If the method has no projector and z is asked for.
     """
-    if layer == "z" and not hasattr(model.method, "projector"):
+    method, projector = model.embedder, projector_of(model.embedder)
+    if layer == "z" and projector is None:
         raise UsageError(f"{model.manifest.method} has no projector, so there is no layer z", hint="use --layer h")
-    parts: list[torch.Tensor] = []
-    uncertainties: list[torch.Tensor] = []
-    manifest, method = model.manifest, model.embedder
-    size = images_per_pass(model.device, manifest.size)
-    with memory_errors(model.device, batch_size=size), torch.no_grad(), autocast(model.device, model.precision):
-        for start in range(0, len(pixels), size):
-            chunk = torch.from_numpy(np.array(pixels[start : start + size])).to(model.device)
-            images = prepare(chunk, size=manifest.size, mean=manifest.mean, std=manifest.std)
-            if isinstance(method, Uncertain):
-                embedded, uncertainty = method.embed_with_uncertainty(images)
-                uncertainties.append(uncertainty.float().cpu())
-            else:
-                embedded = method.embed(images)
-            if layer == "z":
-                embedded = method.projector(embedded)
-            parts.append(embedded.float().cpu())
-            if progress is not None:
-                progress(start + len(chunk), len(pixels))
-    return torch.cat(parts).numpy(), torch.cat(uncertainties).numpy() if uncertainties else None
+
+    def forward(chunk: Tensor) -> tuple[Tensor, ...]:
+        images = model.preprocessing(chunk)
+        if isinstance(method, Uncertain):
+            embedded, uncertainty = method.embed_with_uncertainty(images)
+            more: tuple[Tensor, ...] = (uncertainty.float(),)
+        else:
+            embedded, more = method.embed(images), ()
+        if layer == "z" and projector is not None:
+            embedded = projector(embedded)
+        return embedded.float(), *more
+
+    vectors, *uncertainty = map_images(
+        forward,
+        pixels,
+        size=model.manifest.size,
+        device=model.device,
+        precision=model.precision,
+        progress=progress,
+    )
+    return vectors.numpy(), uncertainty[0].numpy() if uncertainty else None
 
 
 def embed_images(
@@ -155,24 +166,28 @@ def embed_images(
         indices=np.arange(images.num_samples, dtype=np.int64),
         model=identity_of(model, layer),
         preprocess=preprocess_of(model),
-        dataset={"name": images.name, "split": images.split, "fingerprint": images.fingerprint},
+        dataset={
+            "name": images.name,
+            "split": images.split,
+            "fingerprint": images.fingerprint,
+            **_scaling_of(model),
+        },
     )
 
 
-def _folded(method: Any, encoder: str) -> Any:
+def _folded(method: Method, encoder: str) -> Method:
     """The method with the batch norms of its encoder folded, where they are known to follow their convolutions.
 
     All else is shared with the method.
     """
     if encoder not in ENCODERS or not hasattr(method, "encoder"):
         return method
-    folded = copy.copy(method)
-    folded._modules = dict(method._modules)  # else the copy would put its encoder into the method too
-    folded.encoder = fold_batch_norms(method.encoder)
-    return folded
+    own = encoder_of(method)
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in method.state_dict(keep_vars=True).values()}
+    return copy.deepcopy(method, shared | {id(own): fold_batch_norms(own)})  # a copy that holds the folded encoder
 
 
-def _build(config: PretrainConfig, manifest: Manifest) -> Any:
+def _build(config: PretrainConfig, manifest: Manifest) -> Method:
     facts = ImageFacts(
         count=manifest.dataset.count,
         channels=len(manifest.mean),
@@ -183,7 +198,7 @@ def _build(config: PretrainConfig, manifest: Manifest) -> Any:
     return build_method(config.model_copy(update={"encoder": without_weights}), facts)
 
 
-def _ready(method: Any, device: torch.device) -> Any:
+def _ready(method: Method, device: torch.device) -> Method:
     return method.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
@@ -201,28 +216,33 @@ def identity_of(model: Model, layer: Layer) -> dict[str, Any]:
 def preprocess_of(model: Model) -> dict[str, Any]:
     """What an embeddings file says of how images were prepared."""
     manifest = model.manifest
-    return {"size": manifest.size, "mean": list(manifest.mean), "std": list(manifest.std)}
+    return {"size": manifest.size, "mean": list(manifest.mean), "std": list(manifest.std), **_scaling_of(model)}
+
+
+def _scaling_of(model: Model) -> dict[str, Any]:
+    """How values became eight bits and bands channels, where that is not by the type and the colors."""
+    scaling = {"range": model.manifest.range, "bands": model.manifest.bands}
+    return {key: np.array(value).tolist() for key, value in scaling.items() if value is not None}
 
 
 def predict_classes(
-    method: Any,
+    method: Method,
     pixels: NDArray[np.uint8],
     *,
-    size: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    preprocessing: Preprocessing,
     device: torch.device,
     precision: Precision,
     progress: CountProgress | None = None,
 ) -> NDArray[np.int64]:
-    """uint8 [N, C, H, W] -> the likeliest class [N] of a `Classifying` method, which is left in evaluation mode."""
-    method.eval()
-    parts, at_once = [], images_per_pass(device, size)
-    with memory_errors(device, batch_size=at_once), torch.no_grad(), autocast(device, precision):
-        for start in range(0, len(pixels), at_once):
-            chunk = torch.from_numpy(np.array(pixels[start : start + at_once])).to(device)
-            images = prepare(chunk, size=size, mean=mean, std=std)
-            parts.append(method.classify(images).argmax(1).cpu())
-            if progress is not None:
-                progress(start + len(chunk), len(pixels))
-    return torch.cat(parts).numpy()
+    """uint8 [N, C, H, W] -> the likeliest class [N] of the method, in evaluation mode."""
+    assert isinstance(method, Classifying), "only a classifier is asked for classes"
+    with evaluating(method):
+        (classes,) = map_images(
+            lambda chunk: (method.classify(preprocessing(chunk)).argmax(1),),
+            pixels,
+            size=preprocessing.size,
+            device=device,
+            precision=precision,
+            progress=progress,
+        )
+    return classes.numpy()

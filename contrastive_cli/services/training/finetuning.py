@@ -25,6 +25,7 @@ from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.methods import load_method
+from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, light_recipe, name_of, resolve
 from contrastive_cli.services.inference.model import Model, load_model
 from contrastive_cli.services.inference.splits import (
@@ -77,7 +78,7 @@ def finetune_session(
     has_length = any(layer.get("train", {}).get(key) is not None for layer in given for key in ("epochs", "budget"))
     resolved = _fit_to_labels(resolved, num_labels=_num_labels(resolved, train), has_length=has_length)
     checkpoint = {"run": run.name, "path": str(run.path.absolute()), "checkpoint": parent.checkpoint}
-    inherited = Inherited(facts=ParentFacts(**checkpoint), encoder=parent.method.encoder.state_dict())
+    inherited = Inherited(facts=ParentFacts(**checkpoint), encoder=encoder_of(parent.method).state_dict())
     return start_session(resolved, out=out, overwrite=overwrite, progress=progress, inherited=inherited)
 
 
@@ -88,9 +89,10 @@ def _defaults(parent: Model, *layers: Mapping[str, Any]) -> Tree:
     for layer in layers:
         name = name_of(layer, "dataset", name)
     dataset = own if name == own.name else DatasetConfig(name=name)
+    sizes = {"size": parent.manifest.size, "view_size": None}
     return {
         "method": {"name": "supervised"},
-        "dataset": {**dataset.model_dump(mode="json"), "size": parent.manifest.size, "view_size": None},
+        "dataset": {**dataset.model_dump(mode="json"), **sizes, "range": parent.manifest.range},
         "encoder": {**parent.config.encoder.model_dump(), "weights": None},
         "views": {"recipe": light_recipe(name, size=parent.manifest.size)},
         "optim": {

@@ -7,9 +7,6 @@ to show.
 from __future__ import annotations
 
 import contextlib
-import json
-import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,21 +18,23 @@ from contrastive_cli.core.runs import now
 from contrastive_cli.core.signals import StopSignals
 from contrastive_cli.engine.checkpoint import remove_orphans, save_checkpoint
 from contrastive_cli.engine.device import memory_errors
+from contrastive_cli.engine.distributed import agree
+from contrastive_cli.engine.train import StepRecord
+from contrastive_cli.services.configuration import read_run_config
 from contrastive_cli.services.inference.comparison import record_comparison
+from contrastive_cli.services.training.cadence import Cadence
 from contrastive_cli.services.training.loop_state import (
     checkpoint_state,
-    cut_metrics,
     metrics_line,
     refuse_collapsed,
     require_finite,
 )
+from contrastive_cli.services.training.online_probe import OnlineProbe
 from contrastive_cli.services.training.resumption import refuse_overtaken
+from contrastive_cli.services.training.run_log import RunLog, open_log
 from contrastive_cli.services.training.sessions import Session
 from contrastive_cli.services.training.setup import online_probe
-from contrastive_cli.services.training.steps import train_steps
-from contrastive_cli.services.training.tensorboard import open_board
-
-LINES_PER_RUN = 200
+from contrastive_cli.services.training.steps import paced_steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,14 +68,19 @@ def train_session(session: Session) -> Iterator[Status]:
         if session.changed is not None:
             run.write_config(session.changed)
         run.update(
-            status="running", ended=None, artifacts=artifacts, total_steps=session.total_steps, earlier_lengths=lengths
+            status="running",
+            ended=None,
+            artifacts=artifacts,
+            total_steps=session.total_steps,
+            pace=session.pace.segments,
+            earlier_lengths=lengths,
         )
         remove_orphans(run)
         try:
-            with memory_errors(session.trainee.device, batch_size=session.trainee.config.batch_size):
+            with memory_errors(session.setup.device, batch_size=session.setup.config.batch_size):
                 yield from _train(session, signals)
                 refuse_collapsed(run)
-                how = record_comparison(run, device=str(session.trainee.device))
+                comparison = record_comparison(run, device=str(session.setup.device))
         except Interrupted:
             run.update(status="interrupted", ended=now())
             raise
@@ -86,56 +90,91 @@ def train_session(session: Session) -> Iterator[Status]:
             if isinstance(error, OSError):
                 raise cannot_write(run.path, error) from error
             raise
-        run.update(status="finished", ended=now(), similarity_layer=how.layer, similarity_average=how.average)
+        _write_plan(session)
+        run.update(
+            status="finished", ended=now(), similarity_layer=comparison.layer, similarity_average=comparison.average
+        )
 
 
 def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
-    trainee, run, state, total_steps = session.trainee, session.run, session.state, session.total_steps
-    config = trainee.config
-    online = online_probe(trainee)
-    evaluate_at = {
-        math.ceil(total_steps * k / config.train.evaluations) for k in range(1, config.train.evaluations + 1)
-    }
-    log_every = max(1, total_steps // LINES_PER_RUN)
-    views_per_step = config.batch_size * trainee.method.num_views
-    seconds_before, first_step = state.seconds, state.step
-    started = last_saved = time.monotonic()
-    metrics_path = run.path / "metrics.jsonl"
-    cut_metrics(metrics_path, state.metrics_bytes)
-    with metrics_path.open("ab") as metrics, open_board(run, config.train.tensorboard, first_step=first_step) as board:
-        for record in train_steps(trainee, first_step=state.step, total_steps=total_steps):
-            state.step = record.step
-            state.loss_sum = state.loss_sum + record.loss.float()
-            state.loss_count += 1
-            line = None
-            state.seconds = seconds_before + time.monotonic() - started
-            rate = views_per_step * (record.step - first_step) / max(1e-9, state.seconds - seconds_before)
-            if record.step % log_every == 0 or record.step in evaluate_at or record.step == total_steps:
-                line = metrics_line(trainee, state, record, rate)
-                if record.step in evaluate_at:
-                    line |= online.measure(trainee.method, precision=trainee.precision)
-                    trainee.method.train()
-                metrics.write((json.dumps(line) + "\n").encode())
-                board.write(line)
-                metrics.flush()
-                state.metrics_bytes = metrics.tell()
-            stop = signals.received is not None
-            if stop or record.step == total_steps or time.monotonic() - last_saved >= config.train.save_every:
-                require_finite(record.loss, record)
-                os.fsync(metrics.fileno())  # a checkpoint must not be newer than the lines it counts
-                save_checkpoint(run, checkpoint_state(trainee, state), step=state.step, seconds=state.seconds)
-                last_saved = time.monotonic()
-            if stop and record.step < total_steps:
-                raise Interrupted(
-                    f"stopped at step {record.step} of {total_steps}; the checkpoint is saved",
-                    signal_number=signals.received or 2,
-                    hint=f"go on with: clr pretrain --resume {run.path}",
-                )
+    """Once a step: correct the pace. Once in a while: look at the embedding, write a line, save."""
+    setup, run, state = session.setup, session.run, session.state
+    train = setup.config.train
+    cadence = Cadence.of(session.pace, evaluations=train.evaluations, save_every=train.save_every)
+    online = online_probe(setup)
+    first_step, seconds_before = state.step, state.seconds
+    started = saved = time.monotonic()
+    if session.clock is not None:
+        session.clock.begin(first_step, now=started)
+    with open_log(run, state, tensorboard=train.tensorboard) as log:
+        for record in paced_steps(setup, first_step=first_step, pace=lambda: session.pace):
+            state.add(record, seconds=seconds_before + time.monotonic() - started)
+            _correct_pace(session, cadence)
+            line, pace = None, session.pace
+            rate = _views(session, record.step - first_step) / max(1e-9, state.seconds - seconds_before)
+            if cadence.logs(record.step, pace):
+                line = metrics_line(setup, state, record, rate)
+                if cadence.evaluates(record.step, pace):
+                    line |= _look(session, online)
+                log.write(line)
+            stop = agree(signals.received)
+            if stop or agree(cadence.saves(record.step, pace, seconds=time.monotonic() - saved)):
+                _save(session, record, log)
+                saved = time.monotonic()
+            if stop and record.step < pace.total_steps:
+                raise _interrupted(session, stop)
             yield Status(
                 step=record.step,
-                total_steps=total_steps,
-                epoch=record.step / trainee.steps_per_epoch,
+                total_steps=pace.total_steps,
+                epoch=record.step / setup.steps_per_epoch,
                 seconds=state.seconds,
                 views_per_second=rate,
                 line=line,
             )
+
+
+def _correct_pace(session: Session, cadence: Cadence) -> None:
+    """Ask the clock of a budget whether the training ends in time; a correction is recorded before it counts."""
+    step, pace = session.state.step, session.pace
+    if session.clock is None or not pace.segments[-1][0] < step < pace.total_steps:
+        return  # a resumed run goes by its record as far as that reaches
+    corrected = agree(session.clock.corrected(pace, cadence, step=step, now=time.monotonic()))
+    if corrected != pace:
+        session.run.update(total_steps=corrected.total_steps, pace=corrected.segments)
+        session.pace = corrected
+
+
+def _look(session: Session, online: OnlineProbe) -> dict[str, float]:
+    started, setup = time.monotonic(), session.setup
+    measured = online.measure(setup.method, precision=setup.precision)
+    if session.clock is not None:
+        session.clock.looked(time.monotonic() - started)
+    return measured
+
+
+def _save(session: Session, record: StepRecord, log: RunLog) -> None:
+    require_finite(record.loss, record)
+    log.sync()
+    state = session.state
+    save_checkpoint(session.run, checkpoint_state(session.setup, state), step=state.step, seconds=state.seconds)
+
+
+def _write_plan(session: Session) -> None:
+    """Leave in the configuration what became of a budget, so that it trains the same steps again."""
+    config = read_run_config(session.run)
+    if config.train.budget is not None and config.train.plan != session.pace.segments:
+        plan = config.train.model_copy(update={"plan": session.pace.segments})
+        session.run.write_config(config.model_copy(update={"train": plan}))
+
+
+def _views(session: Session, steps: int) -> int:
+    views: int = steps * session.setup.config.batch_size * session.setup.method.num_views
+    return views
+
+
+def _interrupted(session: Session, signal_number: int) -> Interrupted:
+    return Interrupted(
+        f"stopped at step {session.state.step} of {session.total_steps}; the checkpoint is saved",
+        signal_number=signal_number,
+        hint=f"go on with: clr pretrain --resume {session.run.path}",
+    )

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from contrastive_cli.core.errors import TrainingError
+from contrastive_cli.core.files import write_atomically
 from contrastive_cli.core.runs import Run
 from contrastive_cli.engine.train import StepRecord
 from contrastive_cli.services.metrics import read_metrics
-from contrastive_cli.services.training.setup import Trainee
+from contrastive_cli.services.training.setup import TrainingSetup
 
 COLLAPSED_SPREAD = 1e-3
 LOWER_RATE = "lower --lr, or pass --precision fp32; the last good checkpoint is kept"
@@ -31,45 +32,50 @@ class LoopState:
     loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))
     loss_count: int = 0
 
+    def add(self, record: StepRecord, *, seconds: float) -> None:
+        """A step is done, and the training has taken so many seconds."""
+        self.step, self.seconds = record.step, seconds
+        self.loss_sum = self.loss_sum + record.loss.float()
+        self.loss_count += 1
 
-def checkpoint_state(trainee: Trainee, state: LoopState) -> dict[str, Any]:
+
+def checkpoint_state(setup: TrainingSetup, state: LoopState) -> dict[str, Any]:
     """Plain values and tensors, from which `restore` goes on bit by bit.
 
     Raises:
         TrainingError: If a weight is no number, which a finite loss does not rule out: the step after it may have been.
     """
-    for name, weight in trainee.method.state_dict().items():
+    for name, weight in setup.method.state_dict().items():
         if not bool(torch.isfinite(weight).all()):
             raise TrainingError(f"the weights {name} are not finite after step {state.step}", hint=LOWER_RATE)
     return {
         "schema": 1,
-        "config": trainee.config.model_dump(mode="json"),
+        "config": setup.config.model_copy(update={"device": str(setup.device)}).model_dump(mode="json"),
         "step": state.step,
         "seconds": state.seconds,
         "metrics_bytes": state.metrics_bytes,
         "loss_sum": state.loss_sum.cpu(),
         "loss_count": state.loss_count,
-        "method": trainee.method.state_dict(),
-        "optimizer": trainee.optimizer.state_dict(),
+        "method": setup.method.state_dict(),
+        "optimizer": setup.optimizer.state_dict(),
         "torch_rng": torch.get_rng_state(),
     }
 
 
-def restore(trainee: Trainee, saved: Mapping[str, Any]) -> LoopState:
+def restore(setup: TrainingSetup, saved: Mapping[str, Any]) -> LoopState:
     """Put a saved state into method, optimizer and torch's generator; returns the loop's own.
 
     Raises:
-        KeyError, TypeError, ValueError, RuntimeError, AttributeError: If it is not the state of such a trainee.
+        KeyError, TypeError, ValueError, RuntimeError, AttributeError: If it is not the state of such a setup.
     """
-    module: nn.Module = trainee.method
-    module.load_state_dict(saved["method"])
-    trainee.optimizer.load_state_dict(saved["optimizer"])
+    setup.method.load_state_dict(saved["method"])
+    setup.optimizer.load_state_dict(saved["optimizer"])
     torch.set_rng_state(saved["torch_rng"])
     state = LoopState(
         step=operator.index(saved["step"]),
         seconds=float(saved["seconds"]),
         metrics_bytes=operator.index(saved["metrics_bytes"]),
-        loss_sum=saved["loss_sum"].to(trainee.device),
+        loss_sum=saved["loss_sum"].to(setup.device),
         loss_count=operator.index(saved["loss_count"]),
     )
     if min(state.step, state.metrics_bytes, state.loss_count) < 0:
@@ -77,14 +83,14 @@ def restore(trainee: Trainee, saved: Mapping[str, Any]) -> LoopState:
     return state
 
 
-def metrics_line(trainee: Trainee, state: LoopState, record: StepRecord, rate: float) -> dict[str, float]:
+def metrics_line(setup: TrainingSetup, state: LoopState, record: StepRecord, rate: float) -> dict[str, float]:
     """The record of the steps since the last one, whose losses are averaged and forgotten; `rate` is in views/s."""
     loss = state.loss_sum / state.loss_count
     require_finite(loss, record)
     state.loss_sum, state.loss_count = torch.zeros_like(state.loss_sum), 0
     return {
         "step": record.step,
-        "epoch": round(record.step / trainee.steps_per_epoch, 4),
+        "epoch": round(record.step / setup.steps_per_epoch, 4),
         "seconds": round(state.seconds, 3),
         "train/loss": loss.item(),
         **{f"train/{name}": value.item() for name, value in record.metrics.items()},
@@ -94,11 +100,14 @@ def metrics_line(trainee: Trainee, state: LoopState, record: StepRecord, rate: f
 
 
 def cut_metrics(path: Path, size: int) -> None:
-    """Leave the lines that a checkpoint counts; a line that was cut off by hand or by the disk goes too."""
-    with path.open("ab+") as file:
-        end = min(size, file.tell())
-        file.seek(0)
-        file.truncate(file.read(end).rfind(b"\n") + 1)
+    """Leave the lines that a checkpoint counts; a line that was cut off by hand or by the disk goes too.
+
+    The file is made anew unless it is whole: appending would write into whatever a link, hard or not, shares it with.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    kept = content[: content[:size].rfind(b"\n") + 1]
+    if kept != content or path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1:
+        write_atomically(path, kept)
 
 
 def missing_metrics(run: Run, state: LoopState) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.files import sha256_of
 from contrastive_cli.core.manifest import NeighborFacts
-from contrastive_cli.core.types import FromNeighbors
+from contrastive_cli.core.types import FromNeighbors, Method
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.embeddings.files import NeighborsFile
 from contrastive_cli.services.configuration import PretrainConfig
@@ -40,7 +39,7 @@ class MinedNeighbors:
         return text
 
 
-def check_wanted(method: Any, config: PretrainConfig) -> None:
+def check_wanted(method: Method, config: PretrainConfig) -> None:
     """Ask that neighbors are given exactly where the method shows them.
 
     Raises:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from contrastive_cli.core.types import Method
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.loader import DeviceImages
 from contrastive_cli.embeddings.health import embedding_health
 from contrastive_cli.embeddings.probes.knn_vote import knn_vote
-from contrastive_cli.engine.device import images_per_pass
-from contrastive_cli.engine.precision import Precision, autocast
-from contrastive_cli.views.augment import prepare
+from contrastive_cli.engine.inference import evaluating, map_images
+from contrastive_cli.engine.precision import Precision
+from contrastive_cli.views.preprocessing import Preprocessing
 
 BANK_SIZE = 2000
 
@@ -25,9 +25,7 @@ class OnlineProbe:
 
     pixels: Tensor
     labels: Tensor | None
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    preprocessing: Preprocessing
 
     @classmethod
     def of(cls, images: ImageSet, source: DeviceImages, *, size: int, seed: int) -> OnlineProbe:
@@ -41,20 +39,21 @@ class OnlineProbe:
         pixels = source.gather(chosen)
         return cls(
             pixels=pixels,
-            size=size,
             labels=labels[chosen].to(pixels.device) if enough and images.has_labels else None,
-            mean=images.mean,
-            std=images.std,
+            preprocessing=Preprocessing(size=size, mean=images.mean, std=images.std),
         )
 
-    def measure(self, method: Any, *, precision: Precision) -> dict[str, float]:
-        """Leave-one-out kNN-20 accuracy (never of test images), spread and effective rank; leaves eval mode on."""
-        method.eval()
-        parts = []
-        with torch.no_grad(), autocast(self.pixels.device, precision):
-            for chunk in torch.split(self.pixels, images_per_pass(self.pixels.device, self.size)):
-                parts.append(method.embed(prepare(chunk, size=self.size, mean=self.mean, std=self.std)).float())
-        embeddings = torch.cat(parts)  # [M, D]
+    def measure(self, method: Method, *, precision: Precision) -> dict[str, float]:
+        """Leave-one-out kNN-20 accuracy (never of test images), spread and effective rank."""
+        with evaluating(method):
+            (embeddings,) = map_images(
+                lambda chunk: (method.embed(self.preprocessing(chunk)).float(),),
+                self.pixels,
+                size=self.preprocessing.size,
+                device=self.pixels.device,
+                precision=precision,
+            )
+        embeddings = embeddings.to(self.pixels.device)  # [M, D]
         spread, effective_rank = embedding_health(embeddings)
         result = {"online/spread": float(spread), "online/effective_rank": float(effective_rank)}
         if self.labels is not None:

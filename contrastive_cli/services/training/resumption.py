@@ -10,7 +10,9 @@ from contrastive_cli.core.config import Tree, build, read_preset
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.manifest import Artifact, Manifest, checkpoints_of
 from contrastive_cli.core.runs import Run, versions
+from contrastive_cli.core.types import Progress
 from contrastive_cli.data.own_datasets import with_named_dataset
+from contrastive_cli.engine.schedule import Pace
 from contrastive_cli.services.configuration import (
     PretrainConfig,
     config_model,
@@ -21,7 +23,7 @@ from contrastive_cli.services.configuration import (
     read_run_config,
     refuse_double,
 )
-from contrastive_cli.services.training.setup import Trainee
+from contrastive_cli.services.training.setup import TrainingSetup
 from contrastive_cli.services.training.steps import learning_rate
 
 # The length changes the schedule of the steps to come, which is said; the others do not change what is learned.
@@ -29,6 +31,7 @@ from contrastive_cli.services.training.steps import learning_rate
 SAFE = {
     "train.epochs",
     "train.budget",
+    "train.plan",
     "train.save_every",
     "train.tensorboard",
     "dataset.data_dir",
@@ -91,29 +94,36 @@ def _as_begun(config: PretrainConfig, manifest: Manifest) -> PretrainConfig:
     return config.model_copy(update={"device": manifest.device, "train": train})
 
 
-def new_length(trainee: Trainee, manifest: Manifest, *, step: int) -> tuple[int, str | None]:
-    """The steps of the whole run under its configuration, and what a new length does to the learning rate.
+def new_length(setup: TrainingSetup, manifest: Manifest, *, step: int) -> tuple[Pace, str | None]:
+    """The pace of the whole run under its configuration, and what a new length does to the learning rate.
 
     Raises:
         UsageError: If as many steps are done already.
     """
-    config = trainee.config
+    config = setup.config
+    recorded = manifest.pace
+    fits = recorded and recorded[-1][1] == manifest.total_steps
+    old = Pace(recorded) if fits else Pace.of(manifest.total_steps)
     if config.train.epochs is None:
-        return manifest.total_steps, None
-    total = trainee.steps_of(config.train.epochs)
-    if total == manifest.total_steps:
-        return total, None
+        return old, None
+    total = setup.steps_of(config.train.epochs)
+    if total == manifest.total_steps and len(old.segments) == 1:
+        return old, None
     if total <= step:
         raise UsageError(
             f"{config.train.epochs:g} epochs are {total} steps, and {step} are done", hint="give more --epochs"
         )
+    new = Pace.of(total)
     before, after = (
-        learning_rate(config, min(step, steps - 1), total_steps=steps) for steps in (manifest.total_steps, total)
+        learning_rate(
+            config, Progress(step=pace.position(min(step, pace.total_steps - 1)), total_steps=pace.planned_steps)
+        )
+        for pace in (old, new)
     )
     change = f"goes on at {after:.3g}, not {before:.3g}"
     if f"{after:.3g}" == f"{before:.3g}":
         change = f"falls {'more slowly' if total > manifest.total_steps else 'faster'} from {after:.3g} on"
-    return total, (
+    return new, (
         f"{total} steps instead of {manifest.total_steps}: the learning rate {change}; "
         "the result is not that of a run of this length from the start"
     )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +16,30 @@ from torch import Tensor
 from contrastive_cli.core.errors import DataError, RunError
 from contrastive_cli.core.files import write_atomically
 from contrastive_cli.core.manifest import DatasetFacts, Manifest, ParentFacts, checkpoints_of
-from contrastive_cli.core.runs import Run, create_run, default_run_name, free_run_path, process_facts, run_exists
-from contrastive_cli.core.types import CountProgress
+from contrastive_cli.core.runs import (
+    Run,
+    create_named_run,
+    create_run,
+    default_run_name,
+    free_run_path,
+    process_facts,
+    run_exists,
+)
+from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.data.cache import ImageSet, bad_files_csv
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.own_datasets import find_own
 from contrastive_cli.engine.checkpoint import does_not_fit, load_checkpoint, save_checkpoint
 from contrastive_cli.engine.device import memory_errors
+from contrastive_cli.engine.schedule import Pace
 from contrastive_cli.methods import load_method
+from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.services.configuration import PretrainConfig
+from contrastive_cli.services.own_methods import own_file_of
+from contrastive_cli.services.training.budget import BudgetClock
 from contrastive_cli.services.training.loop_state import LoopState, checkpoint_state, missing_metrics, restore
 from contrastive_cli.services.training.mined_neighbors import refuse_other_neighbors
-from contrastive_cli.services.training.plan import plan_steps
+from contrastive_cli.services.training.plan import budget_clock, plan_pace
 from contrastive_cli.services.training.resumption import (
     Changes,
     changed_config,
@@ -34,28 +47,36 @@ from contrastive_cli.services.training.resumption import (
     other_versions,
     refuse_edited,
 )
-from contrastive_cli.services.training.setup import Trainee, prepare
+from contrastive_cli.services.training.setup import TrainingSetup, set_up_training
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Session:
-    """A training that can start: the trainee, its run directory, and where it stands.
+    """A training that can start: the setup, its run directory, and where it stands.
 
     Attributes:
+        pace: How far each step brings it; the clock of a budget corrects it while it trains.
+        clock: Of a budget that no plan has fixed yet.
         started: When the run was, which tells it from a later one of its name.
         damaged: Checkpoints that were passed over.
         changed: The configuration to write, if a resumed run has another one than it began with.
         remarks: What there is to say of a resumed run, or of one that was in its place.
     """
 
-    trainee: Trainee
+    setup: TrainingSetup
     run: Run
-    total_steps: int
+    pace: Pace
     state: LoopState
     started: str
     damaged: tuple[str, ...] = ()
     changed: PretrainConfig | None = None
     remarks: tuple[str, ...] = ()
+    clock: BudgetClock | None = None
+
+    @property
+    def total_steps(self) -> int:
+        """The steps of the whole training, as far as is known now."""
+        return self.pace.total_steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,44 +93,51 @@ def start_session(
     out: Path | None,
     overwrite: bool,
     progress: CountProgress | None = None,
+    say: Say = silent,
     inherited: Inherited | None = None,
+    began: float | None = None,
 ) -> Session:
     """Ask whether the run directory can be made, open the images, and only then make it and write what is known.
 
-    A run that inherits weights begins with a checkpoint of them, so that it can be resumed from the first step on.
+    A run that inherits weights begins with a checkpoint of them, so that it can be resumed from the first step on. A
+    budget counts from `began` on, by `time.monotonic`, or from now.
 
     Raises:
         RunError: If the directory exists or cannot be written.
         DataError: If the images cannot be had.
     """
+    began = time.monotonic() if began is None else began
     kind = config.method_name if inherited is None else "finetune"
     name = default_run_name(method=kind, dataset=find_dataset(config.dataset.name).name, seed=config.seed)
     path = free_run_path(out, default_name=name, overwrite=overwrite)
-    trainee = prepare(config, progress=progress)
+    setup = set_up_training(config, progress=progress, say=say)
     if inherited is not None:
-        trainee.method.encoder.load_state_dict(inherited.encoder)
-    with memory_errors(trainee.device, batch_size=trainee.config.batch_size):
-        total_steps, _ = plan_steps(trainee)
-    run, replaced = create_run(path, overwrite=overwrite)
+        encoder_of(setup.method).load_state_dict(inherited.encoder)
+    with memory_errors(setup.device, batch_size=setup.config.batch_size):
+        clock = budget_clock(setup, began=began)
+        pace = plan_pace(setup, clock=clock, say=say)
+    # Two starts in one second have one default name, and a --out is a place that was chosen.
+    run, replaced = (create_named_run(path), None) if out is None else create_run(path, overwrite=overwrite)
     state = LoopState()
     with run.locked():
         if not run.is_empty():  # another process was faster
             raise run_exists(path)
-        _write_start(run, trainee, total_steps=total_steps, parent=None if inherited is None else inherited.facts)
+        _write_start(run, setup, pace=pace, parent=None if inherited is None else inherited.facts)
         if inherited is not None:
-            save_checkpoint(run, checkpoint_state(trainee, state), step=0, seconds=0.0)
+            save_checkpoint(run, checkpoint_state(setup, state), step=0, seconds=0.0)
     return Session(
-        trainee=trainee,
+        setup=setup,
         run=run,
-        total_steps=total_steps,
+        pace=pace,
+        clock=clock,
         state=state,
         started=run.manifest().started,
-        remarks=() if replaced is None else (f"the run that was there is {replaced} now",),
+        remarks=(*(() if replaced is None else (f"the run that was there is {replaced} now",)),),
     )
 
 
-def _write_start(run: Run, trainee: Trainee, *, total_steps: int, parent: ParentFacts | None) -> None:
-    config, images = trainee.config, trainee.images
+def _write_start(run: Run, setup: TrainingSetup, *, pace: Pace, parent: ParentFacts | None) -> None:
+    config, images = setup.config, setup.images
     run.write_config(config)
     if images.left_out:
         write_atomically(run.path / "bad_files.csv", bad_files_csv(images.left_out))
@@ -117,20 +145,24 @@ def _write_start(run: Run, trainee: Trainee, *, total_steps: int, parent: Parent
         Manifest(
             status="running",
             method=config.method_name,
+            method_file=own_file_of(config.method_name),
             encoder=config.encoder.name,
             dataset=_dataset_facts(config, images),
             seed=config.seed,
-            device=str(trainee.device),
-            precision=trainee.precision,
+            device=str(setup.device),
+            precision=setup.precision,
             threads=torch.get_num_threads(),
-            total_steps=total_steps,
+            total_steps=pace.total_steps,
+            pace=pace.segments,
             mean=images.mean,
             std=images.std,
+            range=images.picture_range,
+            bands=config.dataset.bands,
             classes=images.classes,
             size=config.dataset.size or 0,
             stored_size=config.dataset.stored_size,
-            neighbors=None if trainee.neighbors is None else trainee.neighbors.facts,
-            labels=_num_labels(trainee),
+            neighbors=None if setup.neighbors is None else setup.neighbors.facts,
+            labels=_num_labels(setup),
             parent=parent,
             **process_facts(),
         )
@@ -149,11 +181,18 @@ def _dataset_facts(config: PretrainConfig, images: ImageSet) -> DatasetFacts:
     )
 
 
-def _num_labels(trainee: Trainee) -> int | None:
-    return trainee.num_samples if load_method(trainee.config.method_name).needs_labels else None
+def _num_labels(setup: TrainingSetup) -> int | None:
+    return setup.num_samples if load_method(setup.config.method_name).needs_labels else None
 
 
-def resume_session(run: Run, *, changes: Changes | None = None, progress: CountProgress | None = None) -> Session:
+def resume_session(
+    run: Run,
+    *,
+    changes: Changes | None = None,
+    progress: CountProgress | None = None,
+    say: Say = silent,
+    began: float | None = None,
+) -> Session:
     """Take a run up where its newest intact checkpoint stands, on the device and threads it began with.
 
     Raises:
@@ -161,35 +200,37 @@ def resume_session(run: Run, *, changes: Changes | None = None, progress: CountP
         RunError: If it is finished, and not to become longer, or damaged.
         DataError: If the images are not those it was started with.
     """
+    began = time.monotonic() if began is None else began
     manifest = run.manifest()
     config, is_changed = changed_config(run, manifest, changes)
     if manifest.status == "finished" and config.train.epochs is None:
         raise _finished(run)
     torch.set_num_threads(manifest.threads)
-    trainee = prepare(config, progress=progress)
-    if trainee.images.fingerprint != manifest.dataset.fingerprint:
+    setup = set_up_training(config, known=manifest, progress=progress, say=say)
+    if setup.images.fingerprint != manifest.dataset.fingerprint:
         raise DataError(
             f"the images of {config.dataset.name} are not those that {run.path} was started with",
             hint="bring the old images back, or start a new run",
         )
-    refuse_other_neighbors(trainee.neighbors, manifest.neighbors)
+    refuse_other_neighbors(setup.neighbors, manifest.neighbors)
     state = LoopState()
     damaged: tuple[str, ...] = ()
     if checkpoints_of(manifest.artifacts):
         checkpoint = load_checkpoint(run)
         with does_not_fit(run, checkpoint.name):
-            refuse_edited(run, trainee.config, checkpoint.state)
-            state = restore(trainee, checkpoint.state)
+            refuse_edited(run, setup.config, checkpoint.state)
+            state = restore(setup, checkpoint.state)
         damaged = checkpoint.damaged
     elif manifest.parent is not None:
         raise RunError(f"{run.path} was stopped before it had its first checkpoint", hint="run `clr finetune` again")
-    total_steps, effect = new_length(trainee, manifest, step=state.step)
+    pace, effect = new_length(setup, manifest, step=state.step)
     if manifest.status == "finished" and effect is None:
         raise _finished(run)
     return Session(
-        trainee=trainee,
+        setup=setup,
         run=run,
-        total_steps=total_steps,
+        pace=pace,
+        clock=budget_clock(setup, began=began, spent=state.seconds),
         state=state,
         started=manifest.started,
         damaged=damaged,

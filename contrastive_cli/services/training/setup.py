@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from contrastive_cli.core.errors import DataError, UsageError
-from contrastive_cli.core.types import CountProgress, ImageFacts
+from contrastive_cli.core.manifest import Manifest
+from contrastive_cli.core.types import CountProgress, ImageFacts, Method, MethodSpec, Say, silent
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.loader import DeviceImages, balanced_batch_indices, batch_indices, steps_per_epoch
@@ -22,6 +22,7 @@ from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.optim import build_optimizer
 from contrastive_cli.engine.precision import Precision, choose_precision
 from contrastive_cli.methods import load_method
+from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.models.encoders import check_view_size
 from contrastive_cli.services.configuration import PretrainConfig, build_method
 from contrastive_cli.services.opening import open_images
@@ -30,7 +31,7 @@ from contrastive_cli.services.training.online_probe import OnlineProbe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Trainee:
+class TrainingSetup:
     """What is trained, on which images, how: everything but the run directory.
 
     Attributes:
@@ -41,7 +42,7 @@ class Trainee:
     config: PretrainConfig
     images: ImageSet
     source: DeviceImages
-    method: Any
+    method: Method
     optimizer: torch.optim.Optimizer
     device: torch.device
     precision: Precision
@@ -75,23 +76,69 @@ class Trainee:
         return epoch, order if self.subset is None else self.subset[order]
 
 
-def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) -> Trainee:
-    """Open the images and build the method and its optimizer, seeded."""
+def set_up_training(
+    config: PretrainConfig,
+    *,
+    known: Manifest | None = None,
+    progress: CountProgress | None = None,
+    say: Say = silent,
+) -> TrainingSetup:
+    """Open the images, ask whether the configuration fits them, and build the method and its optimizer, seeded.
+
+    A `known` run keeps the range of pictures that it began with.
+
+    Raises:
+        UsageError: If the configuration contradicts itself or the images.
+        DataError: If the images are absent, unusable or too few.
+    """
     keep_freed_memory()
-    device = choose_device(config.device)
-    dataset = config.dataset
-    neighbors_file = None if config.neighbors is None else read_neighbors(config.neighbors)  # before the images: quick
-    assert dataset.size is not None, "the configuration was resolved"
     spec = load_method(config.method_name)
+    check_against_method(config, spec)
+    neighbors_file = None if config.neighbors is None else read_neighbors(config.neighbors)  # before the images: quick
+    images = open_training_images(config, known=known, progress=progress, say=say)
+    subset = labeled_subset(config, images) if spec.needs_labels else None
+    config = fit_batch(config, num_samples=images.num_samples if subset is None else len(subset))
+    neighbors = None
+    if config.neighbors is not None and neighbors_file is not None:
+        neighbors = neighbors_of(images, neighbors_file, path=config.neighbors)
+    say(f"building {config.method_name} on {config.encoder.name}")
+    return build(config, images, subset=subset, neighbors=neighbors)
+
+
+def check_against_method(config: PretrainConfig, spec: MethodSpec) -> None:
+    """Ask, before the images are opened, whether the method can do what is asked of it.
+
+    Raises:
+        UsageError: If it cannot.
+    """
     if config.train.label_fraction < 1 and not spec.needs_labels:
         raise UsageError(f"train.label_fraction is for methods that learn from labels; {config.method_name} does not")
+
+
+def open_training_images(
+    config: PretrainConfig,
+    *,
+    known: Manifest | None = None,
+    progress: CountProgress | None = None,
+    say: Say = silent,
+) -> ImageSet:
+    """The split of the dataset that pretraining uses.
+
+    Raises:
+        DataError: If the files are absent or unusable, if all pictures are the same, or if needed labels are absent.
+    """
+    dataset = config.dataset
+    assert dataset.size is not None, "the configuration was resolved"
+    say(f"opening the images of {dataset.name}")
     split = find_dataset(dataset.name).pretrain_split
-    images = open_images(dataset, split=split, size=dataset.stored_size or dataset.size, progress=progress)
+    size = dataset.stored_size or dataset.size
+    images = open_images(dataset, split=split, size=size, known=known, progress=progress, say=say)
     if images.num_samples > 1 and all(np.array_equal(image, images.images[0]) for image in images.images[1:]):
         raise DataError(
             f"all {images.num_samples} training images are the same picture, so nothing can be learned from them",
             hint="look into the folder of --data-dir",
         )
+    spec = load_method(config.method_name)
     if spec.needs_labels and not images.has_labels:
         hint = f"{LABELS_HINT}, or take a method that needs no labels"
         raise DataError(
@@ -104,23 +151,52 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
         )
     if config.train.images_per_class is not None and not images.has_labels:
         raise DataError(f"train.images_per_class draws by class, and {dataset.name} has no labels")
-    subset = labeled_subset(config, images) if spec.needs_labels else None
-    config = _fit_batch(config, num_samples=images.num_samples if subset is None else len(subset))
-    per_class = config.train.images_per_class
-    if per_class is not None and 2 * per_class > config.batch_size:
-        raise UsageError(f"train.images_per_class {per_class} leaves no second class in a batch of {config.batch_size}")
+    return images
+
+
+def refuse_other_groups(config: PretrainConfig, method: Method) -> None:
+    """Ask that the groups make as many views as the method takes, of the size that it draws.
+
+    Raises:
+        UsageError: If they do not.
+    """
+    groups = config.groups_of(method.num_views)
+    made = sum(group.count for group in groups)
+    if made != method.num_views:
+        raise UsageError(
+            f"view_groups make {made} views of an image, and {config.method_name} takes {method.num_views}",
+            hint=f"add --set method.num_views={made}" if hasattr(config.method, "num_views") else "change the counts",
+        )
+    if load_method(config.method_name).draws_images and any(
+        group.pixels(config.usual_view_size) != config.dataset.size for group in groups
+    ):
+        raise UsageError(f"{config.method_name} draws the images it sees, so all views need the size of the images")
+
+
+def build(
+    config: PretrainConfig, images: ImageSet, *, subset: Tensor | None = None, neighbors: MinedNeighbors | None = None
+) -> TrainingSetup:
+    """The method with fresh weights drawn by the seed, and its optimizer, on the device.
+
+    Raises:
+        UsageError: If neighbors or the size of the views do not fit the method.
+        DataError: If `train.images_per_class` cannot fill a batch.
+    """
+    dataset = config.dataset
+    assert dataset.size is not None, "the configuration was resolved"
+    device = choose_device(config.device)
     torch.manual_seed(config.seed)
     with memory_errors(device):
         method = build_method(config, image_facts(images, size=dataset.size))
         method.to(device=device, memory_format=torch.channels_last).train()
-        if dataset.view_size not in (None, dataset.size):
-            check_view_size(method.encoder, name=config.encoder.name, channels=images.channels, size=dataset.view_size)
+        refuse_other_groups(config, method)
+        for size in {group.pixels(config.usual_view_size) for group in config.groups_of(method.num_views)}:
+            if size != dataset.size:
+                check_view_size(encoder_of(method), name=config.encoder.name, channels=images.channels, size=size)
     check_wanted(method, config)
-    neighbors = None
-    if config.neighbors is not None and neighbors_file is not None:
-        neighbors = neighbors_of(images, neighbors_file, path=config.neighbors)
     precision = choose_precision(config.train.precision, device)
-    trainee = Trainee(
+    config = config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
+    setup = TrainingSetup(
         config=config,
         images=images,
         source=DeviceImages(images.images, device=device),
@@ -131,8 +207,8 @@ def prepare(config: PretrainConfig, *, progress: CountProgress | None = None) ->
         neighbors=neighbors,
         subset=subset,
     )
-    trainee.sample(0)  # refuses what images_per_class cannot draw, before there is a run directory
-    return trainee
+    setup.sample(0)  # refuses what images_per_class cannot draw, before there is a run directory
+    return setup
 
 
 def labeled_subset(config: PretrainConfig, images: ImageSet) -> Tensor | None:
@@ -146,18 +222,21 @@ def labeled_subset(config: PretrainConfig, images: ImageSet) -> Tensor | None:
     return label_subset(torch.from_numpy(images.labels), fraction=fraction, seed=config.seed)
 
 
-def _fit_batch(config: PretrainConfig, *, num_samples: int) -> PretrainConfig:
+def fit_batch(config: PretrainConfig, *, num_samples: int) -> PretrainConfig:
     """The configuration with a batch size; at most half of the images unless it was given, never more than few labels.
 
     Raises:
         DataError: If a given batch is larger than the images, and not for the label fraction alone.
+        UsageError: If a batch has no room for a second class.
     """
-    size = config.train.batch_size
+    size, per_class = config.train.batch_size, config.train.images_per_class
     if size is None:
         size = min(config.batch_size, max(2, num_samples // 2))
     elif config.train.label_fraction < 1:
         size = min(size, max(2, num_samples))
     steps_per_epoch(num_samples=num_samples, batch_size=size)  # refuses too few images
+    if per_class is not None and 2 * per_class > size:
+        raise UsageError(f"train.images_per_class {per_class} leaves no second class in a batch of {size}")
     return config.model_copy(update={"train": config.train.model_copy(update={"batch_size": size})})
 
 
@@ -166,8 +245,8 @@ def image_facts(images: ImageSet, *, size: int) -> ImageFacts:
     return ImageFacts(count=images.num_samples, channels=images.channels, size=size, num_classes=len(images.classes))
 
 
-def online_probe(trainee: Trainee) -> OnlineProbe:
-    """The probe of this trainee's images."""
-    assert trainee.config.dataset.size is not None, "the configuration was resolved"
-    images, seed = trainee.images, trainee.config.seed
-    return OnlineProbe.of(images, trainee.source, size=trainee.config.dataset.size, seed=seed)
+def online_probe(setup: TrainingSetup) -> OnlineProbe:
+    """The probe of the images that are trained on."""
+    assert setup.config.dataset.size is not None, "the configuration was resolved"
+    images, seed = setup.images, setup.config.seed
+    return OnlineProbe.of(images, setup.source, size=setup.config.dataset.size, seed=seed)

@@ -2,78 +2,103 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 
 import torch
 
-from contrastive_cli.core.types import Batch
+from contrastive_cli.core.types import Batch, FromNeighbors, Progress
 from contrastive_cli.engine.precision import autocast
-from contrastive_cli.engine.schedule import warmup_cosine
+from contrastive_cli.engine.schedule import Pace, warmup_cosine
 from contrastive_cli.engine.train import StepRecord, train
 from contrastive_cli.services.configuration import PretrainConfig
-from contrastive_cli.services.training.setup import Trainee
+from contrastive_cli.services.training.setup import TrainingSetup
 from contrastive_cli.views.augment import make_views
 from contrastive_cli.views.sources import view_sources
 
 
-def batch_maker(trainee: Trainee) -> Callable[[int], Callable[[slice], Batch]]:
-    """The batch of a step, as a function that makes any part of it; pure, so a resumed run sees the same views."""
-    config, images, num_views = trainee.config, trainee.images, trainee.method.num_views
-    labels = torch.from_numpy(images.labels).to(trainee.device) if images.has_labels else None
+class Batches:
+    """The batch of every step, in parts; a pure function of the step, so that a resumed run sees the same views."""
 
-    def make_batch(step: int) -> Callable[[slice], Batch]:
-        epoch, positions = trainee.sample(step)
+    def __init__(self, setup: TrainingSetup) -> None:
+        self.setup = setup
+        images = setup.images
+        self.labels = torch.from_numpy(images.labels).to(setup.device) if images.has_labels else None
+        self.neighbor_views = setup.method.neighbor_views if isinstance(setup.method, FromNeighbors) else ()
+        self._sample = functools.lru_cache(maxsize=1)(setup.sample)  # the parts of a step are asked for in a row
 
-        def make_part(piece: slice) -> Batch:
-            indices = positions[piece]
-            if trainee.neighbors is None:
-                pixels = trainee.source.gather(indices)  # [B, C, H, W] uint8
-                pixels = pixels.expand(num_views, *pixels.shape)  # [V, B, C, H, W]
-            else:
-                sources = view_sources(
-                    indices,
-                    neighbors=trainee.neighbors.indices,
-                    probabilities=trainee.method.neighbor_views,
-                    seed=config.seed,
-                    epoch=epoch,
-                )
-                pixels = trainee.source.gather(sources)
-            indices = indices.to(trainee.device)
-            views = make_views(
-                pixels,
-                recipes=[config.views] * num_views,
-                indices=indices,
-                size=config.dataset.view_size or config.dataset.size or pixels.shape[-1],
-                mean=images.mean,
-                std=images.std,
+    def part(self, step: int, piece: slice) -> Batch:
+        """Some samples of a step's batch, the same whenever they are asked for."""
+        setup, config = self.setup, self.setup.config
+        epoch, positions = self._sample(step)
+        indices = positions[piece]
+        if setup.neighbors is None:
+            pixels = setup.source.gather(indices)  # [B, C, H, W] uint8
+            pixels = pixels.expand(setup.method.num_views, *pixels.shape)  # [V, B, C, H, W]
+        else:
+            sources = view_sources(
+                indices,
+                neighbors=setup.neighbors.indices,
+                probabilities=self.neighbor_views,
                 seed=config.seed,
                 epoch=epoch,
             )
-            return Batch(views=views, indices=indices, labels=None if labels is None else labels[indices])
+            pixels = setup.source.gather(sources)
+        indices = indices.to(setup.device)
+        views, first = [], 0
+        for group in config.groups_of(setup.method.num_views):
+            views.append(
+                make_views(
+                    pixels[first : first + group.count],
+                    recipes=[group] * group.count,
+                    indices=indices,
+                    size=group.pixels(config.usual_view_size),
+                    mean=setup.images.mean,
+                    std=setup.images.std,
+                    seed=config.seed,
+                    epoch=epoch,
+                    first_view=first,
+                )
+            )
+            first += group.count
+        return Batch(views=tuple(views), indices=indices, labels=None if self.labels is None else self.labels[indices])
 
-        return make_part
 
-    return make_batch
+def train_steps(setup: TrainingSetup, *, first_step: int, total_steps: int) -> Iterator[StepRecord]:
+    """The engine's generator over the steps of a training of fixed length."""
+    pace = Pace.of(total_steps)
+    return paced_steps(setup, first_step=first_step, pace=lambda: pace)
 
 
-def train_steps(trainee: Trainee, *, first_step: int, total_steps: int) -> Iterator[StepRecord]:
-    """The engine's generator over the steps of this trainee."""
-    config = trainee.config
+def paced_steps(setup: TrainingSetup, *, first_step: int, pace: Callable[[], Pace]) -> Iterator[StepRecord]:
+    """The engine's generator over the steps of a training whose pace is asked for at every step."""
+    config = setup.config
+
+    def steps() -> Iterator[int]:
+        step = first_step
+        while step < pace().total_steps:
+            yield step
+            step += 1
+
+    def progress_at(step: int) -> Progress:
+        return Progress(step=pace().position(step), total_steps=pace().planned_steps)
+
     return train(
-        trainee.method,
-        make_batch=batch_maker(trainee),
+        setup.method,
+        batch_part=Batches(setup).part,
         batch_size=config.batch_size,
-        optimizer=trainee.optimizer,
-        learning_rate=lambda step: learning_rate(config, step, total_steps=total_steps),
-        steps=range(first_step, total_steps),
-        total_steps=total_steps,
-        autocast=lambda: autocast(trainee.device, trainee.precision),
+        optimizer=setup.optimizer,
+        learning_rate=lambda step: learning_rate(config, progress_at(step)),
+        steps=steps(),
+        progress_at=progress_at,
+        autocast=lambda: autocast(setup.device, setup.precision),
         micro_batch_size=config.train.micro_batch_size,
         clip_gradient=config.optim.clip_gradient,
     )
 
 
-def learning_rate(config: PretrainConfig, step: int, *, total_steps: int) -> float:
+def learning_rate(config: PretrainConfig, progress: Progress) -> float:
     """The rate of a step: warm-up, then half a cosine."""
-    warmup = round(config.optim.warmup_fraction * total_steps)
-    return warmup_cosine(step, total_steps=total_steps, warmup_steps=warmup, base=config.peak_learning_rate)
+    total = progress.total_steps
+    warmup = round(config.optim.warmup_fraction * total)
+    return warmup_cosine(progress.step, total_steps=total, warmup_steps=warmup, base=config.peak_learning_rate)

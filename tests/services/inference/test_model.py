@@ -14,7 +14,7 @@ from contrastive_cli.engine import device
 from contrastive_cli.services.inference import image_files as embedding_files
 from contrastive_cli.services.inference.image_files import embed_paths
 from contrastive_cli.services.inference.model import embed_pixels, load_model
-from contrastive_cli.views.augment import prepare
+from contrastive_cli.views.augment import to_input
 
 
 def test_embed_pixels__folded_in_pieces_equals_the_encoder_itself(
@@ -25,7 +25,7 @@ def test_embed_pixels__folded_in_pieces_equals_the_encoder_itself(
     pixels = np.random.default_rng(0).integers(0, 256, (50, 1, 32, 32), dtype=np.uint8)
     manifest = model.manifest
     with torch.no_grad():
-        images = prepare(torch.from_numpy(pixels), size=32, mean=manifest.mean, std=manifest.std)
+        images = to_input(torch.from_numpy(pixels), size=32, mean=manifest.mean, std=manifest.std)
         expected = model.method.encoder(images).numpy()
     monkeypatch.setattr(device, "PIXELS_PER_PASS", {"cpu": 7 * 32**2, "cuda": 0})
     np.testing.assert_allclose(embed_pixels(model, pixels), expected, rtol=1e-4, atol=1e-5)

@@ -30,7 +30,7 @@ from contrastive_cli.services.training import finetuning
 from contrastive_cli.services.training.finetuning import finetune_session
 from contrastive_cli.services.training.loop import train_session
 from contrastive_cli.services.training.sessions import Session, resume_session, start_session
-from contrastive_cli.services.training.setup import prepare
+from contrastive_cli.services.training.setup import set_up_training
 
 SMALL = {
     "encoder.width": 4,
@@ -89,7 +89,7 @@ def test_finetune__keeps_what_the_encoder_knows_and_names_its_parent(supervised:
     flags = {"train.label_fraction": 0.02, "train.epochs": 100, "optim.lr": 0.2}
     session = finetune(supervised, tmp_path / "tuned", flags)
     parent = load_model(supervised, device="cpu")
-    start = session.trainee.method.encoder.state_dict()
+    start = session.setup.method.encoder.state_dict()
     assert all(torch.equal(value, start[key]) for key, value in parent.method.encoder.state_dict().items())
     run = finish(session)
     assert file_hashes(supervised) == before
@@ -107,7 +107,7 @@ def test_finetune__keeps_what_the_encoder_knows_and_names_its_parent(supervised:
     assert (manifest.parent.run, manifest.parent.checkpoint) == (supervised.name, parent.checkpoint)
     assert manifest.labels == result.labels == len(result.train_indices)
     written = json.loads(file.read_bytes())
-    expected = label_subset(torch.from_numpy(session.trainee.images.labels), fraction=0.02, seed=0)
+    expected = label_subset(torch.from_numpy(session.setup.images.labels), fraction=0.02, seed=0)
     assert written["train_indices"] == expected.tolist()
     assert written["accuracy"] == result.accuracy
     again = finetune(run, tmp_path / "again", {"train.epochs": 1})  # a finetuned run may be a parent
@@ -125,7 +125,7 @@ def test_finetune__resumed_equals_uninterrupted(supervised: Run, tmp_path: Path)
 
 def test_finetune__length_and_batch_follow_the_labels(supervised: Run, tmp_path: Path) -> None:
     few = finetune(supervised, tmp_path / "few", {"train.label_fraction": 0.01})
-    assert few.trainee.config.batch_size == few.trainee.num_samples < 128
+    assert few.setup.config.batch_size == few.setup.num_samples < 128
     assert few.total_steps == finetuning.LEAST_STEPS
     many = finetune(supervised, tmp_path / "many", {"train.batch_size": 16})
     assert many.total_steps == 40 * (1438 // 16)
@@ -157,19 +157,19 @@ def test_finetune__refuses_a_method_without_an_encoder(
 @pytest.mark.parametrize(("fraction", "seed"), [(0.03, 0), (0.2, 1)])
 def test_label_fraction__only_these_images_occur_in_batches(fraction: float, seed: int) -> None:
     flags = {**SMALL, "method.name": "supervised", "train.label_fraction": fraction, "train.epochs": 1, "seed": seed}
-    trainee = prepare(resolve(config=None, sets={}, flags=nested(flags)).config)
-    labels = torch.from_numpy(trainee.images.labels)
+    setup = set_up_training(resolve(config=None, sets={}, flags=nested(flags)).config)
+    labels = torch.from_numpy(setup.images.labels)
     expected = set(label_subset(labels, fraction=fraction, seed=seed).tolist())
-    seen = {index for step in range(3 * trainee.steps_per_epoch) for index in trainee.sample(step)[1].tolist()}
+    seen = {index for step in range(3 * setup.steps_per_epoch) for index in setup.sample(step)[1].tolist()}
     assert seen <= expected
     assert len(seen) > 0.9 * len(expected)
-    assert trainee.num_samples == len(expected)
+    assert setup.num_samples == len(expected)
 
 
 def test_label_fraction__is_refused_where_nothing_is_learned_from_labels() -> None:
     flags = {**SMALL, "train.label_fraction": 0.5, "train.epochs": 1}
     with pytest.raises(UsageError, match="simclr does not"):
-        prepare(resolve(config=None, sets={}, flags=nested(flags)).config)
+        set_up_training(resolve(config=None, sets={}, flags=nested(flags)).config)
 
 
 def test_supervised_rows__use_the_shared_nested_subsets(supervised: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,8 @@ from contrastive_cli.services.training.loop import train_session
 from contrastive_cli.services.training.mined_neighbors import neighbors_of, purity, refuse_other_neighbors, without_self
 from contrastive_cli.services.training.resumption import Changes
 from contrastive_cli.services.training.sessions import resume_session, start_session
-from contrastive_cli.services.training.setup import Trainee, prepare
-from contrastive_cli.services.training.steps import batch_maker
+from contrastive_cli.services.training.setup import TrainingSetup, set_up_training
+from contrastive_cli.services.training.steps import Batches
 from contrastive_cli.views.augment import make_views
 
 K = 4
@@ -57,12 +57,12 @@ def written(folder: Path, file: NeighborsFile) -> Path:
     return path
 
 
-def trainee_of(path: Path | None, *, seed: int = 0, **method: Any) -> Trainee:
+def setup_of(path: Path | None, *, seed: int = 0, **method: Any) -> TrainingSetup:
     flags: dict[str, Any] = {"method": {"name": "byol", **method}, "device": "cpu", "seed": seed}
     flags |= {"encoder": {"name": "resnet9", "width": 4, "embedding_dim": 8}, "train": {"epochs": 1, "batch_size": 300}}
     if path is not None:
         flags["neighbors"] = str(path)
-    return prepare(resolve(config=None, sets={}, flags=flags).config)
+    return set_up_training(resolve(config=None, sets={}, flags=flags).config)
 
 
 def test_neighbors_of__what_is_known(digits: ImageSet, mined: NeighborsFile, tmp_path: Path) -> None:
@@ -115,43 +115,43 @@ def test_purity__counts_pairs_with_two_known_labels() -> None:
     assert purity(np.array([[3], [3], [3], [0]]), labels) is None
 
 
-def test_batch_maker__views_show_mined_neighbors_of_the_sample(
+def test_batches__views_show_mined_neighbors_of_the_sample(
     digits: ImageSet, mined: NeighborsFile, tmp_path: Path
 ) -> None:
-    trainee = trainee_of(written(tmp_path, mined), positives="neighbor", neighbor_probability=0.5)
-    assert trainee.neighbors is not None
-    batch = batch_maker(trainee)(1)(slice(None))
-    config = trainee.config
+    setup = setup_of(written(tmp_path, mined), positives="neighbor", neighbor_probability=0.5)
+    assert setup.neighbors is not None
+    batch = Batches(setup).part(1, slice(None))
+    config = setup.config
 
     def views_of(positions: torch.Tensor) -> torch.Tensor:
         """View 2 of every sample of the batch, if it showed the images at `positions`."""
         return make_views(
-            trainee.source.gather(positions)[None], recipes=[config.views], indices=batch.indices, size=32,
+            setup.source.gather(positions)[None], recipes=[config.views], indices=batch.indices, size=32,
             mean=digits.mean, std=digits.std, seed=config.seed, epoch=0, first_view=1,
         )[0]  # fmt: skip
 
-    candidates = torch.cat((batch.indices[:, None], trainee.neighbors.indices[batch.indices]), dim=1)  # [B, 1 + K]
-    shown = torch.stack([(views_of(column) == batch.views[1]).flatten(1).all(dim=1) for column in candidates.T])
+    candidates = torch.cat((batch.indices[:, None], setup.neighbors.indices[batch.indices]), dim=1)  # [B, 1 + K]
+    shown = torch.stack([(views_of(column) == batch.single_views[1]).flatten(1).all(dim=1) for column in candidates.T])
     assert shown.any(dim=0).all()
     assert 0.35 < 1 - shown[0].float().mean() < 0.65
     assert batch.labels is not None
     assert batch.labels.tolist() == digits.labels[batch.indices.numpy()].tolist()
 
-    plain = batch_maker(trainee_of(None))(1)(slice(None))
-    assert torch.equal(plain.views[0], batch.views[0])
-    assert not torch.equal(plain.views[1], batch.views[1])
+    plain = Batches(setup_of(None)).part(1, slice(None))
+    assert torch.equal(plain.single_views[0], batch.single_views[0])
+    assert not torch.equal(plain.single_views[1], batch.single_views[1])
 
 
 def test_prepare__neighbors_are_given_exactly_where_they_are_shown(mined: NeighborsFile, tmp_path: Path) -> None:
     path = written(tmp_path, mined)
     with pytest.raises(UsageError, match="no --neighbors FILE") as caught:
-        trainee_of(None, positives="mix")
+        setup_of(None, positives="mix")
     assert caught.value.hint is not None
     assert all(command in caught.value.hint for command in ("clr embed", "clr knn", "clr pretrain"))
     with pytest.raises(UsageError, match="byol shows no neighbors as it is set"):
-        trainee_of(path)
+        setup_of(path)
     with pytest.raises(UsageError, match="simclr shows no neighbors"):
-        trainee_of(path, name="simclr")
+        setup_of(path, name="simclr")
 
 
 def test_refuse_other_neighbors__after_the_file_has_changed(

@@ -21,7 +21,7 @@ from contrastive_cli.services.inference.model import load_model
 from contrastive_cli.services.inference.similarity import reference_pairs
 from contrastive_cli.services.training import sessions
 from contrastive_cli.services.training.loop import train_session
-from contrastive_cli.services.training.loop_state import checkpoint_state
+from contrastive_cli.services.training.loop_state import checkpoint_state, cut_metrics
 from contrastive_cli.services.training.resumption import Changes
 from contrastive_cli.services.training.sessions import resume_session, start_session
 
@@ -91,7 +91,7 @@ def test_resume_session__the_own_configuration_of_a_run_that_chose_by_itself(tmp
     for again in (changes(str(run.path / "config.yaml")), changes(device="auto"), changes(device="cpu")):
         session = resume_session(run, changes=again)
         assert session.changed is None
-        assert str(session.trainee.device) == "cpu"
+        assert str(session.setup.device) == "cpu"
 
 
 def test_resume_session__a_run_that_chose_by_itself_goes_on_again_and_again(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_resume_session__a_run_that_chose_by_itself_goes_on_again_and_again(tmp_
         training = train_session(session := resume_session(run))
         assert next(training).step == step
         training.close()
-        assert str(session.trainee.device) == run.manifest().device
+        assert str(session.setup.device) == run.manifest().device
 
 
 def test_resume_session__what_a_new_run_refuses_is_refused_too(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_resume_session__more_epochs_say_what_they_do(tmp_path: Path) -> None:
     run = begun(tmp_path)
     session = resume_session(run, changes=changes(train__epochs=0.5))
     assert session.total_steps == round(0.5 * PER_EPOCH)
-    config = session.trainee.config
+    config = session.setup.config
     warmup = round(config.optim.warmup_fraction * session.total_steps)
     rate = warmup_cosine(5, total_steps=session.total_steps, warmup_steps=warmup, base=config.peak_learning_rate)
     assert f"22 steps instead of 13: the learning rate goes on at {rate:.3g}" in session.remarks[0]
@@ -182,14 +182,14 @@ def test_train_session__a_run_that_another_process_took_further(tmp_path: Path) 
 
 def test_start_session__two_at_the_same_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = resolve(config=None, sets=nested({**SMALL, "train.epochs": 0.3}), flags={}).config
-    opened = sessions.prepare
+    opened = sessions.set_up_training
 
     def while_another_starts(*arguments: Any, **keywords: Any) -> Any:
-        monkeypatch.setattr(sessions, "prepare", opened)
+        monkeypatch.setattr(sessions, "set_up_training", opened)
         start_session(config.model_copy(update={"seed": 5}), out=tmp_path / "run", overwrite=False)
         return opened(*arguments, **keywords)
 
-    monkeypatch.setattr(sessions, "prepare", while_another_starts)
+    monkeypatch.setattr(sessions, "set_up_training", while_another_starts)
     with pytest.raises(RunError, match="exists"):
         start_session(config, out=tmp_path / "run", overwrite=False)
     assert Run(tmp_path / "run").manifest().seed == 5
@@ -250,9 +250,9 @@ def test_resume_session__a_configuration_that_was_edited(tmp_path: Path, old: st
 def test_checkpoint_state__weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
     session = resume_session(begun(tmp_path))
     with torch.no_grad():
-        next(iter(session.trainee.method.parameters())).view(-1)[0] = float("inf")
+        next(iter(session.setup.method.parameters())).view(-1)[0] = float("inf")
     with pytest.raises(TrainingError, match="not finite after step 5"):
-        checkpoint_state(session.trainee, session.state)
+        checkpoint_state(session.setup, session.state)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"checkpoint": 1}', b"[" * 100_000])
@@ -269,3 +269,32 @@ def test_reference_pairs__damaged_ones_are_made_again(tmp_path: Path, content: b
     assert {kind: values.tolist() for kind, values in whole[1].items()} == {
         kind: values.tolist() for kind, values in again[1].items()
     }
+
+
+def test_cut_metrics__a_file_with_other_names_is_made_anew(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    metrics, twin = run.path / "metrics.jsonl", tmp_path / "twin.jsonl"
+    with metrics.open("ab") as file:
+        file.write(b"cut")
+    twin.hardlink_to(metrics)
+    before = twin.read_bytes()
+    for _ in train_session(resume_session(run)):
+        pass
+    assert twin.read_bytes() == before
+    assert metrics.stat().st_nlink == 1
+    assert metrics.read_bytes().startswith(before.removesuffix(b"cut"))
+    assert len(metrics.read_bytes().splitlines()) == 13
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "absent"])
+def test_cut_metrics__what_it_shares_content_with_stays(kind: str, tmp_path: Path) -> None:
+    metrics, precious = tmp_path / "metrics.jsonl", tmp_path / "precious"
+    precious.write_bytes(b"a\nb\nc")
+    if kind != "absent":
+        metrics.symlink_to(precious) if kind == "link" else metrics.hardlink_to(precious)
+    cut_metrics(metrics, 4)
+    assert metrics.read_bytes() == (b"" if kind == "absent" else b"a\nb\n")
+    assert precious.read_bytes() == b"a\nb\nc"
+    before = metrics.stat().st_ino
+    cut_metrics(metrics, 4)
+    assert metrics.stat().st_ino == before  # what is whole stays

@@ -1,19 +1,21 @@
 """Read a stranger's pickle without trusting it: `load` returns plain Python and numpy values or refuses the file.
 
-The file is run by our own small machine (pickle_opcodes.py), never by `pickle`; what it leaves is walked here, with a
+The file is run by our own small machine (opcodes.py), never by `pickle`; what it leaves is walked here, with a
 limit on depth and on memory, and only exact plain types come out.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from contrastive_cli.core.errors import DataError, UnsafeFileError
-from contrastive_cli.embeddings.pickles.arrays import TEXT_HINT, Global, PickledArray, RefusedError, carry_out
-from contrastive_cli.embeddings.pickles.machine import TOO_LARGE, Machine
-from contrastive_cli.embeddings.pickles.opcodes import run
+from contrastive_cli.pickles.arrays import PickledArray, carry_out, objects_of
+from contrastive_cli.pickles.machine import TOO_LARGE, Machine
+from contrastive_cli.pickles.opcodes import run
+from contrastive_cli.pickles.refusals import TEXT_HINT, Global, RefusedError
 
 MAX_BYTES = 8 << 30
 MAX_DEPTH = 32
@@ -22,12 +24,26 @@ _ATOMS = {int, float, bool, type(None)}
 _MALFORMED = (ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error)
 
 
-def load(source: Path | bytes, *, max_bytes: int = MAX_BYTES) -> Any:
+class DamagedPickleError(UnsafeFileError):
+    """The pickle ends early or is none; it is no more to be trusted than one that asks for what is no data."""
+
+
+def load(
+    source: Path | bytes,
+    *,
+    max_bytes: int = MAX_BYTES,
+    names: Mapping[str, Global | str] | None = None,
+    storage: Callable[[Any], Any] | None = None,
+) -> Any:
     """Read one pickle of plain values: dict, list, tuple, str, bytes, int, float, bool, None, numpy arrays and scalars.
+
+    OrderedDict and defaultdict become dicts, arrays of objects other than text become lists.
 
     Args:
         source: The file, or its content.
         max_bytes: Larger files are refused unread.
+        names: What is known beside plain data, by dotted name: a stand-in or a constant.
+        storage: Opens what a persistent id stands for; without it there are none.
 
     Raises:
         UnsafeFileError: If the pickle asks for anything else, is malformed, or needs far too much memory.
@@ -39,7 +55,7 @@ def load(source: Path | bytes, *, max_bytes: int = MAX_BYTES) -> Any:
         data = source if isinstance(source, bytes) else _read(source, max_bytes)
         if len(data) > max_bytes:
             raise RefusedError(f"it is larger than {max_bytes / 1e9:.1f} GB")
-        machine = Machine(data)
+        machine = Machine(data, names=names, storage=storage)
         value, size = _Resolver(machine).resolve(run(machine), depth=0)
         if size > machine.budget:  # a list of the same list of the same list ...
             raise RefusedError(TOO_LARGE)
@@ -49,7 +65,7 @@ def load(source: Path | bytes, *, max_bytes: int = MAX_BYTES) -> Any:
     except MemoryError:
         raise UnsafeFileError(f"refused to read {name}: out of memory", hint=TEXT_HINT, path=path) from None
     except _MALFORMED:
-        raise UnsafeFileError(
+        raise DamagedPickleError(
             f"refused to read {name}: it is damaged or not a pickle of plain data", hint=TEXT_HINT, path=path
         ) from None
 
@@ -101,6 +117,10 @@ class _Resolver:
             return value.tobytes(), 8 + len(value)
         if kind is PickledArray and value.plan is not None:
             self.machine.spend(value.plan.size)  # before it is allocated
+            data = value.plan.data
+            if isinstance(data, list) and any(type(item) is not str for item in data):
+                items, size = self._items(data, depth=depth)
+                return objects_of(value.plan, items), size + value.plan.size
             return carry_out(value.plan), 8 + value.plan.size
         what = value.name if isinstance(value, Global) else "an unfinished array or dtype"
         raise RefusedError(f"it holds {what} itself instead of data")

@@ -2,8 +2,8 @@
 
 There is no scan that a second reader could see differently: what is checked is what is run. It imports nothing, calls
 nothing of the file's choosing, ignores FRAMEs, keeps the memo in a dict (a huge index costs nothing), and counts the
-bytes it is made to allocate. What is not in the table at the end is refused: INST, OBJ, NEWOBJ, persistent ids, the
-extension registry, sets, Python 2 strings, a second pickle after the first.
+bytes it is made to allocate. What is not in the table at the end is refused: INST, OBJ, NEWOBJ, the extension
+registry, sets, quoted strings, a second pickle after the first; persistent ids are read where torch numbers storages.
 Opcodes: the comments of CPython's pickletools.py.
 """
 
@@ -15,8 +15,10 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from contrastive_cli.embeddings.pickles.arrays import Global, PickledArray, RefusedError, build, carry_out, find_global
-from contrastive_cli.embeddings.pickles.machine import Machine
+from contrastive_cli.pickles.arrays import build
+from contrastive_cli.pickles.containers import key_of
+from contrastive_cli.pickles.machine import Machine
+from contrastive_cli.pickles.refusals import Global, RefusedError
 
 MAX_STEPS = 200_000_000
 MAX_MARKS = 100
@@ -49,7 +51,11 @@ def _why_refused(machine: Machine, opcode: int) -> str:
     if name is None:
         return "it is damaged or not a pickle"
     if name == "INST":
-        find_global(*(machine.line().decode("ascii", "backslashreplace") for _ in range(2)))
+        machine.find(*(machine.line().decode("ascii", "backslashreplace") for _ in range(2)))
+    return _unneeded(name)
+
+
+def _unneeded(name: str) -> str:
     return f"it uses {name}, which plain data does not need"
 
 
@@ -148,19 +154,7 @@ def _update(machine: Machine, items: list[Any]) -> None:
     if type(target) is not dict or len(items) % 2:
         raise RefusedError("it sets items of something that is not a dict")
     for key, value in zip(items[::2], items[1::2], strict=True):
-        target[_key(key)] = value
-
-
-def _key(value: Any) -> str | int | bytes:
-    """Text, bytes or a number that fits 64 bits, also as numpy's scalars of them."""
-    if type(value) is PickledArray and value.plan is not None and value.plan.is_scalar:
-        value = carry_out(value.plan).item()
-    if type(value) is memoryview:
-        value = value.tobytes()
-    # Other keys are rare in data, and long integers can be chosen so that all their hashes are equal.
-    if type(value) not in (str, bytes) and (type(value) is not int or abs(value) >= 1 << 63):
-        raise RefusedError(f"a dict has a key of the type {type(value).__name__}")
-    return value  # type: ignore[no-any-return]
+        target[key_of(key)] = value
 
 
 def _dict_of(items: list[Any]) -> dict[Any, Any]:
@@ -186,14 +180,14 @@ def _get(machine: Machine, index: int) -> None:
 
 def _global_line(machine: Machine) -> None:
     module, name = (machine.line().decode("ascii", "backslashreplace") for _ in range(2))
-    machine.stack.append(find_global(module, name))
+    machine.stack.append(machine.find(module, name))
 
 
 def _stack_global(machine: Machine) -> None:
     name, module = machine.stack.pop(), machine.stack.pop()
     if type(name) is not str or type(module) is not str:
         raise RefusedError("it asks for a global without a name")
-    machine.stack.append(find_global(module, name))
+    machine.stack.append(machine.find(module, name))
 
 
 def _reduce(machine: Machine) -> None:
@@ -201,8 +195,22 @@ def _reduce(machine: Machine) -> None:
     if type(function) is not Global or type(arguments) is not tuple:
         raise RefusedError("it calls something that is not a function")
     result = function.call(*arguments)
-    machine.spend(len(result) if isinstance(result, memoryview) else 0)
+    machine.spend(len(result) if isinstance(result, memoryview | str) else 0)
     machine.push_container(result)
+
+
+def _storage(machine: Machine) -> None:
+    if machine.storage is None:
+        raise RefusedError(_unneeded("BINPERSID"))
+    machine.stack.append(machine.storage(machine.stack.pop()))
+
+
+def _build(machine: Machine) -> None:
+    state, target = machine.stack.pop(), machine.stack[-1]
+    # The weights of a torch model are an OrderedDict with an attribute, which is no data.
+    if machine.storage is not None and type(target) is dict and type(state) is dict and state.keys() <= {"_metadata"}:
+        return
+    build(target, state)
 
 
 _TABLE: dict[str, Callable[[Machine], None]] = {
@@ -225,6 +233,8 @@ _TABLE: dict[str, Callable[[Machine], None]] = {
     "SHORT_BINUNICODE": _counted(1, _text),
     "BINUNICODE": _counted(4, _text),
     "BINUNICODE8": _counted(8, _text),
+    "SHORT_BINSTRING": _counted(1, memoryview),  # what Python 2 calls str, which held bytes
+    "BINSTRING": _counted(4, memoryview),
     "SHORT_BINBYTES": _counted(1, memoryview),
     "BINBYTES": _counted(4, memoryview),
     "BINBYTES8": _counted(8, memoryview),
@@ -252,6 +262,7 @@ _TABLE: dict[str, Callable[[Machine], None]] = {
     "GLOBAL": _global_line,
     "STACK_GLOBAL": _stack_global,
     "REDUCE": _reduce,
-    "BUILD": lambda machine: build(machine.stack[-2], machine.stack.pop()),
+    "BUILD": _build,
+    "BINPERSID": _storage,
 }
 _HANDLERS: list[Callable[[Machine], None] | None] = [_TABLE.get(_NAMES.get(code, "")) for code in range(256)]

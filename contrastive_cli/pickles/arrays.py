@@ -2,39 +2,26 @@
 
 numpy itself trusts the state in a pickle, so it never sees one here. Only the dtype code, the byte order, the shape
 and the bytes are taken over, and the array is made by `numpy.frombuffer` after shape x itemsize was found equal to the
-length of the bytes.
-Left out on purpose: structured, datetime and long double types, and objects other than text.
+length of the bytes. An array of objects is a list of other values of the pickle, and becomes a list.
+Left out on purpose: structured, datetime and long double types.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contrastive_cli.pickles.refusals import Global, RefusedError
+
 MAX_DIMENSIONS = 32
-TEXT_HINT = "save it as .npz or .safetensors, which hold data only"
-CONVERTERS = {
-    "pandas": "convert it first: numpy.savez('x.npz', embeddings=frame.to_numpy())",
-    "torch": "save it with torch.save(...), or convert it: numpy.savez('x.npz', embeddings=tensor.numpy())",
-    "pathlib": "store the paths as text: [str(path) for path in paths]",
-}
 
 _CODE = re.compile(r"b1|[iu][1248]|f[248]|c8|c16|O8?|U\d{1,6}|S\d{1,6}")
 _MAX_CODE_POINT = 0x10FFFF
-
-
-class RefusedError(Exception):
-    """The pickle asks for something that is not data, or is malformed; the message says what."""
-
-    def __init__(self, message: str, *, hint: str = TEXT_HINT) -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 @dataclass(slots=True)
@@ -53,17 +40,19 @@ class PickledDtype:
 class ArrayPlan:
     """All that is needed to make an array; nothing is allocated yet."""
 
-    data: memoryview | list[Any]
+    data: memoryview | list[Any] | NDArray[Any]
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     order: str
     axes: tuple[int, ...] | None = None
     is_scalar: bool = False
+    is_bfloat16: bool = False  # the upper halves of float32, as uint16
+    is_negated: bool = False
 
     @property
     def size(self) -> int:
         """Bytes the array will take."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize * (2 if self.is_bfloat16 else 1)
 
 
 @dataclass(slots=True)
@@ -71,25 +60,6 @@ class PickledArray:
     """An array that the pickle has announced and, once `plan` is set, described."""
 
     plan: ArrayPlan | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Global:
-    """A name on the list below. It is only ever called with arguments that it checks itself."""
-
-    name: str
-    call: Callable[..., Any]
-
-
-def find_global(module: str, name: str) -> Global:
-    """The stand-in for `module.name`; every name that is not on the list is refused."""
-    found = _GLOBALS.get(f"{module}.{name}")
-    if found is None:
-        raise RefusedError(
-            f"it asks for {f'{module}.{name}'[:100]!a}, which is not data",
-            hint=CONVERTERS.get(module.partition(".")[0], TEXT_HINT),
-        )
-    return found
 
 
 def build(target: Any, state: Any) -> None:
@@ -103,7 +73,11 @@ def build(target: Any, state: Any) -> None:
 
 
 def carry_out(plan: ArrayPlan) -> Any:
-    """Make the array (a copy, writable, in native byte order) or the scalar."""
+    """Make the array (a copy, writable, in native byte order) or the scalar; objects must be text."""
+    if isinstance(plan.data, np.ndarray):
+        native = plan.data.astype(plan.dtype.newbyteorder("="), order="C")
+        made: NDArray[Any] = upper_halves(native) if plan.is_bfloat16 else native
+        return -made if plan.is_negated else made
     if isinstance(plan.data, list):
         array: NDArray[Any] = np.empty(len(plan.data), dtype=object)
         array[:] = plan.data
@@ -115,20 +89,36 @@ def carry_out(plan: ArrayPlan) -> Any:
         points = np.ascontiguousarray(array).view(np.uint32)
         if int(points.max()) > _MAX_CODE_POINT:
             raise RefusedError("an array of text holds characters that do not exist")
-    array = array.reshape(plan.shape, order="F" if plan.order == "F" else "C")
+    # Objects are listed row by row, whatever their order in memory was.
+    array = array.reshape(plan.shape, order="F" if plan.order == "F" and not isinstance(plan.data, list) else "C")
     if plan.axes is not None:
         array = array.transpose(plan.axes)
     return array[()] if plan.is_scalar else array
 
 
+def upper_halves(halves: NDArray[Any]) -> NDArray[np.float32]:
+    """bfloat16, whose bits are given as uint16, to float32."""
+    return (halves.astype(np.uint32) << 16).view(np.float32)
+
+
+def objects_of(plan: ArrayPlan, items: list[Any]) -> Any:
+    """The items of an array of objects as nested lists of its shape; the item itself without a dimension."""
+    array = np.empty(len(items), dtype=object)
+    for position, item in enumerate(items):  # a slice would look into items that are sequences
+        array[position] = item
+    array = array.reshape(plan.shape)
+    return (array if plan.axes is None else array.transpose(plan.axes)).tolist()
+
+
 def _build_dtype(target: PickledDtype, state: Any) -> None:
     if type(state) is not tuple or len(state) != 8 or state[0] != 3 or any(part is not None for part in state[2:5]):
         raise RefusedError("a dtype is structured or malformed")
-    if state[1] not in ("<", ">", "|", "="):
+    order = text_of(state[1])
+    if order not in ("<", ">", "|", "="):
         raise RefusedError("a dtype has no valid byte order")
     if state[5:] != np.dtype(target.code).__reduce__()[2][5:]:  # size, alignment and flags follow from the code
         raise RefusedError("a dtype has a state that does not belong to it")
-    target.order = "=" if state[1] == "|" else state[1]
+    target.order = "=" if order == "|" else order
 
 
 def _plan_of_state(state: Any) -> ArrayPlan:
@@ -145,8 +135,8 @@ def _plan(data: Any, dtype: Any, shape: Any, *, order: str, axes: tuple[int, ...
         raise RefusedError("an array has no valid shape")
     made = dtype.to_numpy()
     if made.kind == "O":
-        if type(data) is not list or len(data) != math.prod(shape) or any(type(item) is not str for item in data):
-            raise RefusedError("an array of objects holds something other than text", hint="make it an array of str")
+        if type(data) is not list or len(data) != math.prod(shape):
+            raise RefusedError("the shape of an array does not match its objects")
     elif type(data) is not memoryview or made.itemsize == 0 or len(data) != math.prod(shape) * made.itemsize:
         raise RefusedError("the shape of an array does not match its bytes")
     return ArrayPlan(data=data, dtype=made, shape=shape, order=order, axes=axes)
@@ -154,9 +144,15 @@ def _plan(data: Any, dtype: Any, shape: Any, *, order: str, axes: tuple[int, ...
 
 def _dtype(code: Any, align: Any = False, copy: Any = True, /) -> PickledDtype:
     del align, copy
+    code = text_of(code)
     if type(code) is not str or not _CODE.fullmatch(code):
         raise RefusedError(f"it holds numbers of the type {ascii(code)[:40]}", hint="convert them to float32 or int64")
     return PickledDtype(code)
+
+
+def text_of(value: Any) -> Any:
+    """Text of Python 2, which is bytes, as text; anything else as it is."""
+    return str(value, "latin1") if type(value) is memoryview else value
 
 
 def _reconstruct(kind: Any, shape: Any, code: Any, /) -> PickledArray:
@@ -197,7 +193,7 @@ def _never(*_: Any) -> Any:
 
 
 _NDARRAY = Global("numpy.ndarray", _never)
-_GLOBALS: dict[str, Global] = {
+ARRAY_NAMES: dict[str, Global] = {
     "numpy.ndarray": _NDARRAY,
     "numpy.dtype": Global("numpy.dtype", _dtype),
     "_codecs.encode": Global("_codecs.encode", _encode),
@@ -205,6 +201,6 @@ _GLOBALS: dict[str, Global] = {
     "__builtin__.bytes": Global("builtins.bytes", _empty_bytes),
 }
 for _core in ("numpy.core", "numpy._core"):  # numpy 1 and numpy 2
-    _GLOBALS[f"{_core}.multiarray._reconstruct"] = Global("numpy._reconstruct", _reconstruct)
-    _GLOBALS[f"{_core}.multiarray.scalar"] = Global("numpy.scalar", _scalar)
-    _GLOBALS[f"{_core}.numeric._frombuffer"] = Global("numpy._frombuffer", _frombuffer)
+    ARRAY_NAMES[f"{_core}.multiarray._reconstruct"] = Global("numpy._reconstruct", _reconstruct)
+    ARRAY_NAMES[f"{_core}.multiarray.scalar"] = Global("numpy.scalar", _scalar)
+    ARRAY_NAMES[f"{_core}.numeric._frombuffer"] = Global("numpy._frombuffer", _frombuffer)

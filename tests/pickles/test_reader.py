@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError, UnsafeFileError
-from contrastive_cli.embeddings.pickles import reader as safe_pickle
+from contrastive_cli.pickles import reader as safe_pickle
 
 PROTOCOLS = range(6)
 CORPUS = malicious_pickles.corpus()
@@ -134,7 +134,7 @@ def test_load__names_the_global_and_the_way_out(opcode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dotted", "converter"), [("pandas.core.frame.DataFrame", "to_numpy"), ("torch.load", "torch.save")]
+    ("dotted", "converter"), [("pandas.core.frame.DataFrame", "to_dict"), ("torch.load", "torch.save")]
 )
 def test_load__names_the_converter(dotted: str, converter: str) -> None:
     with pytest.raises(UnsafeFileError) as caught:
@@ -143,7 +143,7 @@ def test_load__names_the_converter(dotted: str, converter: str) -> None:
 
 
 def test_load__whole_corpus_under_an_audit_hook() -> None:
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[2]
     script = Path(malicious_pickles.__file__)
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path[:0] = {[str(root), str(script.parent)]!r}\n"

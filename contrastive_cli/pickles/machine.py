@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from contrastive_cli.embeddings.pickles.arrays import RefusedError
+from contrastive_cli.pickles.names import find_global
+from contrastive_cli.pickles.refusals import Global, RefusedError
 
 # Allocation allowed beyond the file itself: a reference costs less in the file than in memory, but not boundlessly.
 FREE_BYTES = 64 << 20
@@ -14,10 +16,21 @@ TOO_LARGE = "it would need far more memory than its size"
 
 
 class Machine:
-    """The stack, the marks, the memo and the budget of one pickle."""
+    """The stack, the marks, the memo and the budget of one pickle.
 
-    def __init__(self, data: bytes) -> None:
+    `names` are known beside those of plain data; `storage` is what the number of a torch storage stands for.
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        *,
+        names: Mapping[str, Global | str] | None = None,
+        storage: Callable[[Any], Any] | None = None,
+    ) -> None:
         self.data = data
+        self.names = names
+        self.storage = storage
         self.view = memoryview(data)
         self.at = 0
         self.stack: list[Any] = []
@@ -35,11 +48,15 @@ class Machine:
             raise RefusedError("it leaves unused values behind")
         return self.stack[0]
 
+    def find(self, module: str, name: str) -> Global | str:
+        """What stands for a name; it is refused if nothing does."""
+        return find_global(module, name, more=self.names)
+
     def take(self, count: int) -> memoryview:
         """The next `count` bytes."""
         start, self.at = self.at, self.at + count
         if self.at > len(self.data):
-            raise RefusedError("it ends early")
+            raise IndexError("it ends early")
         return self.view[start : self.at]
 
     def line(self) -> bytes:

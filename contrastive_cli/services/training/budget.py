@@ -1,0 +1,63 @@
+"""A training that has to end at a given time: how many steps are left is corrected by the clock, under way.
+
+The schedules follow (see `engine.schedule.Pace`). Every correction is recorded in the manifest before the first step
+that it rules, and the whole list is in `config.yaml` at the end: who trains by it again looks at no clock, and gets the
+same bits.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from contrastive_cli.engine.schedule import Pace
+from contrastive_cli.services.training.cadence import Cadence
+
+CHECKS = 50  # corrections a budget may have
+TOLERANCE = 0.02  # of the steps that are left: a smaller change is not worth recording
+
+
+@dataclass(slots=True, kw_only=True)
+class BudgetClock:
+    """Watches how fast the steps go, and how long the looks at the embedding take.
+
+    Attributes:
+        seconds: The budget.
+        started: When it began by `time.monotonic`, the opening of the images included.
+        spent: Seconds of it that earlier parts of a resumed training took.
+        closing: How many looks at the embedding what comes after the last step costs.
+    """
+
+    seconds: float
+    started: float
+    spent: float = 0.0
+    closing: float = 0.0
+    _step: int = 0
+    _checked: float = field(default_factory=time.monotonic)
+    _looks: float = 0.0
+    _look: float = 0.0
+
+    def begin(self, step: int, *, now: float) -> None:
+        """The steps begin, or go on, here."""
+        self._step, self._checked, self._looks = step, now, 0.0
+
+    def looked(self, seconds: float) -> None:
+        """A look at the embedding took so long."""
+        self._look = seconds
+        self._looks += seconds
+
+    def passed(self, now: float) -> float:
+        """Seconds of the budget that have passed."""
+        return self.spent + now - self.started
+
+    def corrected(self, pace: Pace, cadence: Cadence, *, step: int, now: float) -> Pace:
+        """The pace that ends in time if steps and looks go on as since the last check; the old one where it fits."""
+        if now - self._checked < self.seconds / CHECKS:
+            return pace
+        per_step = (now - self._checked - self._looks) / (step - self._step)
+        looks = cadence.evaluations - cadence.evaluated(step, pace) + self.closing
+        left = self.seconds - self.passed(now) - looks * self._look
+        total = step + max(1, round(left / per_step))
+        self.begin(step, now=now)
+        before = pace.total_steps - step
+        return pace if abs(total - step - before) <= TOLERANCE * before else pace.corrected(step, total_steps=total)
