@@ -47,7 +47,7 @@ Layout = Annotated[
     str | None,
     typer.Option(
         "--layout",
-        help="classes: every folder of a folder of pictures is a class, whatever its name; auto if not given.",
+        help="classes takes every folder of a folder of pictures for a class; auto if not given.",
     ),
 ]
 TestSplit = Annotated[
