@@ -15,6 +15,7 @@ from contrastive_cli.cli.options import (
     Download,
     Json,
     Labels,
+    Layout,
     MaxBad,
     Quiet,
     RunName,
@@ -49,6 +50,7 @@ def finetune(
     download: Download = False,
     max_bad: MaxBad = None,
     labels: Labels = None,
+    layout: Layout = None,
     split: TestSplit = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps; auto if not given.")] = None,
     config: Annotated[str | None, typer.Option(help="YAML file, or a preset's name (configs/).")] = None,
@@ -82,6 +84,7 @@ def finetune(
         "dataset.data_dir": None if data_dir is None else str(data_dir),
         "dataset.download": download or None,
         "dataset.max_bad": max_bad,
+        "dataset.layout": layout,
         "dataset.labels": None if labels is None else str(labels),
         "dataset.test_split": split,
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, Json, Labels, MaxBad, Quiet, Unlabeled
+from contrastive_cli.cli.options import DataDir, Json, Labels, Layout, MaxBad, Quiet, Unlabeled
 from contrastive_cli.cli.training import run_session
 from contrastive_cli.core.errors import UsageError
 
@@ -40,6 +40,7 @@ def pretrain(
     ] = False,
     max_bad: MaxBad = None,
     labels: Labels = None,
+    layout: Layout = None,
     unlabeled: Unlabeled = False,
     neighbors: Annotated[
         Path | None,
@@ -118,6 +119,7 @@ def pretrain(
         "dataset.data_dir": None if data_dir is None else str(data_dir),
         "dataset.download": download or None,
         "dataset.max_bad": max_bad,
+        "dataset.layout": layout,
         "dataset.labels": None if labels is None else str(labels),
         "dataset.unlabeled": unlabeled or None,
         "neighbors": None if neighbors is None else str(neighbors),

@@ -141,7 +141,7 @@ def expand_paths(paths: Sequence[Path], *, options: TreeOptions = AS_NAMED, max_
     """
     alone = len(paths) == 1
     if options != AS_NAMED and not (alone and paths[0].is_dir()):
-        raise UsageError("--labels, --unlabeled and dataset.layout are for one folder of pictures")
+        raise UsageError("--labels, --unlabeled and --layout are for one folder of pictures")
     expanded: list[Path] = []
     labels, unused = None, 0
     for path in paths:

@@ -24,6 +24,7 @@ from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
+from contrastive_cli.data.own_datasets import with_named_dataset
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, light_recipe, name_of, resolve
@@ -60,6 +61,7 @@ def finetune_session(
         DataError: If the images have no labels or other channels, or train and test share no class.
         RunError: If the parent has no checkpoint, or the new directory cannot be made.
     """
+    sets, flags = with_named_dataset(sets), with_named_dataset(flags)
     name = run.manifest().method
     if not load_method(name).has_encoder:
         raise UsageError(
