@@ -7,6 +7,7 @@ when they run.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -34,6 +35,7 @@ from contrastive_cli.cli import (
 from contrastive_cli.cli.console import show_error
 from contrastive_cli.core.errors import ClrError, DataError, RunError, UsageError
 from contrastive_cli.core.files import NO_SPACE
+from contrastive_cli.core.signals import Watchdog
 
 READER_LEFT = 141  # as the shell says of a program that died by SIGPIPE
 
@@ -81,6 +83,7 @@ def main() -> None:
         if getattr(sys, stream) is None:  # closed by the caller
             setattr(sys, stream, Path(os.devnull).open("w"))  # noqa: SIM115 - it stays open to the end
     signal.signal(signal.SIGTERM, _terminate)
+    Watchdog().__enter__()  # never left: threads that decode are waited for even after the last line
     arguments = sys.argv[1:] or ["--help"]
     as_json = "--json" in arguments
     status = _run(arguments, as_json=as_json)
@@ -92,6 +95,7 @@ def main() -> None:
             status = _end(_unwritable(error), as_json=as_json)
         elif status == 0:
             status = READER_LEFT
+    gc.freeze()  # the end of the process frees everything: looking for what can be freed takes a good part of a second
     sys.exit(status)
 
 
