@@ -14,9 +14,10 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from contrastive_cli import __version__
 from contrastive_cli.cli import (
@@ -34,14 +35,30 @@ from contrastive_cli.cli import (
 )
 from contrastive_cli.cli.console import NotesHandler, show_error
 from contrastive_cli.core.errors import ClrError, DataError, RunError, TrainingError, UsageError
-from contrastive_cli.core.files import NO_SPACE
+from contrastive_cli.core.files import NO_SPACE, at_home
 from contrastive_cli.core.notes import LOGGER
 from contrastive_cli.core.own_code import blamed
 
 READER_LEFT = 141  # as the shell says of a program that died by SIGPIPE
 
+
+class _Commands(typer.core.TyperGroup):
+    """The commands, with `~` understood where a shell has left it, as in `--out=~/run`."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        return super().make_context(info_name, [_at_home(word) for word in args], parent, **extra)
+
+
+def _at_home(word: str) -> str:
+    option, equals, value = word.partition("=")
+    if equals and option.startswith("--") and value.startswith("~"):
+        return f"{option}={at_home(Path(value))}"
+    return str(at_home(Path(word))) if word.startswith("~") else word
+
+
 app = typer.Typer(
     name="clr",
+    cls=_Commands,
     help="Learn visual representations from images, prove that they help, and use them.",
     epilog="Exit codes: 0 ok, 1 a bug, 2 usage or configuration, 3 bad input data, 4 unsafe file refused, "
     "5 run directory, 6 training failed, 130/143 after a signal with everything saved, 141 the reader left early.",
@@ -83,6 +100,8 @@ def main() -> None:
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed by the caller
             setattr(sys, stream, Path(os.devnull).open("w"))  # noqa: SIM115 - it stays open to the end
+        with contextlib.suppress(AttributeError):  # a stream of another kind, as of a notebook
+            getattr(sys, stream).reconfigure(errors="backslashreplace")  # names that its encoding lacks
     signal.signal(signal.SIGTERM, _terminate)
     arguments = sys.argv[1:] or ["--help"]
     as_json = "--json" in arguments
@@ -128,6 +147,9 @@ def _explained(error: Exception) -> ClrError:
             f"out of memory{': ' if said else ''}{said}",
             hint="close other programs or raise the limit (ulimit -v, the container's, the batch system's)",
         )
+    own = blamed(error)
+    if own is not None:
+        return TrainingError(f"{own}: {type(error).__name__}: {said}", hint="the fault is in this file, not in clr")
     if isinstance(error, ImportError) and not str(error.name or "").startswith("contrastive_cli"):
         return UsageError(
             f"a package that clr needs cannot be loaded: {said}",
@@ -137,9 +159,6 @@ def _explained(error: Exception) -> ClrError:
         return _unwritable(error)
     if isinstance(error, OSError) and isinstance(error.filename, str):  # a name that is too long, a folder shut
         return DataError(f"cannot use {error.filename[:200]!r}: {error.strerror}", path=error.filename)
-    own = blamed(error)
-    if own is not None:
-        return TrainingError(f"{own}: {type(error).__name__}: {said}", hint="the fault is in this file, not in clr")
     return ClrError(f"{type(error).__name__}: {error}", hint=_keep_traceback())
 
 

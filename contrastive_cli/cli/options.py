@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,7 +51,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything ran
 
 
 def chosen_run(name: str | None, output: Output) -> Run:
-    """The run that --run names, or the newest finished one; said aloud if it is not finished.
+    """The run that --run names, or the newest finished one, which is named first; said aloud if it is not finished.
 
     Raises:
         RunError: If there is none.
@@ -59,9 +60,19 @@ def chosen_run(name: str | None, output: Output) -> Run:
 
     run = find_run(name)
     manifest = run.manifest()
+    if name is None:
+        output.note(f"using {run.path} ({manifest.method}, {manifest.encoder}, {_day_and_time(manifest.started)})")
     if manifest.status != "finished":
         output.note(f"{run.name} is {manifest.status}, at step {manifest.step} of {manifest.total_steps}")
     return run
+
+
+def _day_and_time(started: str) -> str:
+    """`28.11. 10:02`, where this machine is; what cannot be read as a time stays."""
+    try:
+        return datetime.fromisoformat(started).astimezone().strftime("%d.%m. %H:%M")
+    except (ValueError, OverflowError, OSError):
+        return started[:30]
 
 
 def refuse_beside(given: str, others: Mapping[str, Any]) -> None:

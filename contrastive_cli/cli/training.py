@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from contrastive_cli.cli.console import Output, progress_bar
+from contrastive_cli.cli.console import Output, progress_bar, shows_bars
 
 if TYPE_CHECKING:
     from contrastive_cli.services.training.loop import Status
@@ -55,7 +54,7 @@ class _display:  # noqa: N801 - a context manager used like a function
 
     def __init__(self, session: Session, output: Output) -> None:
         self.total, self.output = session.total_steps, output
-        self.bar = progress_bar() if sys.stderr.isatty() and not output.quiet else None
+        self.bar = progress_bar() if shows_bars() and not output.quiet else None
         self.started = session.state.step
 
     def __enter__(self) -> Any:

@@ -11,7 +11,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from contrastive_cli.core.errors import RunError
+from contrastive_cli.core.errors import RunError, UsageError
 
 TEMPORARY_SUFFIX = ".tmp-clr"
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -94,6 +94,24 @@ def _is_being_written(name: str) -> bool:
     except OSError:  # it belongs to another user
         pass
     return True
+
+
+def at_home(path: Path) -> Path:
+    """The path with `~` and `~name` at its beginning as the home directory that they stand for.
+
+    A file may be named `~backup.npy`: what is no user's name stays.
+
+    Raises:
+        UsageError: If it begins with `~` and there is no home directory.
+    """
+    text = os.fspath(path)
+    if text.split("/")[0] != "~":
+        return Path(os.path.expanduser(text)) if text.startswith("~") else path  # noqa: PTH111 - raises for no user
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        hint = "set HOME, or give the path in full"
+        raise UsageError(f"there is no home directory for {text!r}", hint=hint, path=path) from None
 
 
 def harmless_cell(text: str) -> str:

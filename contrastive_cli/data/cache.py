@@ -22,6 +22,7 @@ from filelock import FileLock
 
 from contrastive_cli.core.errors import DataError, RunError
 from contrastive_cli.core.files import TEMPORARY_SUFFIX, cannot_write, harmless_cell, sync_directory
+from contrastive_cli.core.pictures import PictureRange
 from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.data.images import Images
 from contrastive_cli.data.packing import Packed, pack_samples
@@ -50,6 +51,8 @@ class ImageSet:
         std: Of each channel, in [0, 1].
         bad_files: What was left out, and why.
         reading: How the folder was read, where the images are those of one.
+        picture_range: By which pictures of more than eight bits were scaled; None if there are none.
+        notes: What should be said of the pictures once.
     """
 
     images: Images
@@ -63,6 +66,8 @@ class ImageSet:
     std: tuple[float, ...]
     bad_files: tuple[BadFile, ...]
     reading: Reading | None = None
+    picture_range: PictureRange | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def num_samples(self) -> int:
@@ -71,7 +76,7 @@ class ImageSet:
 
     @property
     def channels(self) -> int:
-        """C, 1 or 3."""
+        """C; 1 or 3, or as many as bands were chosen."""
         return int(self.images.shape[1])
 
     @property
@@ -97,13 +102,21 @@ class ImageSet:
 
 
 def cache_directory() -> Path:
-    """Where decoded datasets are kept: $CLR_CACHE, else clr below $XDG_CACHE_HOME or ~/.cache."""
+    """Where decoded datasets are kept: $CLR_CACHE, else clr below $XDG_CACHE_HOME or ~/.cache.
+
+    Raises:
+        RunError: If it is to be in a home directory and there is none.
+    """
     chosen = os.environ.get("CLR_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
     # The XDG specification says that a relative path in the variable is to be ignored.
     xdg = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(xdg) if Path(xdg).is_absolute() else Path("~/.cache").expanduser()) / "clr"
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        return (Path(xdg) if Path(xdg).is_absolute() else Path("~/.cache").expanduser()) / "clr"
+    except RuntimeError:  # as of a user of a container whom the system does not know
+        message = "there is no home directory in which decoded images could be kept"
+        raise RunError(message, hint="set CLR_CACHE to a writable folder with enough space") from None
 
 
 def open_cached(
@@ -236,6 +249,8 @@ def _read_entry(entry: Path, *, source: Source) -> ImageSet | None:
             std=tuple(meta["std"]),
             bad_files=tuple(BadFile(**bad) for bad in meta["bad_files"]),
             reading=source.reading,
+            picture_range=source.picture_range,
+            notes=source.notes,
         )
     except (OSError, EOFError, ValueError, LookupError, TypeError):
         return None

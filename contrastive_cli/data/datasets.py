@@ -12,6 +12,7 @@ from pathlib import Path
 from contrastive_cli.core.config import did_you_mean
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.notes import note
+from contrastive_cli.core.pictures import AskedRange
 from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.data import entries
 from contrastive_cli.data.cache import ImageSet, open_cached
@@ -44,6 +45,8 @@ def open_dataset(
     max_bad: float = 0.01,
     seed: int = 0,
     tree: TreeOptions = AS_NAMED,
+    picture_range: AskedRange = "auto",
+    bands: tuple[int, ...] | None = None,
     progress: CountProgress | None = None,
     say: Say = silent,
 ) -> ImageSet:
@@ -58,6 +61,8 @@ def open_dataset(
         max_bad: Largest fraction of undecodable files.
         seed: Draws the split where a dataset has none.
         tree: How a folder is to be read, where its names do not say enough.
+        picture_range: What becomes 0 and 255 of pictures with more than eight bits; "auto" measures it.
+        bands: Bands of the pictures of a folder that become the channels; None takes the colors.
         progress: Called with (done, total) while decoding.
         say: Called before decoding with how many images become how many MB.
 
@@ -78,15 +83,19 @@ def open_dataset(
         )
     if data_dir is None and spec.folder == "needed":
         raise UsageError(f"dataset {spec.name} needs --data-dir, the folder with the images")
+    if bands is not None and not spec.has_bands:
+        raise UsageError(f"dataset.bands chooses bands of the pictures of a folder, and {name} has {spec.channels}")
     request = Request(
         name=spec.name,
         split=split,
         data_dir=DEFAULT_DATA_DIR if data_dir is None else data_dir,
         size=size,
-        channels=spec.channels,
+        channels=spec.channels if bands is None else len(bands),
         seed=seed,
         max_bad=max_bad,
         tree=tree,
+        picture_range=picture_range,
+        bands=bands,
     )
     own = find_own(name)
     source = checked_source(own, request) if own is not None else spec.open(request)
@@ -100,7 +109,7 @@ def open_dataset(
             f"{spec.name} is no folder of pictures, so --labels, --unlabeled and dataset.layout would be ignored",
             hint="leave them out",
         )
-    for line in source.reading.lines if source.reading is not None else ():
+    for line in (*(source.reading.lines if source.reading is not None else ()), *source.notes):
         note(line)
     return open_cached(source, max_bad=max_bad, progress=progress, say=say)
 

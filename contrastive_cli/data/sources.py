@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from contrastive_cli.core.pictures import AskedRange, PictureRange
 from contrastive_cli.data.images import Channels, Images, resize_array
 from contrastive_cli.data.reading import Reading
 from contrastive_cli.data.scan import Labels, relative_names
@@ -50,6 +51,8 @@ class Source:
         identity: Changes when the files behind the split change; cheap to compute.
         load: Opens the files; called only when there is no valid cache.
         reading: How the folder was read, where the split is one of a folder.
+        picture_range: By which pictures of more than eight bits are scaled; None if there are none.
+        notes: What should be said of the pictures once.
     """
 
     name: str
@@ -58,6 +61,8 @@ class Source:
     channels: Channels
     identity: tuple[str, ...]
     load: Callable[[], Samples]
+    picture_range: PictureRange | None = None
+    notes: tuple[str, ...] = ()
     reading: Reading | None = None
 
 
@@ -96,6 +101,8 @@ class Request:
     seed: int
     max_bad: float = 0.01
     tree: TreeOptions = AS_NAMED
+    picture_range: AskedRange = "auto"
+    bands: tuple[int, ...] | None = None
 
 
 def array_samples(

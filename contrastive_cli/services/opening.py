@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset
@@ -15,10 +16,11 @@ def open_images(
     *,
     split: str,
     size: int | None = None,
+    known: Manifest | None = None,
     progress: CountProgress | None = None,
     say: Say = silent,
 ) -> ImageSet:
-    """Open a split at a side in pixels, or at the dataset's own.
+    """Open a split at a side in pixels, or at the dataset's own; pictures are scaled as those of a `known` run.
 
     Raises:
         UsageError: If there is no such dataset or split.
@@ -31,6 +33,8 @@ def open_images(
         size=size or find_dataset(dataset.name).size,
         download=dataset.download,
         max_bad=dataset.max_bad,
+        picture_range=dataset.range if known is None else known.range,
+        bands=dataset.bands,
         tree=tree_options(dataset),
         progress=progress,
         say=say,

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,11 +83,17 @@ def decode_all(
     model: Model, paths: Sequence[Path], *, progress: CountProgress | None = None
 ) -> tuple[NDArray[np.uint8], list[Path], list[BadImage]]:
     """Decode files as the training did: uint8 [N, C, S, S], the readable paths, and the reasons for the others."""
-    channels: Literal[1, 3] = 1 if model.channels == 1 else 3
+    manifest = model.manifest
 
     def read(path: Path) -> NDArray[np.uint8] | BadImage:
         try:
-            return decode(path, size=model.manifest.decoded_size, channels=channels)
+            return decode(
+                path,
+                size=manifest.decoded_size,
+                channels=model.channels,
+                picture_range=manifest.range,
+                bands=manifest.bands,
+            )
         except BadImage as error:
             return error
 

@@ -62,7 +62,7 @@ class Model:
 
     @property
     def channels(self) -> int:
-        """Channels of the images it was trained on, 1 or 3."""
+        """Channels of the images it was trained on."""
         return len(self.manifest.mean)
 
     def dataset_at(self, data_dir: Path | None) -> DatasetConfig:
@@ -166,7 +166,12 @@ def embed_images(
         indices=np.arange(images.num_samples, dtype=np.int64),
         model=identity_of(model, layer),
         preprocess=preprocess_of(model),
-        dataset={"name": images.name, "split": images.split, "fingerprint": images.fingerprint},
+        dataset={
+            "name": images.name,
+            "split": images.split,
+            "fingerprint": images.fingerprint,
+            **_scaling_of(model),
+        },
     )
 
 
@@ -211,7 +216,13 @@ def identity_of(model: Model, layer: Layer) -> dict[str, Any]:
 def preprocess_of(model: Model) -> dict[str, Any]:
     """What an embeddings file says of how images were prepared."""
     manifest = model.manifest
-    return {"size": manifest.size, "mean": list(manifest.mean), "std": list(manifest.std)}
+    return {"size": manifest.size, "mean": list(manifest.mean), "std": list(manifest.std), **_scaling_of(model)}
+
+
+def _scaling_of(model: Model) -> dict[str, Any]:
+    """How values became eight bits and bands channels, where that is not by the type and the colors."""
+    scaling = {"range": model.manifest.range, "bands": model.manifest.bands}
+    return {key: np.array(value).tolist() for key, value in scaling.items() if value is not None}
 
 
 def predict_classes(

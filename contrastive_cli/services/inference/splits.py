@@ -74,7 +74,7 @@ def open_split(
         DataError: If the images are absent or have other channels than the encoder takes.
     """
     chosen = dataset or model.config.dataset
-    images = open_images(chosen, split=split, size=model.manifest.decoded_size, progress=progress)
+    images = open_images(chosen, split=split, size=model.manifest.decoded_size, known=model.manifest, progress=progress)
     if images.channels != model.channels:
         raise DataError(
             f"{chosen.name} has images of {images.channels} channels; {model.run.name} was trained on {model.channels}",

@@ -89,9 +89,10 @@ def _defaults(parent: Model, *layers: Mapping[str, Any]) -> Tree:
     for layer in layers:
         name = name_of(layer, "dataset", name)
     dataset = own if name == own.name else DatasetConfig(name=name)
+    sizes = {"size": parent.manifest.size, "view_size": None}
     return {
         "method": {"name": "supervised"},
-        "dataset": {**dataset.model_dump(mode="json"), "size": parent.manifest.size, "view_size": None},
+        "dataset": {**dataset.model_dump(mode="json"), **sizes, "range": parent.manifest.range},
         "encoder": {**parent.config.encoder.model_dump(), "weights": None},
         "views": {"recipe": light_recipe(name, size=parent.manifest.size)},
         "optim": {

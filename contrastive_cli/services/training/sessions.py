@@ -16,7 +16,15 @@ from torch import Tensor
 from contrastive_cli.core.errors import DataError, RunError
 from contrastive_cli.core.files import write_atomically
 from contrastive_cli.core.manifest import DatasetFacts, Manifest, ParentFacts, checkpoints_of
-from contrastive_cli.core.runs import Run, create_run, default_run_name, free_run_path, process_facts, run_exists
+from contrastive_cli.core.runs import (
+    Run,
+    create_named_run,
+    create_run,
+    default_run_name,
+    free_run_path,
+    process_facts,
+    run_exists,
+)
 from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.data.cache import ImageSet, bad_files_csv
 from contrastive_cli.data.datasets import find_dataset
@@ -108,7 +116,8 @@ def start_session(
     with memory_errors(setup.device, batch_size=setup.config.batch_size):
         clock = budget_clock(setup, began=began)
         pace = plan_pace(setup, clock=clock, say=say)
-    run, replaced = create_run(path, overwrite=overwrite)
+    # Two starts in one second have one default name, and a --out is a place that was chosen.
+    run, replaced = (create_named_run(path), None) if out is None else create_run(path, overwrite=overwrite)
     state = LoopState()
     with run.locked():
         if not run.is_empty():  # another process was faster
@@ -123,7 +132,7 @@ def start_session(
         clock=clock,
         state=state,
         started=run.manifest().started,
-        remarks=() if replaced is None else (f"the run that was there is {replaced} now",),
+        remarks=(*(() if replaced is None else (f"the run that was there is {replaced} now",)),),
     )
 
 
@@ -147,6 +156,8 @@ def _write_start(run: Run, setup: TrainingSetup, *, pace: Pace, parent: ParentFa
             pace=pace.segments,
             mean=images.mean,
             std=images.std,
+            range=images.picture_range,
+            bands=config.dataset.bands,
             classes=images.classes,
             size=config.dataset.size or 0,
             stored_size=config.dataset.stored_size,
@@ -195,7 +206,7 @@ def resume_session(
     if manifest.status == "finished" and config.train.epochs is None:
         raise _finished(run)
     torch.set_num_threads(manifest.threads)
-    setup = set_up_training(config, progress=progress, say=say)
+    setup = set_up_training(config, known=manifest, progress=progress, say=say)
     if setup.images.fingerprint != manifest.dataset.fingerprint:
         raise DataError(
             f"the images of {config.dataset.name} are not those that {run.path} was started with",

@@ -21,7 +21,7 @@ const neighborKind = count > 65535 ? Uint32Array : Uint16Array;
 for (const map of page.maps) {
   map.neighbors = unpack(map.neighbors, neighborKind); // [N, k] positions
   map.similarities = unpack(map.similarities, Int16Array); // [N, k] in ten-thousandths
-  for (const projection of map.projections) projection.world = unitSquare(unpack(projection.points, Float32Array));
+  for (const projection of map.projections) Object.assign(projection, unitSquare(unpack(projection.points, Float32Array)));
 }
 for (const column of page.columns) {
   column.values = column.values.map((text) => unpack(text, column.names ? Int32Array : Float32Array));
@@ -29,7 +29,7 @@ for (const column of page.columns) {
 }
 const order = shuffled(count); // drawn in random order, so that no class hides the others
 
-/** Coordinates moved and scaled into [-1, 1], y pointing up, with one scale for both axes. */
+/** Coordinates moved and scaled into [-1, 1], y pointing up, with one scale for both axes; and how far each axis reaches. */
 function unitSquare(points) {
   const low = [Infinity, Infinity], high = [-Infinity, -Infinity];
   for (let i = 0; i < points.length; i++) {
@@ -37,7 +37,8 @@ function unitSquare(points) {
     high[i & 1] = Math.max(high[i & 1], points[i]);
   }
   const half = Math.max(high[0] - low[0], high[1] - low[1], 1e-9) / 2;
-  return points.map((value, i) => (value - (low[i & 1] + high[i & 1]) / 2) / half);
+  const world = points.map((value, i) => (value - (low[i & 1] + high[i & 1]) / 2) / half);
+  return { world, reach: [0, 1].map((axis) => Math.max(0.05, (high[axis] - low[axis]) / 2 / half)) };
 }
 
 function shuffled(length) {
@@ -119,7 +120,7 @@ function css(color) {
 // Texts. Names come from anyone: they only ever become text nodes, with what cannot be seen made visible.
 
 function shown(text) {
-  return String(text).replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g,
+  return String(text).replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]|\p{Surrogate}/gu,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
