@@ -150,7 +150,8 @@ def _help_text(text: str) -> Iterator[str]:
     """A docstring's paragraphs; the lines that begin with `clr` become examples."""
     for paragraph in inspect.cleandoc(text).split("\n\n"):
         if paragraph.startswith("clr "):
-            yield from ("", f"`{' '.join(paragraph.split())}`")
+            command, bracket, remark = " ".join(paragraph.split()).partition(" (")
+            yield from ("", f"`{command}`{bracket}{remark}")
         else:
             yield from ("", paragraph)
 

@@ -1,4 +1,4 @@
-"""What the documents suppose a reader to have: `photos/`, and `data/` with CIFAR-10 and LFW in their layouts, tiny."""
+"""What the documents suppose a reader to have: `photos/`, and in `data/` tiny CIFAR-10 and LFW as published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command block of the documents runs as written, but for `fast.SUBSTITUTIONS`, in the order of its page."""
+"""Every command block of the documents runs in the order of its page, as written but for `fast.SUBSTITUTIONS`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from clr_process import clr_environment
 from clr_server import write_client
 from fast import fast
-from pages import REPOSITORY, blocks, read_page, runnable_pages
+from pages import blocks, read_page, runnable_pages
 from reader_data import make_cifar, make_faces, make_photos
 
 START_SECONDS = 60.0
@@ -64,4 +64,3 @@ def test_blocks__say_their_language() -> None:
     known = {"sh", "python", "text", "yaml"}
     for page in runnable_pages():
         assert {block.language for block in blocks(page)} <= known, page
-    assert REPOSITORY.joinpath("README.md").stat().st_size <= 8000
