@@ -15,6 +15,7 @@ from contrastive_cli.cli.options import (
     Download,
     Json,
     MaxBad,
+    Overwrite,
     Quiet,
     RunName,
     chosen_run,
@@ -22,7 +23,7 @@ from contrastive_cli.cli.options import (
 )
 from contrastive_cli.core.errors import UsageError
 
-SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet")
+SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet", ".csv", ".jsonl")
 
 
 def embed(
@@ -30,7 +31,10 @@ def embed(
         list[Path] | None, typer.Argument(help="Image files and folders; none for a split of the run's dataset.")
     ] = None,
     run: RunName = None,
-    out: Annotated[Path, typer.Option(help=".pkl, .npz, .safetensors or .parquet.")] = Path("embeddings.pkl"),
+    out: Annotated[Path, typer.Option(help=".pkl, .npz, .safetensors, .parquet, .csv or .jsonl.")] = Path(
+        "embeddings.pkl"
+    ),
+    overwrite: Overwrite = False,
     split: Annotated[
         str | None, typer.Option(help="Split of the dataset, such as train, val or all; test if not given.")
     ] = None,
@@ -57,6 +61,9 @@ def embed(
         refuse_beside("PATHS", {"--split": split, "--dataset": dataset, "--data-dir": data_dir, "--download": download})
     output = Output(json=json, quiet=quiet)
     found = chosen_run(run, output)
+    from contrastive_cli.services.outputs import refuse_other_embeddings, refuse_table
+
+    refuse_table(out, overwrite=overwrite)
     from contrastive_cli.data.cache import refuse_many_bad
     from contrastive_cli.data.sources import BadFile
     from contrastive_cli.embeddings.files import write_embeddings
@@ -70,8 +77,12 @@ def embed(
     with output.counting("embedding") as progress:
         if paths:
             root = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
+            files = expand_paths(paths)
+            refuse_other_embeddings(
+                out, overwrite=overwrite, run=found.name, layer=layer, dataset=None, paths=set(map(str, files))
+            )
             embeddings, bad = embed_paths(
-                model, expand_paths(paths), root=root, layer="z" if layer == "z" else "h", progress=progress
+                model, files, root=root, layer="z" if layer == "z" else "h", progress=progress
             )
             unreadable = len(bad)
             for error in bad:
@@ -83,6 +94,8 @@ def embed(
         else:
             other = other_dataset(model, name=dataset, data_dir=data_dir, download=download, max_bad=max_bad)
             images = open_split(model, split or "test", dataset=other, progress=progress)
+            facts = {"name": images.name, "split": images.split}
+            refuse_other_embeddings(out, overwrite=overwrite, run=found.name, layer=layer, dataset=facts, paths=())
             embeddings = embed_images(model, images, layer="z" if layer == "z" else "h", progress=progress)
     write_embeddings(out, embeddings)
     enter_file(found, out, kind="embeddings")

@@ -35,6 +35,9 @@ MaxBad = Annotated[
         "over, unless it is 0.",
     ),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Write over a file of another origin; one of the same is replaced anyway.")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 
 

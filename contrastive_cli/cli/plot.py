@@ -154,6 +154,8 @@ def _embeddings(request: Request) -> Drawn:
             device=request.device,
             progress=progress,
         )
+    for note in embeddings.notes:
+        request.output.note(f"{request.file}: {note}")
     with request.output.counting("projecting") as progress:
         targets = plot_embeddings(
             embeddings,

@@ -33,7 +33,11 @@ def refusal(path: Path, kind: type[ClrError] = UnsafeFileError) -> str:
 def follow(hint: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **names: Any) -> None:
     """Run the code of a hint, as a person would type it."""
     monkeypatch.chdir(folder)
-    exec(hint, {"pickle": pickle, "numpy": np, **names})
+    import pathlib
+
+    import pandas
+
+    exec(hint, {"pickle": pickle, "numpy": np, "pandas": pandas, "pathlib": pathlib, **names})
 
 
 def test_hint__pandas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
