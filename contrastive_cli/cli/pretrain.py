@@ -12,6 +12,7 @@ from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, Json, Labels, MaxBad, Quiet, Unlabeled
 from contrastive_cli.cli.training import run_session
 from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.wording import counted
 
 if TYPE_CHECKING:
     from contrastive_cli.core.runs import Run
@@ -183,7 +184,7 @@ def _start(config: Any, *, out: Path | None, overwrite: bool, output: Output) ->
         session = start_session(config, out=out, overwrite=overwrite, progress=progress)
     bad = session.setup.images.bad_files
     if bad:
-        output.note(f"{len(bad)} unreadable files left out, first {bad[0].path}: {bad[0].reason}")
+        output.note(f"{counted(len(bad), 'unreadable file')} left out, first {bad[0].path}: {bad[0].reason}")
     return session
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import Device, Json, Quiet, RunName, chosen_run, refuse_beside
+from contrastive_cli.cli.options import DataDir, Device, Json, Quiet, RunName, chosen_run, refuse_beside
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def similarity(
         ),
     ] = None,
     run: RunName = None,
+    data_dir: DataDir = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -68,6 +69,7 @@ def similarity(
     model = load_model(found, device=device)
     how = comparison_of(model, layer=layer, average=average)
     if pairs is not None:
+        refuse_beside("--pairs", {"--data-dir": data_dir})
         from contrastive_cli.services.evaluation.verification import verify_pairs
 
         with output.counting("decoding images") as progress:
@@ -75,7 +77,11 @@ def similarity(
         output.result({**verdict.as_json(), "run": found.name}, _verdict(verdict))
         return
     assert images is not None, "without --pairs there are images"
-    _show(compare(model, images, how=how), model, output)
+    result = compare(model, images, how=how, dataset=model.dataset_at(data_dir))
+    if result.missing:
+        hint = "" if data_dir is not None else "; give --data-dir"
+        output.note(f"no percentiles, so nothing says how much the cosine means: {result.missing}{hint}")
+    _show(result, model, output)
 
 
 def _show(result: Similarities, model: Model, output: Output) -> None:
