@@ -10,6 +10,7 @@ import typer
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import Device, Json, Overwrite, Quiet, RunName, chosen_run, refuse_beside
 from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.wording import counted
 
 if TYPE_CHECKING:
     from contrastive_cli.embeddings.files import Embeddings
@@ -79,8 +80,8 @@ def nearest_neighbors(
     if query:
         _look_up(
             embeddings,
+            file,
             query,
-            file=file,
             k=k,
             metric=chosen,
             include_self=include_self,
@@ -171,9 +172,9 @@ def _show_first(asked: Embeddings, embeddings: Embeddings, found: Neighbors, *, 
 
 def _look_up(
     embeddings: Embeddings,
+    file: Path,
     queries: list[Path],
     *,
-    file: Path,
     k: int,
     metric: Metric,
     include_self: bool,
@@ -191,8 +192,7 @@ def _look_up(
     asked_of = ", ".join(map(str, queries))
     if out is not None:
         refuse_other_neighbors(out, overwrite=overwrite, source=file, queries=Path(asked_of), metric=metric)
-    made_by = embeddings.model.get("run")
-    found_run = chosen_run(run or (made_by if isinstance(made_by, str) else None), output)
+    found_run = chosen_run(run or _maker(embeddings, file), output)
     model = load_model(found_run, device=device)
     if embeddings.model.get("checkpoint") not in (None, model.checkpoint):
         raise UsageError(
@@ -298,9 +298,32 @@ def _is_table(path: Path) -> bool:
     return path.suffix in (".csv", ".jsonl")
 
 
+def _maker(embeddings: Embeddings, file: Path) -> str | None:
+    """The run that an embeddings file says it was made by: the one that the file lies in, or one of that name.
+
+    Raises:
+        RunError: If there is none of that name here.
+    """
+    from contrastive_cli.core.errors import RunError
+    from contrastive_cli.core.runs import find_run
+
+    name = embeddings.model.get("run")
+    if not isinstance(name, str):
+        return None
+    for folder in file.absolute().parents[:2]:
+        if folder.name == name and (folder / "manifest.json").is_file():
+            return str(folder)
+    try:
+        return str(find_run(name).path)
+    except RunError as error:
+        message = f"{file} was made by run {name}, which is not here: {error.message}"
+        raise RunError(message, hint="give its directory by --run", path=file) from None
+
+
 def _clip(k: int, available: int, output: Output) -> int:
     if k > available:
-        output.note(f"warning: only {available} neighbors are available, not {k}")
+        are = "is" if available == 1 else "are"
+        output.note(f"warning: only {counted(available, 'neighbor')} {are} available, not {k}")
     return min(k, available)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import Device, Json, Overwrite, Quiet, RunName, chosen_run, refuse_beside
+from contrastive_cli.cli.options import DataDir, Device, Json, Overwrite, Quiet, RunName, chosen_run, refuse_beside
 from contrastive_cli.core.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def similarity(
     ] = None,
     overwrite: Overwrite = False,
     run: RunName = None,
+    data_dir: DataDir = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -78,6 +79,7 @@ def similarity(
     model = load_model(found, device=device)
     how = comparison_of(model, layer=layer, average=average)
     if pairs is not None:
+        refuse_beside("--pairs", {"--data-dir": data_dir})
         from contrastive_cli.services.evaluation.verification import verify_pairs
 
         with output.counting("decoding images") as progress:
@@ -86,7 +88,10 @@ def similarity(
         output.result({**verdict.as_json(), "run": found.name, **_file(out)}, _verdict(verdict, out))
         return
     assert images is not None, "without --pairs there are images"
-    compared = compare(model, images, how=how)
+    compared = compare(model, images, how=how, dataset=model.dataset_at(data_dir))
+    if compared.missing:
+        hint = "" if data_dir is not None else "; give --data-dir"
+        output.note(f"no percentiles, so nothing says how much the cosine means: {compared.missing}{hint}")
     _write_similarities(out, compared)
     _show(compared, model, output, out=out)
 
