@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--split", default="train")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--record", action="store_true", help="keep the result for README's table")
+    parser.add_argument("--record", action="store_true", help="keep the result for docs/speed.md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, "runs", "few")

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from contrastive_cli.core.choices import Precision
 from contrastive_cli.core.types import Batch, ImageFacts, Progress
 from contrastive_cli.data.datasets import open_dataset
 from contrastive_cli.embeddings.probes.knn_vote import knn_vote
@@ -31,7 +32,7 @@ from contrastive_cli.embeddings.probes.linear_probe import fit_probe
 from contrastive_cli.engine.accumulate import backward
 from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig, build_optimizer
-from contrastive_cli.engine.precision import Precision, autocast, choose_precision
+from contrastive_cli.engine.precision import autocast, choose_precision
 from contrastive_cli.engine.schedule import warmup_cosine
 from contrastive_cli.losses.contrastive import nt_xent
 from contrastive_cli.methods.simclr import SimCLR, SimCLRConfig
@@ -115,7 +116,7 @@ def steps(bench: Bench, batch_size: int, *, compiled: tuple[str, ...]) -> float:
         optimizer.zero_grad(set_to_none=True)
         backward(
             method,
-            Batch(views=make(pixels, indices, epoch=0), indices=indices).part,
+            Batch(views=(make(pixels, indices, epoch=0),), indices=indices).part,
             Progress(step=0, total_steps=1),
             batch_size=batch_size,
             micro_batch_size=None,
@@ -203,7 +204,7 @@ def train(
         views = bench.views(pixels["train"][indices], indices, epoch=epoch)
         backward(
             method,
-            Batch(views=views, indices=indices, labels=labels["train"][indices]).part,
+            Batch(views=(views,), indices=indices, labels=labels["train"][indices]).part,
             Progress(step=step, total_steps=total),
             batch_size=len(indices),
             micro_batch_size=None,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.record import Row, record
-from contrastive_cli.embeddings.search.exact_search import Metric
+from contrastive_cli.core.choices import Metric
 from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors
 from contrastive_cli.embeddings.search.threads import count_threads
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("-k", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--scikit-learn", action="store_true", help="time its brute force too")
-    parser.add_argument("--record", action="store_true", help="keep the result for README's table")
+    parser.add_argument("--record", action="store_true", help="keep the result for docs/speed.md")
     options = parser.parse_args()
     generator = np.random.default_rng(0)
     centers = generator.standard_normal((100, options.dimensions), dtype=np.float32)

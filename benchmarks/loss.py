@@ -39,7 +39,7 @@ def main() -> None:
         "--memory-rows", type=int, nargs="*", default=[8192, 32768], help="rows whose memory is measured"
     )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--record", action="store_true", help="keep the result for README's table")
+    parser.add_argument("--record", action="store_true", help="keep the result for docs/speed.md")
     parser.add_argument("--measure-memory", nargs=2, metavar=("LOSS", "ROWS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure_memory:

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[512, 2048, 8192, 16384])
     parser.add_argument("--micro-batch-size", type=int, default=128)
     parser.add_argument("--encoder", default="resnet9")
-    parser.add_argument("--record", action="store_true", help="keep the result for README's table")
+    parser.add_argument("--record", action="store_true", help="keep the result for docs/speed.md")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -81,7 +81,7 @@ def step(batch_size: int, micro_batch_size: int, *, encoder_name: str) -> tuple[
             seed=0,
             epoch=0,
         )
-        return Batch(views=views, indices=indices.to(device))
+        return Batch(views=(views,), indices=indices.to(device))
 
     started = time.perf_counter()
     backward(

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.record import Row, record
-from contrastive_cli.embeddings.probes.linear_probe import DEFAULT_PENALTIES, fit_linear, fit_probe
+from contrastive_cli.embeddings.probes.linear_probe import DEFAULT_PENALTIES, fit_probe
+from contrastive_cli.embeddings.probes.logistic_regression import fit_linear
 
 NUM_CLASSES = 10
 
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sklearn", action="store_true", help="fit the chosen penalty with scikit-learn too (slow)")
-    parser.add_argument("--record", action="store_true", help="keep the result for README's table")
+    parser.add_argument("--record", action="store_true", help="keep the result for docs/speed.md")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     features, labels = clustered(options.samples, options.dimensions, seed=1)

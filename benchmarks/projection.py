@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.record import Row, record
+from contrastive_cli.core.choices import ProjectionKind
 from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors
 from contrastive_cli.embeddings.search.threads import count_threads
-from contrastive_cli.viz.projection import ProjectionKind, neighbors_needed, project
+from contrastive_cli.viz.projection import neighbors_needed, project
 
 KINDS: tuple[ProjectionKind, ...] = ("tsne", "umap")
 NUM_CLUSTERS = 100
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, nargs="+", default=[10_000, 50_000])
     parser.add_argument("--dimensions", type=int, default=512)
     parser.add_argument("--scikit-learn", action="store_true")
-    parser.add_argument("--record", action="store_true", help="keep the result for README's table")
+    parser.add_argument("--record", action="store_true", help="keep the result for docs/speed.md")
     options = parser.parse_args()
     generator = np.random.default_rng(0)
     rows: list[Row] = []

@@ -1,6 +1,6 @@
-"""What a benchmark measured, as a file beside it, and the table of README that is made of these files.
+"""What a benchmark measured, as a file beside it, and the table of docs/speed.md that is made of these files.
 
-    python -m benchmarks.record            write the table between the two marks in README.md
+    python -m benchmarks.record            write the table between the two marks in docs/speed.md
     python -m benchmarks.record --check    say whether it is what the files say
 
 A benchmark that is started with --record calls `record`, so no figure of that table is typed by hand.
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parents[1] / "README.md"
+SPEED = Path(__file__).parents[1] / "docs" / "speed.md"
 BEGIN, END = "<!-- speed: written by python -m benchmarks.record -->", "<!-- end of speed -->"
 
 
@@ -107,11 +107,11 @@ def figure(value: float, unit: str) -> str:
 
 
 def with_table(text: str) -> str:
-    """README's text with the table that the files give."""
+    """The page's text with the table that the files give."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise SystemExit(f"README.md lacks the marks {BEGIN} and {END}")
+        raise SystemExit(f"docs/speed.md lacks the marks {BEGIN} and {END}")
     results = (json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json")))
     return f"{before}{begin}\n\n" + "\n".join(table(results)) + f"\n{end}{after}"
 
@@ -121,12 +121,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    old = README.read_text()
+    old = SPEED.read_text()
     new = with_table(old)
     if not arguments.check:
-        README.write_text(new)
+        SPEED.write_text(new)
     elif new != old:
-        raise SystemExit("README.md is not what benchmarks/results say: run python -m benchmarks.record")
+        raise SystemExit("docs/speed.md is not what benchmarks/results say: run python -m benchmarks.record")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="simclr", choices=sorted(RECIPES))
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--record", action="store_true", help="keep the result for README's table")
+    parser.add_argument("--record", action="store_true", help="keep the result for docs/speed.md")
     arguments = parser.parse_args()
     keep_freed_memory()  # as a training does, here for both sides
     device = choose_device("auto")
@@ -76,7 +76,7 @@ def main() -> None:
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        batch = Batch(views=views(), indices=indices)
+        batch = Batch(views=(views(),), indices=indices)
         progress = Progress(step=0, total_steps=1)
         backward(
             method,

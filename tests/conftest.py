@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,28 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: two t
 def clr_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache of decoded images for all commands."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def never_the_own_cache(clr_cache: Path) -> Iterator[None]:
+    """What lies in the cache of whoever runs the tests is neither read nor added to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLR_CACHE", str(clr_cache))
+        yield
+
+
+@pytest.fixture
+def time_limit() -> Iterator[None]:
+    """Fail after ten seconds instead of waiting for ever, as for the writer of a FIFO."""
+
+    def stop(number: int, frame: object) -> None:
+        raise TimeoutError(f"signal {number}: ten seconds have passed")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,14 @@
-"""README says what the results say, and the table of results is readable."""
+"""The first page is short, docs/speed.md says what the results say, and the table of results is readable."""
 
 from __future__ import annotations
 
 import json
 
-from benchmarks.record import README, RESULTS, advantage, figure, table, with_table
+from benchmarks.record import RESULTS, SPEED, advantage, figure, table, with_table
 
 
-def test_readme__speed_is_what_the_benchmarks_left() -> None:
-    text = README.read_text()
+def test_speed__is_what_the_benchmarks_left() -> None:
+    text = SPEED.read_text()
     assert with_table(text) == text, "run python -m benchmarks.record"
 
 

@@ -7,6 +7,7 @@ when they run.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -14,9 +15,10 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from contrastive_cli import __version__
 from contrastive_cli.cli import (
@@ -32,15 +34,33 @@ from contrastive_cli.cli import (
     runs,
     similarity,
 )
-from contrastive_cli.cli.console import show_error
-from contrastive_cli.core.errors import ClrError, DataError, RunError, UsageError
-from contrastive_cli.core.files import NO_SPACE
+from contrastive_cli.cli.console import NotesHandler, show_error
+from contrastive_cli.core.errors import ClrError, DataError, RunError, TrainingError, UsageError
+from contrastive_cli.core.files import NO_SPACE, at_home
+from contrastive_cli.core.notes import LOGGER
+from contrastive_cli.core.own_code import blamed
 from contrastive_cli.core.signals import Watchdog
 
 READER_LEFT = 141  # as the shell says of a program that died by SIGPIPE
 
+
+class _Commands(typer.core.TyperGroup):
+    """The commands, with `~` understood where a shell has left it, as in `--out=~/run`."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        return super().make_context(info_name, [_at_home(word) for word in args], parent, **extra)
+
+
+def _at_home(word: str) -> str:
+    option, equals, value = word.partition("=")
+    if equals and option.startswith("--") and value.startswith("~"):
+        return f"{option}={at_home(Path(value))}"
+    return str(at_home(Path(word))) if word.startswith("~") else word
+
+
 app = typer.Typer(
     name="clr",
+    cls=_Commands,
     help="Learn visual representations from images, prove that they help, and use them.",
     epilog="Exit codes: 0 ok, 1 a bug, 2 usage or configuration, 3 bad input data, 4 unsafe file refused, "
     "5 run directory, 6 training failed, 130/143 after a signal with everything saved, 141 the reader left early.",
@@ -82,10 +102,15 @@ def main() -> None:
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed by the caller
             setattr(sys, stream, Path(os.devnull).open("w"))  # noqa: SIM115 - it stays open to the end
+        with contextlib.suppress(AttributeError):  # a stream of another kind, as of a notebook
+            getattr(sys, stream).reconfigure(errors="backslashreplace")  # names that its encoding lacks
     signal.signal(signal.SIGTERM, _terminate)
     Watchdog().__enter__()  # never left: threads that decode are waited for even after the last line
     arguments = sys.argv[1:] or ["--help"]
     as_json = "--json" in arguments
+    if not {"--quiet", "-q"} & set(arguments):
+        LOGGER.addHandler(NotesHandler())
+        LOGGER.setLevel("INFO")
     status = _run(arguments, as_json=as_json)
     try:
         sys.stdout.flush()
@@ -114,13 +139,39 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
             return READER_LEFT
         raise
     except Exception as error:  # noqa: BLE001 - the last line of defense: a bug ends as one line too
-        if isinstance(error, OSError) and error.errno in NO_SPACE:
-            return _end(_unwritable(error), as_json=as_json)
-        if isinstance(error, OSError) and isinstance(error.filename, str):  # a name that is too long, a folder shut
-            problem = DataError(f"cannot use {error.filename[:200]!r}: {error.strerror}", path=error.filename)
-            return _end(problem, as_json=as_json)
-        return _end(ClrError(f"{type(error).__name__}: {error}", hint=_keep_traceback()), as_json=as_json)
+        return _end(_explained(error), as_json=as_json)
     return status if isinstance(status, int) else 0
+
+
+def _explained(error: Exception) -> ClrError:
+    """What surroundings do to a program that is right; all else is a bug, whose traceback is kept."""
+    said = " ".join(str(error).split())[:300]
+    if isinstance(error, MemoryError | ImportError | OSError | RuntimeError) and _is_memory(error, said):
+        return TrainingError(
+            f"out of memory{': ' if said else ''}{said}",
+            hint="close other programs or raise the limit (ulimit -v, the container's, the batch system's)",
+        )
+    own = blamed(error)
+    if own is not None:
+        return TrainingError(f"{own}: {type(error).__name__}: {said}", hint="the fault is in this file, not in clr")
+    if isinstance(error, ImportError) and not str(error.name or "").startswith("contrastive_cli"):
+        return UsageError(
+            f"a package that clr needs cannot be loaded: {said}",
+            hint="install it again, in one environment with clr; `clr doctor` shows what is there",
+        )
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        return _unwritable(error)
+    if isinstance(error, OSError) and isinstance(error.filename, str):  # a name that is too long, a folder shut
+        return DataError(f"cannot use {error.filename[:200]!r}: {error.strerror}", path=error.filename)
+    return ClrError(f"{type(error).__name__}: {error}", hint=_keep_traceback())
+
+
+def _is_memory(error: Exception, said: str) -> bool:
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return any(
+        sign in said for sign in ("failed to map segment", "allocate memory", "bad_alloc", "can't start new thread")
+    )
 
 
 def _terminate(number: int, frame: object) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +24,21 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 10.0
 LONGEST_MESSAGE = 2000
-WIDEST_LINE = 100_000  # of a table that a program reads: one line a row
+
+
+class NotesHandler(logging.Handler):
+    """Shows what the rooms below have to say as notes, each line once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a line that was not shown before."""
+        text = record.getMessage()
+        if text not in self.shown:
+            self.shown.add(text)
+            Output().note(text)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +51,7 @@ class Output:
     def note(self, text: str) -> None:
         """A line for people, on stderr."""
         if not self.quiet:
-            _stderr().print(clean(text), markup=False, highlight=False, emoji=False, soft_wrap=True)
+            sys.stderr.write(clean(text) + "\n")
 
     def result(self, value: Mapping[str, Any], text: str) -> None:
         """The result: the object with `--json`, else the text."""
@@ -45,32 +61,45 @@ class Output:
             sys.stdout.write(clean(text) + "\n")
 
     def table(self, *, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table on stdout; nothing with `--json`."""
+        """A table on stdout; nothing with `--json`.
+
+        Drawn on a terminal or where COLUMNS says how wide it may be; else a line a row, cells apart by tabs.
+        """
         if self.json:
             return
-        from rich.console import Console
+        width = _asked_width()
+        if width is None and not sys.stdout.isatty():
+            lines = [[title], columns, *rows]
+            sys.stdout.writelines("\t".join(clean_line(cell) for cell in line) + "\n" for line in lines)
+            return
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=Text(clean(title)), title_justify="left", title_style="bold", header_style="bold")
-        people = sys.stdout.isatty()
+        bold = "" if os.environ.get("NO_COLOR") else "bold"
+        sys.stdout.write(clean_line(title) + "\n")  # rich would break it at the width of the table
+        table = Table(header_style=bold)
         for column in columns:
-            table.add_column(column, overflow="fold", no_wrap=not people)
+            table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*(Text(clean(cell)) for cell in row))
-        Console(width=None if people else WIDEST_LINE).print(table)
+            table.add_row(*(Text(clean_line(cell)) for cell in row))
+        _console(stderr=False, width=width).print(table)
 
     @contextlib.contextmanager
     def counting(self, description: str) -> Iterator[CountProgress]:
         """A progress bar with rate and time left; plain lines where stderr is not a terminal."""
         if self.quiet:
             yield lambda done, total: None
-        elif sys.stderr.isatty():
+        elif shows_bars():
             with progress_bar() as bar:
                 task = bar.add_task(description, total=None, note="")
                 yield lambda done, total: bar.update(task, completed=done, total=total)
         else:
             yield plain_counter(description)
+
+
+def shows_bars() -> bool:
+    """Whether stderr is a terminal that can draw over what it has drawn; others are given lines."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 def progress_bar() -> Progress:
@@ -83,8 +112,9 @@ def progress_bar() -> Progress:
         BarColumn(bar_width=16),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
+        TextColumn("left"),
         TextColumn("{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
-        console=_stderr(),
+        console=_console(stderr=True),
         expand=True,  # the note alone gives way on a narrow terminal
         transient=True,
     )
@@ -125,11 +155,11 @@ def show_error(error: ClrError, *, as_json: bool) -> None:
             print_json({"error": {**fields, "hint": error.hint, "path": error.path}})
             sys.stdout.flush()
             return
-    label = "stopped" if error.kind == "interrupted" else "error"
-    console = _stderr()
-    console.print(f"{label}: {_one_line(error.message)}", markup=False, highlight=False, emoji=False, soft_wrap=True)
+    # Without rich, which too little memory may keep from being loaded.
+    label = "" if error.kind == "interrupted" else "error: "  # what stopped says so itself
+    sys.stderr.write(f"{label}{_one_line(error.message)}\n")
     if error.hint:
-        console.print(f"  {_one_line(error.hint)}", markup=False, highlight=False, emoji=False, soft_wrap=True)
+        sys.stderr.write(f"  {_one_line(error.hint)}\n")
 
 
 def clean(text: str) -> str:
@@ -138,8 +168,13 @@ def clean(text: str) -> str:
     return kept.encode("utf-8", "replace").decode()
 
 
+def clean_line(text: str) -> str:
+    r"""The text as `clean` leaves it, on one line: what breaks lines becomes `\n`."""
+    return clean(text.replace("\n", "\\n"))
+
+
 def _one_line(text: str) -> str:
-    return clean(_shortened(text).replace("\n", "\\n"))
+    return clean_line(_shortened(text))
 
 
 def _shortened(text: str) -> str:
@@ -160,7 +195,15 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _stderr() -> Console:
+def _asked_width() -> int | None:
+    """What COLUMNS says, if it does."""
+    asked = os.environ.get("COLUMNS", "")
+    return max(20, int(asked)) if asked.isascii() and asked.isdecimal() and int(asked) > 0 else None
+
+
+def _console(*, stderr: bool, width: int | None = None) -> Console:
     from rich.console import Console
 
-    return Console(stderr=True)
+    # NO_COLOR takes colors only from rich; without a color system it writes no escape code at all.
+    plain = bool(os.environ.get("NO_COLOR"))
+    return Console(stderr=stderr, width=width, color_system=None if plain else "auto")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, Download, Json, Quiet, Seed, refuse_beside
+from contrastive_cli.cli.options import DataDir, Download, Json, Labels, Layout, Quiet, Seed, refuse_beside
 from contrastive_cli.core.errors import UsageError
 
 
@@ -26,6 +26,8 @@ def datasets(
     ] = None,
     seed: Seed = 0,
     data_dir: DataDir = None,
+    labels: Labels = None,
+    layout: Layout = None,
     download: Download = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -38,38 +40,53 @@ def datasets(
     """
     output = Output(json=json, quiet=quiet)
     if name is None:
-        refuse_beside("no dataset's name", {"--split": split, "--data-dir": data_dir, "--count": count})
+        others = {"--split": split, "--data-dir": data_dir, "--count": count, "--labels": labels, "--layout": layout}
+        refuse_beside("no dataset's name", others)
     if (name is None) != (save_images is None and save_pairs is None):
         raise UsageError("a dataset's name and --save-images go together: clr datasets digits --save-images digits-png")
     if save_images is not None and save_pairs is not None:
         raise UsageError("--save-images and --save-pairs exclude each other")
     if name is not None and save_pairs is not None:
+        from contrastive_cli.data.own_datasets import name_dataset
+        from contrastive_cli.data.sources import known_layout
         from contrastive_cli.services.configuration import DatasetConfig
         from contrastive_cli.services.evaluation.verification import save_pairs as draw_and_save
 
-        dataset = DatasetConfig(name=name, data_dir=data_dir, download=download)
+        dataset = DatasetConfig(
+            name=name_dataset(name), data_dir=data_dir, labels=labels, layout=known_layout(layout), download=download
+        )
         chosen = split or "test"
         pairs = draw_and_save(save_pairs, dataset=dataset, split=chosen, count=count or 3000, seed=seed)
         output.note(f"evaluate with: clr similarity --pairs {save_pairs} --root {data_dir or 'data'}")
         output.result({"file": str(save_pairs), "pairs": pairs, "split": chosen}, str(save_pairs))
         return
     if name is not None and save_images is not None:
+        from contrastive_cli.data.own_datasets import name_dataset
+        from contrastive_cli.data.sources import known_layout
+        from contrastive_cli.services.configuration import DatasetConfig
         from contrastive_cli.services.samples import save_samples
 
-        chosen, count = split or "test", count or 20
-        files = save_samples(name, save_images, split=chosen, count=count, data_dir=data_dir, download=download)
+        dataset = DatasetConfig(
+            name=name_dataset(name), data_dir=data_dir, labels=labels, layout=known_layout(layout), download=download
+        )
+        files = save_samples(dataset, save_images, split=split or "test", count=count or 20)
         output.result({"files": [str(file) for file in files]}, "\n".join(str(file) for file in files))
         return
     from contrastive_cli.data.datasets import DATASETS
+    from contrastive_cli.data.own_datasets import GROUP, offered
 
+    outside = [name for name in offered() if name not in DATASETS]
     output.table(
         title="datasets",
         columns=["name", "size", "channels", "what"],
-        rows=[[key, f"{spec.size} px", str(spec.channels), spec.help] for key, spec in DATASETS.items()],
+        rows=[
+            *([key, f"{spec.size} px", str(spec.channels), spec.help] for key, spec in DATASETS.items()),
+            *([name, "-", "-", f"of an installed package ({GROUP})"] for name in outside),
+        ],
     )
     if json:
         facts = [
             {"name": key, "size": spec.size, "channels": spec.channels, "help": spec.help}
             for key, spec in DATASETS.items()
         ]
-        output.result({"datasets": facts}, "")
+        output.result({"datasets": facts, "entry_points": outside}, "")

@@ -14,9 +14,12 @@ from contrastive_cli.cli.options import (
     Device,
     Download,
     Json,
+    Labels,
+    Layout,
     MaxBad,
     Quiet,
     RunName,
+    Unlabeled,
     chosen_run,
     refuse_beside,
 )
@@ -39,6 +42,9 @@ def embed(
     data_dir: DataDir = None,
     download: Download = False,
     max_bad: MaxBad = None,
+    labels: Labels = None,
+    layout: Layout = None,
+    unlabeled: Unlabeled = False,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -58,7 +64,7 @@ def embed(
     output = Output(json=json, quiet=quiet)
     found = chosen_run(run, output)
     from contrastive_cli.data.cache import refuse_many_bad
-    from contrastive_cli.data.sources import BadFile
+    from contrastive_cli.data.sources import BadFile, TreeOptions, known_layout
     from contrastive_cli.embeddings.files import write_embeddings
     from contrastive_cli.services.artifacts import enter_file
     from contrastive_cli.services.inference.image_files import embed_paths, expand_paths
@@ -66,12 +72,14 @@ def embed(
     from contrastive_cli.services.inference.splits import open_split, other_dataset
 
     model = load_model(found, device=device)
-    unreadable = 0
+    unreadable = unused = 0
     with output.counting("embedding") as progress:
         if paths:
-            root = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
+            options = TreeOptions(labels=labels, unlabeled=unlabeled, layout=known_layout(layout))
+            expanded = expand_paths(paths, options=options)
+            unused = expanded.unused
             embeddings, bad = embed_paths(
-                model, expand_paths(paths), root=root, layer="z" if layer == "z" else "h", progress=progress
+                model, expanded.files, labels=expanded.labels, layer="z" if layer == "z" else "h", progress=progress
             )
             unreadable = len(bad)
             for error in bad:
@@ -81,7 +89,16 @@ def embed(
                 hint = "repair or remove them, or raise --max-bad"
                 refuse_many_bad(left_out, len(bad) + len(embeddings.vectors), max_bad=max_bad, hint=hint)
         else:
-            other = other_dataset(model, name=dataset, data_dir=data_dir, download=download, max_bad=max_bad)
+            other = other_dataset(
+                model,
+                name=dataset,
+                data_dir=data_dir,
+                download=download,
+                max_bad=max_bad,
+                labels=labels,
+                layout=layout,
+                unlabeled=unlabeled,
+            )
             images = open_split(model, split or "test", dataset=other, progress=progress)
             embeddings = embed_images(model, images, layer="z" if layer == "z" else "h", progress=progress)
     write_embeddings(out, embeddings)
@@ -95,6 +112,7 @@ def embed(
             "width": width,
             "run": found.name,
             "unreadable": unreadable,
+            "not_used": unused,
             "uncertainty": uncertain,
         },
         f"{out}: {count} embeddings of width {width} from {found.name}" + (", with uncertainty" if uncertain else ""),

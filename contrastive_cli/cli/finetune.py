@@ -9,11 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, DatasetName, Download, Json, MaxBad, Quiet, RunName, chosen_run
+from contrastive_cli.cli.options import (
+    DataDir,
+    DatasetName,
+    Download,
+    Json,
+    Labels,
+    Layout,
+    MaxBad,
+    Quiet,
+    RunName,
+    TestSplit,
+    chosen_run,
+)
 from contrastive_cli.cli.training import run_session
 from contrastive_cli.cli.waiting import waiting
 from contrastive_cli.core.clock import process_start
-from contrastive_cli.core.percent import rounded_percent
+from contrastive_cli.core.percent import describe_shares, rounded_percent
 
 if TYPE_CHECKING:
     from contrastive_cli.core.runs import Run
@@ -39,6 +51,9 @@ def finetune(
     data_dir: DataDir = None,
     download: Download = False,
     max_bad: MaxBad = None,
+    labels: Labels = None,
+    layout: Layout = None,
+    split: TestSplit = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps; auto if not given.")] = None,
     config: Annotated[str | None, typer.Option(help="YAML file, or a preset's name (configs/).")] = None,
     set_: Annotated[
@@ -72,6 +87,9 @@ def finetune(
         "dataset.data_dir": None if data_dir is None else str(data_dir),
         "dataset.download": download or None,
         "dataset.max_bad": max_bad,
+        "dataset.layout": layout,
+        "dataset.labels": None if labels is None else str(labels),
+        "dataset.test_split": split,
     }
     assignments = read_assignments(set_ or [])
     parent = chosen_run(run, output)
@@ -106,7 +124,8 @@ def measure(run: Run, summary: Mapping[str, Any], *, device: str, output: Output
     text = (
         f"{run.path}\n"
         f"accuracy {100 * found.accuracy:.1f} % (95 % interval {100 * low:.1f} - {100 * high:.1f}) on "
-        f"{found.test_images} test images of {found.dataset}, from {found.labels} labels"
+        f"{found.test_images} {found.test_split} images of {found.dataset}, from {found.labels} labels\n"
+        f"{describe_shares(found.largest_class, found.balanced_accuracy)}"
     )
     facts = {key: value for key, value in found.as_json().items() if key != "train_indices"}
     output.result({**summary, **facts, "file": str(file)}, text)

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, DatasetName, Device, Download, Json, MaxBad, Quiet, RunName, chosen_run
+from contrastive_cli.cli.options import (
+    DataDir,
+    DatasetName,
+    Device,
+    Download,
+    Json,
+    Labels,
+    Layout,
+    MaxBad,
+    Quiet,
+    RunName,
+    TestSplit,
+    chosen_run,
+)
 from contrastive_cli.core.percent import rounded_percent
 
 if TYPE_CHECKING:
@@ -34,6 +47,9 @@ def linear_eval(
     data_dir: DataDir = None,
     download: Download = False,
     max_bad: MaxBad = None,
+    labels: Labels = None,
+    layout: Layout = None,
+    split: TestSplit = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -55,7 +71,16 @@ def linear_eval(
     baselines = [] if baseline == "none" else _words(baseline)
     probing.check_choice(heads=heads, fractions=fractions, baselines=baselines, seeds=seeds)
     model = load_model(found, device=device)
-    changed = other_dataset(model, name=dataset, data_dir=data_dir, download=download, max_bad=max_bad)
+    changed = other_dataset(
+        model,
+        name=dataset,
+        data_dir=data_dir,
+        download=download,
+        max_bad=max_bad,
+        labels=labels,
+        layout=layout,
+        split=split,
+    )
     splits = open_splits(model, dataset=changed)
     trainings = _plan_supervised(model, splits, fractions, seeds, output) if "supervised" in baselines else []
     rows: list[Row] = []
@@ -69,8 +94,9 @@ def linear_eval(
         rows += _supervised(model, splits, trainings, output)
     evaluation = probing.conclude(model, splits, rows=rows, fractions=fractions, seeds=seeds)
     output.table(
-        title=f"{found.name}: accuracy on {evaluation.test_images} test images of {evaluation.dataset}",
-        columns=["features", "head", "labels", "accuracy", "95 % interval", "seeds"],
+        title=f"{found.name}: accuracy on {evaluation.test_images} {evaluation.test_split} images of "
+        f"{evaluation.dataset}",
+        columns=["features", "head", "labels", "accuracy", "95 % interval", "seeds", "balanced", "largest class"],
         rows=[_cells(row) for row in rows],
     )
     if json:
@@ -127,4 +153,6 @@ def _cells(row: Row) -> list[str]:
         f"{100 * row.accuracy:.1f} %",
         f"{100 * low:.1f} - {100 * high:.1f}",
         str(row.seeds),
+        "-" if row.balanced_accuracy is None else f"{100 * row.balanced_accuracy:.1f} %",
+        f"{100 * row.largest_class:.1f} %",
     ]

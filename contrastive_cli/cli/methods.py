@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import Json, Quiet
 
 
-def methods(json: Json = False, quiet: Quiet = False) -> None:
+def methods(
+    file: Annotated[
+        str | None, typer.Argument(metavar="[FILE.py]", help="A method of your own: look at it and make it known.")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """List the methods and the fields that --set method.FIELD=VALUE changes."""
     from contrastive_cli.methods import list_methods, load_method
+    from contrastive_cli.services.own_methods import name_method
 
     output = Output(json=json, quiet=quiet)
-    specs = {name: load_method(name) for name in list_methods()}
+    names = list_methods() if file is None else [name_method(file)]
+    specs = {name: load_method(name_method(name)) for name in names}
     fields = {
         name: {key: info.default for key, info in spec.config.model_fields.items() if key != "name"}
         for name, spec in specs.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,11 +36,29 @@ MaxBad = Annotated[
         "over, unless it is 0.",
     ),
 ]
+Labels = Annotated[
+    Path | None,
+    typer.Option("--labels", help="CSV file of path and label that labels a folder of pictures; see docs/folders.md."),
+]
+Unlabeled = Annotated[
+    bool, typer.Option("--unlabeled", help="Take no labels: the folders of a folder of pictures are no classes.")
+]
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        help="classes takes every folder of a folder of pictures for a class; auto if not given.",
+    ),
+]
+TestSplit = Annotated[
+    str | None,
+    typer.Option("--split", help="Labeled split to measure on, such as val; test, or val if that has no labels."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 
 
 def chosen_run(name: str | None, output: Output) -> Run:
-    """The run that --run names, or the newest finished one; said aloud if it is not finished.
+    """The run that --run names, or the newest finished one, which is named first; said aloud if it is not finished.
 
     Raises:
         RunError: If there is none.
@@ -48,9 +67,19 @@ def chosen_run(name: str | None, output: Output) -> Run:
 
     run = find_run(name)
     manifest = run.manifest()
+    if name is None:
+        output.note(f"using {run.path} ({manifest.method}, {manifest.encoder}, {_day_and_time(manifest.started)})")
     if manifest.status != "finished":
         output.note(f"{run.name} is {manifest.status}, at step {manifest.step} of {manifest.total_steps}")
     return run
+
+
+def _day_and_time(started: str) -> str:
+    """`28.11. 10:02`, where this machine is; what cannot be read as a time stays."""
+    try:
+        return datetime.fromisoformat(started).astimezone().strftime("%d.%m. %H:%M")
+    except (ValueError, OverflowError, OSError):
+        return started[:30]
 
 
 def refuse_beside(given: str, others: Mapping[str, Any]) -> None:

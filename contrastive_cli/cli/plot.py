@@ -14,8 +14,8 @@ from contrastive_cli.cli.options import DataDir, Device, Json, Quiet, RunName, S
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from contrastive_cli.core.choices import ProjectionKind
     from contrastive_cli.core.runs import Run
-    from contrastive_cli.viz.projection import ProjectionKind
 
 KINDS = ("embeddings", "views", "neighbors", "reconstructions", "uncertainty", "labels", "curves")
 FROM_FILES = ("embeddings", "neighbors")
@@ -27,11 +27,12 @@ class Request:
     """What was asked for; without a run there is a file."""
 
     run: Run | None
-    file: Path | None
+    files: tuple[Path, ...]
     out: Path | None
     projections: tuple[str, ...]
+    metadata: Path | None
     classes: int | None
-    limit: int
+    limit: int | None
     split: str
     count: int
     data_dir: Path | None
@@ -51,15 +52,30 @@ Drawn = tuple[list[Path], Mapping[str, Any]]
 
 def plot(
     kind: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
-    file: Annotated[
-        Path | None,
-        typer.Argument(help="Embeddings to map (the run's test split if not given), or neighbors to draw."),
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE]...",
+            help="Embeddings to map (the run's test split if not given; two for one page), or neighbors to draw.",
+        ),
     ] = None,
     run: RunName = None,
-    out: Annotated[Path | None, typer.Option(help="PNG or SVG to write; plots/ of the run if not given.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File to write: .png or .svg; a map also as .html, a page to explore, or .parquet; "
+            "plots/ of the run if not given."
+        ),
+    ] = None,
     projection: Annotated[str, typer.Option(help="tsne, umap, pca, or several: tsne,umap.")] = "tsne",
+    metadata: Annotated[
+        Path | None, typer.Option(help="CSV with a column `path` and others to color a page by.")
+    ] = None,
     classes: Annotated[int | None, typer.Option(min=1, help="Only the k classes with the most images.")] = None,
-    limit: Annotated[int, typer.Option(min=3, help="Most points on a map; most images for uncertainty.")] = 3000,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=3, help="Most points on a map, most images for uncertainty; 3000, or 20000 on a page."),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Split to map, measure or reconstruct; test if not given.")] = None,
     count: Annotated[int, typer.Option(min=1, max=32, help="Images on a grid.")] = 8,
     data_dir: DataDir = None,
@@ -73,6 +89,10 @@ def plot(
     clr plot embeddings
 
     clr plot embeddings photos.npz --projection umap
+
+    clr plot embeddings --projection tsne,umap --out map.html     (a page to explore)
+
+    clr plot embeddings before.npz after.npz --out map.html
 
     clr plot views
 
@@ -92,22 +112,23 @@ def plot(
     for name in projections:
         if name not in PROJECTIONS:
             raise UsageError(f"--projection {name!r} is unknown; known are {', '.join(PROJECTIONS)}")
-    if out is not None and len(projections) > 1:
-        raise UsageError(
-            f"--out {str(out)!r} is one file, but {len(projections)} projections are asked", hint="leave out --out"
-        )
-    if out is not None and out.suffix.lower() not in (".png", ".svg"):
+    given = tuple(files or ())
+    _check_files(kind, given)
+    if kind != "embeddings" and out is not None and out.suffix.lower() not in (".png", ".svg"):
         raise UsageError(f"--out {str(out)!r} is neither .png nor .svg")
-    if file is not None and kind not in FROM_FILES:
-        raise UsageError(f"a file is drawn by `clr plot embeddings FILE` or `neighbors FILE`, not by `clr plot {kind}`")
-    if file is not None:
-        refuse_beside("FILE", {"--split": split, "--data-dir": data_dir if kind == "embeddings" else None})
+    if kind == "embeddings":
+        _check_map(given, out=out, projections=projections, metadata=metadata, data_dir=data_dir)
+    else:
+        refuse_beside(f"`clr plot {kind}`", {"--metadata": metadata})
+    if given:
+        refuse_beside("FILE", {"--split": split})
     output = Output(json=json, quiet=quiet)
     request = Request(
-        run=None if file is not None and run is None else chosen_run(run, output),
-        file=file,
+        run=None if given and run is None else chosen_run(run, output),
+        files=given,
         out=out,
         projections=projections,
+        metadata=metadata,
         classes=classes,
         limit=limit,
         split=split or "test",
@@ -122,6 +143,39 @@ def plot(
     if len(files) > 1:
         shown["files"] = [str(path) for path in files]
     output.result(shown, "\n".join(map(str, files)))
+
+
+def _check_files(kind: str, files: tuple[Path, ...]) -> None:
+    if files and kind not in FROM_FILES:
+        raise UsageError(f"a file is drawn by `clr plot embeddings FILE` or `neighbors FILE`, not by `clr plot {kind}`")
+    if len(files) > 1 and kind != "embeddings":
+        raise UsageError(f"`clr plot {kind}` draws one file, not {len(files)}")
+
+
+def _check_map(
+    files: tuple[Path, ...],
+    *,
+    out: Path | None,
+    projections: tuple[str, ...],
+    metadata: Path | None,
+    data_dir: Path | None,
+) -> None:
+    from contrastive_cli.viz.map_files import map_format
+
+    target = map_format(out)
+    if len(files) > target.max_maps:
+        hint = "write a page with --out map.html" if len(files) == 2 else "give one file, or two for a page"
+        raise UsageError(f"{len(files)} files do not go into one map", hint=hint)
+    if target.interactive:
+        return
+    if out is not None and len(projections) > 1:
+        raise UsageError(
+            f"--out {str(out)!r} is one file, but {len(projections)} projections are asked",
+            hint="leave out --out, or write a page with --out map.html",
+        )
+    refuse_beside("a figure", {"--metadata": metadata})
+    if files:
+        refuse_beside("FILE", {"--data-dir": data_dir})
 
 
 def _draw(kind: str, request: Request) -> Drawn:
@@ -146,27 +200,30 @@ def _embeddings(request: Request) -> Drawn:
     from contrastive_cli.services.figures.embedding_map import embeddings_to_plot, plot_embeddings
 
     with request.output.counting("embedding") as progress:
-        embeddings = embeddings_to_plot(
+        mapped = embeddings_to_plot(
             request.run,
-            file=request.file,
+            files=request.files,
             split=request.split,
             data_dir=request.data_dir,
             device=request.device,
             progress=progress,
         )
     with request.output.counting("projecting") as progress:
-        targets = plot_embeddings(
-            embeddings,
+        targets, note = plot_embeddings(
+            mapped,
             run=request.run,
-            file=request.file,
             out=request.out,
             projections=cast("tuple[ProjectionKind, ...]", request.projections),
             classes=request.classes,
             limit=request.limit,
             seed=request.seed,
+            data_dir=request.data_dir,
+            metadata=request.metadata,
             progress=progress,
         )
-    return targets, {}
+    if note:
+        request.output.note(note)
+    return targets, {"note": note} if note else {}
 
 
 def _views(request: Request) -> Drawn:
@@ -180,7 +237,11 @@ def _neighbors(request: Request) -> Drawn:
     from contrastive_cli.services.figures.neighbors import plot_neighbors
 
     target = plot_neighbors(
-        request.run, file=request.file, out=request.out, count=request.count, data_dir=request.data_dir
+        request.run,
+        file=request.files[0] if request.files else None,
+        out=request.out,
+        count=request.count,
+        data_dir=request.data_dir,
     )
     return [target], {}
 
@@ -211,7 +272,12 @@ def _uncertainty(request: Request) -> Drawn:
     dataset = model.dataset_at(request.data_dir)
     with request.output.counting("embedding") as progress:
         measured = measure_uncertainty(
-            model, split=request.split, limit=request.limit, seed=request.seed, dataset=dataset, progress=progress
+            model,
+            split=request.split,
+            limit=request.limit or 3000,
+            seed=request.seed,
+            dataset=dataset,
+            progress=progress,
         )
     for line in describe(measured):
         request.output.note(line)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, Json, MaxBad, Quiet
+from contrastive_cli.cli.options import DataDir, Json, Labels, Layout, MaxBad, Quiet, Unlabeled
 from contrastive_cli.cli.training import run_session
 from contrastive_cli.cli.waiting import waiting
 from contrastive_cli.core.clock import process_start
@@ -24,7 +24,8 @@ DATA, MODEL, OPTIMIZATION, RUN = "Data", "Model", "Optimization", "Run"
 
 def pretrain(
     method: Annotated[
-        str | None, typer.Option(help="Method, see `clr methods`; simclr if not given.", rich_help_panel=MODEL)
+        str | None,
+        typer.Option(help="Method, see `clr methods`, or FILE.py; simclr if not given.", rich_help_panel=MODEL),
     ] = None,
     encoder: Annotated[
         str | None,
@@ -40,6 +41,9 @@ def pretrain(
         bool, typer.Option("--download", help="Fetch the dataset when it is absent.", rich_help_panel=DATA)
     ] = False,
     max_bad: MaxBad = None,
+    labels: Labels = None,
+    layout: Layout = None,
+    unlabeled: Unlabeled = False,
     neighbors: Annotated[
         Path | None,
         typer.Option(help="Neighbors of every image, a file that `clr knn` wrote (byol).", rich_help_panel=DATA),
@@ -118,6 +122,9 @@ def pretrain(
         "dataset.data_dir": None if data_dir is None else str(data_dir),
         "dataset.download": download or None,
         "dataset.max_bad": max_bad,
+        "dataset.layout": layout,
+        "dataset.labels": None if labels is None else str(labels),
+        "dataset.unlabeled": unlabeled or None,
         "neighbors": None if neighbors is None else str(neighbors),
         "train.epochs": epochs,
         "train.budget": budget,

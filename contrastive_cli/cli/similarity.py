@@ -12,6 +12,7 @@ from contrastive_cli.cli.options import Device, Json, Quiet, RunName, chosen_run
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from contrastive_cli.data.spec import DatasetSpec
     from contrastive_cli.services.evaluation.verification import PairResult
     from contrastive_cli.services.inference.model import Model
     from contrastive_cli.services.inference.similarity import Similarities
@@ -92,7 +93,9 @@ def _show(result: Similarities, model: Model, output: Output) -> None:
         "run": model.run.name,
     }
     if is_pair:
-        output.result(value, _sentence(result, noun="person" if model.config.dataset.name == "lfw" else "class"))
+        from contrastive_cli.data.datasets import known_dataset
+
+        output.result(value, _sentence(result, spec=known_dataset(model.config.dataset.name)))
         return
     output.table(
         title=f"cosine similarity, {result.how}",
@@ -106,9 +109,9 @@ def _show(result: Similarities, model: Model, output: Output) -> None:
         output.result(value, "")
 
 
-def _sentence(result: Similarities, *, noun: str) -> str:
+def _sentence(result: Similarities, *, spec: DatasetSpec | None) -> str:
     text = f"cosine similarity {result.cosines[0, 1]:.4f} ({result.how})"
-    plural = {"person": "people", "class": "classes"}[noun]
+    noun, plural = ("class", "classes") if spec is None else (spec.class_noun, spec.class_plural)
     wording = {"all": "random pairs", "same": f"pairs of the same {noun}", "different": f"pairs of different {plural}"}
     images = "validation images" if result.reference == "val" else "training images"
     for kind, values in result.percentiles.items():

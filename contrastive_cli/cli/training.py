@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from contrastive_cli.cli.console import Output, progress_bar
+from contrastive_cli.cli.console import Output, progress_bar, shows_bars
 from contrastive_cli.cli.waiting import Heartbeat
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class _display:  # noqa: N801 - a context manager used like a function
 
     def __init__(self, session: Session, output: Output) -> None:
         self.total, self.output = session.total_steps, output
-        self.bar = progress_bar() if sys.stderr.isatty() and not output.quiet else None
+        self.bar = progress_bar() if shows_bars() and not output.quiet else None
         self.started = session.state.step
         self.heartbeat = Heartbeat(output)
         self.shown = time.monotonic()

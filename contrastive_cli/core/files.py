@@ -11,9 +11,11 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from contrastive_cli.core.errors import RunError
+from contrastive_cli.core.errors import RunError, UsageError
 
 TEMPORARY_SUFFIX = ".tmp-clr"
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+NO_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -31,7 +33,7 @@ def write_atomically(path: Path, content: bytes) -> str:
     temporary = path.with_name(f".{path.name[:50]}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:  # what another has put in its place is neither followed nor emptied
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -94,9 +96,32 @@ def _is_being_written(name: str) -> bool:
     return True
 
 
+def at_home(path: Path) -> Path:
+    """The path with `~` and `~name` at its beginning as the home directory that they stand for.
+
+    A file may be named `~backup.npy`: what is no user's name stays.
+
+    Raises:
+        UsageError: If it begins with `~` and there is no home directory.
+    """
+    text = os.fspath(path)
+    if text.split("/")[0] != "~":
+        return Path(os.path.expanduser(text)) if text.startswith("~") else path  # noqa: PTH111 - raises for no user
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        hint = "set HOME, or give the path in full"
+        raise UsageError(f"there is no home directory for {text!r}", hint=hint, path=path) from None
+
+
 def harmless_cell(text: str) -> str:
     """The text as a cell of a CSV file; a spreadsheet would run one that begins like a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def harmless_path(text: str) -> str:
+    """A path as a cell of a CSV file that is read again: it names the same file, and no spreadsheet runs it."""
+    return f"./{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def cannot_write(path: Path, error: OSError, *, size: int | None = None) -> RunError:
@@ -104,4 +129,7 @@ def cannot_write(path: Path, error: OSError, *, size: int | None = None) -> RunE
     if error.errno in NO_SPACE:
         needed = "" if size is None else f" ({size / 1e6:.1f} MB needed)"
         return RunError(f"no space left to write {path}{needed}", hint="free some space and repeat", path=path)
-    return RunError(f"cannot write {path}: {error.strerror or error}", hint="choose another --out", path=path)
+    hint = "choose another place"
+    if error.errno in NO_RIGHTS:  # as of a run that is read-only, for commands that have no --out
+        hint = f"make {path.parent} writable, or choose another place"
+    return RunError(f"cannot write {path}: {error.strerror or error}", hint=hint, path=path)

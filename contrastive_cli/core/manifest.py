@@ -6,9 +6,11 @@ import itertools
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from contrastive_cli.core.choices import Average, Layer, Precision
 from contrastive_cli.core.config import Config
+from contrastive_cli.core.pictures import BandsField, RangeField
 
 CHECKPOINT = "checkpoint"  # the kind of artifact
 
@@ -30,14 +32,7 @@ def _writable(text: object) -> object:
 Text = Annotated[str, BeforeValidator(_writable)]
 
 
-def _one_a_channel(values: tuple[float, ...]) -> tuple[float, ...]:
-    if len(values) not in (1, 3):
-        raise ValueError("must have one number per channel, 1 or 3")
-    return values
-
-
-PerChannel = Annotated[tuple[float, ...], AfterValidator(_one_a_channel)]
-PositivePerChannel = Annotated[tuple[Annotated[float, Field(gt=0)], ...], AfterValidator(_one_a_channel)]
+PositivePerChannel = tuple[Annotated[float, Field(gt=0)], ...]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 
@@ -67,12 +62,14 @@ def checkpoints_of(artifacts: Mapping[str, Artifact]) -> list[tuple[str, Artifac
 
 
 class DatasetFacts(Config):
-    """The images a run was trained on."""
+    """The images a run was trained on; with the file that a dataset of one's own is written in, and its sha256."""
 
     name: str
     split: str
     count: Count
     fingerprint: str
+    file: Text | None = None
+    file_sha256: str | None = None
 
 
 class NeighborFacts(Config):
@@ -96,6 +93,13 @@ class ParentFacts(Config):
     checkpoint: str
 
 
+class OwnFile(Config):
+    """A Python file of somebody's own that a run was made with, and its sha256."""
+
+    path: Text
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class EarlierLength(Config):
     """A length that a run was planned for until it was resumed with another one, and the step at which that was."""
 
@@ -110,21 +114,24 @@ class Manifest(Config):
     status: Status
     command: tuple[str, ...]
     method: str
+    method_file: OwnFile | None = None
     encoder: str
     dataset: DatasetFacts
     seed: Count
     device: Annotated[str, Field(pattern=r"^[a-z]{2,20}(:\d{1,3})?$")]
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     threads: Annotated[int, Field(ge=1, le=1024)]
     total_steps: Annotated[Count, Field(ge=1)]
     pace: PlannedSteps = ()
-    mean: PerChannel
+    mean: tuple[float, ...]
     std: PositivePerChannel
+    range: RangeField = None
+    bands: BandsField | None = None
     classes: tuple[Text, ...] = ()
     size: Count
     stored_size: Count | None = None
-    similarity_layer: Literal["h", "z"] = "h"
-    similarity_average: Literal["none", "mirror", "crops"] = "none"
+    similarity_layer: Layer = "h"
+    similarity_average: Average = "none"
     step: Count = 0
     seconds: Annotated[float, Field(ge=0)] = 0.0
     neighbors: NeighborFacts | None = None
@@ -136,6 +143,13 @@ class Manifest(Config):
     versions: dict[str, str] = Field(default_factory=dict)
     git: str | None = None
     artifacts: dict[Annotated[str, AfterValidator(_inside)], Artifact] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_a_channel(self) -> Manifest:
+        possible = (1, 3) if self.bands is None else (len(self.bands),)
+        if len(self.mean) not in possible or len(self.std) != len(self.mean):
+            raise ValueError("mean and std must have one number per channel")
+        return self
 
     @property
     def decoded_size(self) -> int:

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from contrastive_cli import __version__
 from contrastive_cli.core.config import Config, Tree, dump_yaml, read_preset
+from contrastive_cli.core.containment import refuse_what_leads_out
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import cannot_write, is_temporary, sha256_of, sweep_temporaries, write_atomically
 from contrastive_cli.core.manifest import Artifact, Manifest
@@ -102,10 +103,11 @@ class Run:
         """Hold the run for one process and sweep what a killed one left.
 
         Raises:
-            RunError: At once, if another process holds it.
+            RunError: At once, if another process holds it, or if something below it leads out of it.
         """
         from filelock import FileLock, Timeout
 
+        refuse_what_leads_out(self.path)
         lock = FileLock(self.path / LOCK_FILE, timeout=0.2)
         try:
             lock.acquire()
@@ -172,6 +174,25 @@ def create_run(path: Path, *, overwrite: bool) -> tuple[Run, Path | None]:
     return Run(path), moved
 
 
+def create_named_run(path: Path) -> Run:
+    """Make a new run directory at `path`, or beside it with a number where another start was faster.
+
+    Raises:
+        RunError: If it cannot be made.
+    """
+    taken = path
+    for number in range(2, 10_000):
+        try:
+            taken.mkdir(parents=True)
+        except FileExistsError:
+            taken = path.with_name(f"{path.name}-{number}")
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        else:
+            return Run(taken)
+    raise run_exists(path)
+
+
 def run_exists(path: Path) -> RunError:
     """Something is in the place of a new run."""
     if not _is_run(path):
@@ -190,20 +211,27 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def find_run(name_or_path: str | None) -> Run:
-    """The run by path or by name under `runs/`; without one, the newest finished run.
+    """The run by its path, its name under `runs/` or the path of a file in it; without one, the newest finished run.
 
     Raises:
-        RunError: If there is none.
+        RunError: If there is none, or something below it leads out of it.
     """
     if name_or_path is None:
-        finished = [run for run in list_runs() if run.manifest().status == "finished"]
+        runs = list_runs()
+        finished = [run for run in runs if run.manifest().status == "finished"]
         if not finished:
-            raise RunError("there is no finished run under runs/", hint="start one with `clr pretrain`, or pass --run")
+            others = f" (but {len(runs)} in another state, which --run takes)" if runs else ""
+            message = f"there is no finished run under runs/ of {Path.cwd()}{others}"
+            raise RunError(message, hint="start one with `clr pretrain`, or pass --run")
         return max(finished, key=lambda run: run.manifest().started)
-    for path in (Path(name_or_path), RUNS / name_or_path):
+    given = Path(name_or_path)
+    for path in (given, RUNS / name_or_path, *(given.absolute().parents[:2] if given.is_file() else ())):
         if (path / "manifest.json").is_file():
+            refuse_what_leads_out(path)
             return Run(path)
-    raise RunError(f"no run at {name_or_path!r} or under runs/", hint="`clr runs` lists them", path=name_or_path)
+    places = f"{given.absolute()} nor {(RUNS / name_or_path).absolute()}"
+    message = f"no run {name_or_path!r}: neither {places} holds a manifest.json"
+    raise RunError(message, hint="give the run's directory; `clr runs FOLDER` lists those of a folder", path=given)
 
 
 def list_runs(root: Path = RUNS) -> list[Run]:
@@ -217,6 +245,7 @@ def read_runs(root: Path) -> tuple[list[Run], list[RunError]]:
     for file in sorted(root.glob("*/manifest.json")):
         run = Run(file.parent)
         try:
+            refuse_what_leads_out(run.path)
             runs.append((run.manifest().started, run))
         except RunError as error:
             damaged.append(error)

@@ -28,19 +28,25 @@ class Batch:
     """One batch of views.
 
     Attributes:
-        views: [V, B, C, H, W] float, normalized.
+        views: For each group of equal views, float [V_g, B, C, H_g, W_g], normalized.
         indices: [B] int64, position of each sample in the training set.
         labels: [B] int64, -1 where unknown; None if the dataset has none.
     """
 
-    views: Tensor
+    views: tuple[Tensor, ...]
     indices: Tensor
     labels: Tensor | None = None
+
+    @property
+    def single_views(self) -> list[Tensor]:
+        """The V views of all groups, one after the other, each [B, C, H_g, W_g]."""
+        return [view for group in self.views for view in group]
 
     def part(self, piece: slice) -> Batch:
         """Some of its samples."""
         labels = None if self.labels is None else self.labels[piece]
-        return Batch(views=self.views[:, piece], indices=self.indices[piece], labels=labels)
+        views = tuple(group[:, piece] for group in self.views)
+        return Batch(views=views, indices=self.indices[piece], labels=labels)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +55,7 @@ class ImageFacts:
 
     Attributes:
         count: Training images N.
-        channels: C, 1 or 3.
+        channels: C; 1 or 3, or as many as bands were chosen.
         size: Side H = W in pixels of what the method sees.
         num_classes: Classes of the labels, 0 without labels.
     """
@@ -145,8 +151,8 @@ class AfterStep(Protocol):
 class Contrastive(Protocol):
     """A `Method` whose loss needs the projections of the whole batch, so that accumulation can keep all negatives."""
 
-    def project(self, views: Tensor) -> Tensor:
-        """[V, B, C, H, W] -> z [V, B, P]."""
+    def project(self, views: tuple[Tensor, ...]) -> Tensor:
+        """Groups of views [V_g, B, C, H_g, W_g] -> z [V, B, P], in the order of the groups."""
 
     def contrast(self, projections: Tensor, labels: Tensor | None) -> LossOutput:
         """The loss of z [V, B, P] with labels [B]."""
@@ -207,6 +213,9 @@ class MethodSpec:
         has_encoder: Whether the method trains an encoder.
         draws_images: Whether it draws the very views it sees, so that these must have the size of the images.
         recipe: Name of the views it wants where the user says nothing; None takes the dataset's.
+        view_groups: Groups of views where the user names none, as in a configuration: `({"count": 2}, {"count": 6,
+            "size_ratio": 0.5, "crop_area": (0.05, 0.3)})`; the fields are those of `views.recipe.ViewGroup`. Empty:
+            all views are alike.
     """
 
     summary: str
@@ -216,3 +225,4 @@ class MethodSpec:
     has_encoder: bool = True
     draws_images: bool = False
     recipe: str | None = None
+    view_groups: tuple[Mapping[str, Any], ...] = ()

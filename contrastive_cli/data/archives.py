@@ -1,14 +1,12 @@
 """Read the published files of each dataset as they lie on disk, from any copy, without running code they hold.
 
 torchvision's readers insist on the md5 of the original archive and unpickle with the full pickle module; these check
-shapes instead, and the CIFAR pickles are read by an unpickler that knows NumPy arrays and nothing else.
+shapes instead, and the CIFAR pickles are read by the machine that reads all pickles of strangers.
 """
 
 from __future__ import annotations
 
 import gzip
-import io
-import pickle
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +20,8 @@ from contrastive_cli.core.errors import DataError, UnsafeFileError
 from contrastive_cli.data.images import Images
 from contrastive_cli.data.scan import Labels
 from contrastive_cli.data.sources import Request, Samples, Source, array_samples, stat_files
+from contrastive_cli.pickles.reader import DamagedPickleError
+from contrastive_cli.pickles.reader import load as load_pickle
 
 MAX_PICKLE_BYTES = 400_000_000
 MAX_IDX_IMAGES = 1_000_000
@@ -195,54 +195,14 @@ def _read_idx_array(file: Path, *, num_dimensions: int) -> Images:
 
 
 def _unpickle_arrays(file: Path) -> dict[str, Any]:
-    if file.stat().st_size > MAX_PICKLE_BYTES:
-        raise UnsafeFileError(f"{file} is far larger than a CIFAR batch", path=file)
     try:
-        batch = _ArrayUnpickler(io.BytesIO(file.read_bytes()), file=file).load()
-    except (pickle.UnpicklingError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise _damaged(file, " ".join(str(error).split())) from None
-    except (MemoryError, OverflowError, ImportError, RecursionError) as error:
-        raise _damaged(file, type(error).__name__) from None
+        batch = load_pickle(file, max_bytes=MAX_PICKLE_BYTES)
+    except DamagedPickleError:
+        raise _damaged(file, "it is no whole pickle") from None
+    except UnsafeFileError as error:
+        hint = "a CIFAR batch holds arrays only; fetch it again with --download"
+        raise UnsafeFileError(error.message, hint=hint, path=file) from None
     if not isinstance(batch, dict):
         raise _damaged(file, "it is no dictionary")
     # Python 2 wrote the keys as bytes.
     return {key.decode("latin1") if isinstance(key, bytes) else str(key): value for key, value in batch.items()}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Builds plain values and small-typed NumPy arrays; every other name in the file is refused."""
-
-    def __init__(self, stream: io.BytesIO, *, file: Path) -> None:
-        super().__init__(stream, encoding="bytes")
-        self.file = file
-
-    def find_class(self, module: str, name: str) -> Any:
-        known: dict[tuple[str, str], Any] = {
-            ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-            ("numpy._core.multiarray", "_reconstruct"): _empty_array,
-            ("numpy", "ndarray"): "ndarray",  # only ever passed on to _empty_array
-            ("numpy", "dtype"): _plain_dtype,
-            ("_codecs", "encode"): _latin1_bytes,
-        }
-        if (module, name) not in known:
-            raise UnsafeFileError(
-                f"{self.file} was refused: reading it would call {module}.{name}",
-                hint="a CIFAR batch holds arrays only; fetch it again with --download",
-                path=self.file,
-            )
-        return known[module, name]
-
-
-def _empty_array(_kind: str, _shape: object, _code: object) -> Images:
-    return np.ndarray((0,), dtype=np.uint8)  # the pickle then sets shape, type and bytes, which NumPy checks
-
-
-def _plain_dtype(name: str | bytes, _align: object = False, _copy: object = True) -> np.dtype[Any]:
-    text = name.decode("latin1") if isinstance(name, bytes) else name
-    if text not in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"):
-        raise ValueError(f"array of type {text!r}")
-    return np.dtype(text)
-
-
-def _latin1_bytes(text: str, _encoding: object = "latin1") -> bytes:
-    return text.encode("latin1")

@@ -22,19 +22,19 @@ from filelock import FileLock
 
 from contrastive_cli.core.errors import DataError, RunError
 from contrastive_cli.core.files import TEMPORARY_SUFFIX, cannot_write, harmless_cell, sync_directory
+from contrastive_cli.core.pictures import PictureRange
 from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.data.images import Images
 from contrastive_cli.data.packing import Packed, pack_samples
+from contrastive_cli.data.reading import Reading
 from contrastive_cli.data.scan import Labels
-from contrastive_cli.data.sources import BadFile, Samples, Source
+from contrastive_cli.data.sources import ALWAYS_FORGIVEN, BadFile, Samples, Source
 
 SCHEMA = 1
 IMAGES_FILE = "images.u8"
 LABELS_FILE = "labels.npy"
 META_FILE = "meta.json"
 BAD_FILES_FILE = "bad_files.csv"
-
-ALWAYS_FORGIVEN = 3  # bad files in a split: a part of a small one would be less than a file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -50,6 +50,9 @@ class ImageSet:
         mean: Of each channel, in [0, 1].
         std: Of each channel, in [0, 1].
         bad_files: What was left out, and why.
+        reading: How the folder was read, where the images are those of one.
+        picture_range: By which pictures of more than eight bits were scaled; None if there are none.
+        notes: What should be said of the pictures once.
     """
 
     images: Images
@@ -62,6 +65,9 @@ class ImageSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     bad_files: tuple[BadFile, ...]
+    reading: Reading | None = None
+    picture_range: PictureRange | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def num_samples(self) -> int:
@@ -70,7 +76,7 @@ class ImageSet:
 
     @property
     def channels(self) -> int:
-        """C, 1 or 3."""
+        """C; 1 or 3, or as many as bands were chosen."""
         return int(self.images.shape[1])
 
     @property
@@ -79,19 +85,38 @@ class ImageSet:
         return int(self.images.shape[2])
 
     @property
+    def left_out(self) -> tuple[BadFile, ...]:
+        """Every file that is not used: undecodable ones, and those of other kinds."""
+        others = () if self.reading is None else self.reading.unused
+        return (*self.bad_files, *(BadFile(path=other.path, reason=other.reason) for other in others))
+
+    @property
+    def why_no_labels(self) -> str:
+        """Why there are no labels, as the end of a sentence that says that there are none."""
+        return "" if self.reading is None else f": {self.reading.why_no_labels(self.split)}"
+
+    @property
     def has_labels(self) -> bool:
         """Whether any sample has a label."""
         return bool(self.classes) and bool((self.labels >= 0).any())
 
 
 def cache_directory() -> Path:
-    """Where decoded datasets are kept: $CLR_CACHE, else clr below $XDG_CACHE_HOME or ~/.cache."""
+    """Where decoded datasets are kept: $CLR_CACHE, else clr below $XDG_CACHE_HOME or ~/.cache.
+
+    Raises:
+        RunError: If it is to be in a home directory and there is none.
+    """
     chosen = os.environ.get("CLR_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
     # The XDG specification says that a relative path in the variable is to be ignored.
     xdg = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(xdg) if Path(xdg).is_absolute() else Path("~/.cache").expanduser()) / "clr"
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        return (Path(xdg) if Path(xdg).is_absolute() else Path("~/.cache").expanduser()) / "clr"
+    except RuntimeError:  # as of a user of a container whom the system does not know
+        message = "there is no home directory in which decoded images could be kept"
+        raise RunError(message, hint="set CLR_CACHE to a writable folder with enough space") from None
 
 
 def open_cached(
@@ -223,6 +248,9 @@ def _read_entry(entry: Path, *, source: Source) -> ImageSet | None:
             mean=tuple(meta["mean"]),
             std=tuple(meta["std"]),
             bad_files=tuple(BadFile(**bad) for bad in meta["bad_files"]),
+            reading=source.reading,
+            picture_range=source.picture_range,
+            notes=source.notes,
         )
     except (OSError, EOFError, ValueError, LookupError, TypeError):
         return None

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.files import harmless_path
 from contrastive_cli.data.scan import Labels
 
 HEADER = ("path_a", "path_b", "same")
@@ -38,7 +39,9 @@ def read_pairs(file: Path, *, root: Path) -> list[Pair]:
     try:
         if file.exists() and not file.is_file() and not file.is_dir():  # a FIFO would be waited for
             raise DataError(f"{file} is no file", path=file)
-        rows = csv.reader(io.StringIO(file.read_text("utf-8-sig", "surrogateescape"), newline=""), strict=True)
+        rows = csv.reader(
+            io.StringIO(file.read_bytes().decode("utf-8-sig", "surrogateescape"), newline=""), strict=True
+        )
         header = tuple(cell.strip().lower() for cell in next(rows, []))
         if header != HEADER:
             raise DataError(f"{file}:1: the header must be {','.join(HEADER)}, not {','.join(header)!r}", path=file)
@@ -113,10 +116,11 @@ def _turns(groups: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def pairs_csv(paths: Sequence[str], positions: NDArray[np.int64], same: NDArray[np.bool_]) -> bytes:
-    """A list of pairs as `read_pairs` reads it."""
+    """A list of pairs as `read_pairs` reads it; no cell is one that a spreadsheet would run."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    is_odd = any("\r" in path for path in paths)  # which csv quotes in its newer releases only
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if is_odd else csv.QUOTE_MINIMAL)
     writer.writerow(HEADER)
     for (first, second), truth in zip(positions, same, strict=True):
-        writer.writerow([paths[first], paths[second], int(truth)])
+        writer.writerow([harmless_path(paths[first]), harmless_path(paths[second]), int(truth)])
     return text.getvalue().encode("utf-8", "surrogateescape")

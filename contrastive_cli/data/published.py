@@ -1,89 +1,73 @@
-"""The published datasets: where their files lie, how they are read, and the names of their classes."""
+"""What the published datasets share: files as their authors pack them, or a folder tree of the same pictures."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from pathlib import Path
 
-import numpy as np
-
-from contrastive_cli.data.archives import Archive, read_cifar, read_idx, read_stl10, read_svhn
-from contrastive_cli.data.scan import stratified_split
-from contrastive_cli.data.sources import Request, Samples, Source, array_samples
+from contrastive_cli.data.archives import Archive, find_archive
+from contrastive_cli.data.images import Channels
+from contrastive_cli.data.layout import split_of
+from contrastive_cli.data.sources import Request, Source
+from contrastive_cli.data.spec import DatasetSpec
+from contrastive_cli.data.trees import tree_source
 
 TEN_DIGITS = tuple("0123456789")
-CIFAR100_NAMES = """
-apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
-caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
-flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
-motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
-poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
-squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
-wardrobe whale willow_tree wolf woman worm
-"""
-
-ARCHIVES = {
-    "cifar10": Archive(
-        folders=("cifar-10-batches-py", "."),
-        files={"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "test": ("test_batch",)},
-        read=functools.partial(read_cifar, label_key="labels", num_classes=10),
-        classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-    ),
-    "cifar100": Archive(
-        folders=("cifar-100-python", "."),
-        files={"train": ("train",), "test": ("test",)},
-        read=functools.partial(read_cifar, label_key="fine_labels", num_classes=100),
-        classes=tuple(CIFAR100_NAMES.split()),
-    ),
-    "stl10": Archive(
-        folders=("stl10_binary", "."),
-        files={
-            "train": ("train_X.bin", "train_y.bin"),
-            "test": ("test_X.bin", "test_y.bin"),
-            "unlabeled": ("unlabeled_X.bin",),
-        },
-        read=read_stl10,
-        classes=("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
-    ),
-    "svhn": Archive(
-        folders=(".", "svhn"),
-        files={"train": ("train_32x32.mat",), "test": ("test_32x32.mat",)},
-        read=read_svhn,
-        classes=TEN_DIGITS,
-    ),
-    "fashion-mnist": Archive(
-        folders=("FashionMNIST/raw", "fashion-mnist", "."),
-        files={
-            "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-            "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-        },
-        read=functools.partial(read_idx, num_classes=10),
-        classes=(
-            *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-            *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-        ),
-    ),
-}
 
 
-def open_digits(request: Request) -> Source:
-    """scikit-learn's digits, which come with it; it has no test part, so one is drawn by class."""
-
-    def load() -> Samples:
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        images = np.rint(digits.images * (255.0 / 16.0)).astype(np.uint8)[:, None]  # gray levels 0..16
-        labels = digits.target.astype(np.int64)
-        train, test = stratified_split(labels, seed=request.seed)
-        kept = train if request.split == "train" else test
-        prefix = f"digits/{request.split}"
-        return array_samples(images[kept], labels[kept], classes=TEN_DIGITS, prefix=prefix, size=request.size)
-
-    return Source(
-        name=request.name,
-        split=request.split,
-        size=request.size,
-        channels=request.channels,
-        identity=(f"seed {request.seed}",),
-        load=load,
+def published(
+    *,
+    name: str,
+    help: str,
+    size: int,
+    recipe: str,
+    archive: Archive,
+    fetch: Callable[[Path], None],
+    channels: Channels = 3,
+    pretrain_split: str = "train",
+) -> DatasetSpec:
+    """The entry of a dataset whose splits are files of an archive."""
+    splits = (*archive.files, *(() if pretrain_split in archive.files else (pretrain_split,)))
+    return DatasetSpec(
+        name=name,
+        help=help,
+        channels=channels,
+        native_size=size,
+        size=size,
+        recipe=recipe,
+        classes=archive.classes,
+        splits=splits,
+        pretrain_split=pretrain_split,
+        open=functools.partial(open_published, archive=archive),
+        fetch=fetch,
+        places=archive.folders,
+        what="the folder that holds train/ and test/",
     )
+
+
+def open_published(request: Request, *, archive: Archive) -> Source | None:
+    """The split out of the archive's files, or out of a folder tree with train and test; None if neither is there."""
+    source = find_archive(request, archive=archive)
+    if source is not None:
+        return source
+    for root in (request.data_dir / request.name, request.data_dir):  # its own folder before any
+        if _has_train_folder(root):
+            return tree_source(request, root=root)
+    return None
+
+
+def _has_train_folder(root: Path) -> bool:
+    """Whether a folder, or the one folder in it, has a folder for training beside another split or alone."""
+    for _ in range(2):
+        try:
+            folders = [path for path in root.iterdir() if not path.name.startswith(".") and path.is_dir()]
+        except OSError:
+            return False
+        named = {named[0] for path in folders if (named := split_of(path.name)) is not None}
+        if "train" in named:
+            return len(named) > 1 or len(folders) == 1
+        if len(folders) != 1:
+            return False
+        root = folders[0]
+    return False

@@ -1,11 +1,12 @@
-"""Find images in a folder tree, and what its folders say: splits and classes."""
+"""Find the pictures in a folder tree, and everything that is none; draw splits of them."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,20 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
+from contrastive_cli.data.kinds import is_picture_content, is_picture_name, suffix_of
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
-SPLIT_FOLDERS = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "unlabeled": "unlabeled",
-}
-SKIPPED_FOLDERS = ("__MACOSX",)
+# Thumbnails, bins and leftovers of storage systems and archives, in lower case.
+SKIPPED_FOLDERS = frozenset(
+    {
+        *("__macosx", "@eadir", "#recycle", "@recycle", "@recently-snapshot", "#snapshot", "@__thumb", "@transcode"),
+        *(
+            "@tmp",
+            "$recycle.bin",
+            "recycler",
+            "system volume information",
+            "lost+found",
+            "lost.dir",
+            "thumbs",
+            "_thumbs",
+        ),
+        *("thumbnails", "_thumbnails", "__pycache__"),
+    }
+)
+RUN_OF_CLR = "run of clr"
+MAX_MANIFEST_BYTES = 10_000_000
 
 Labels = NDArray[np.int64]
-OnUnreadable = Callable[[Path, OSError], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -42,15 +52,41 @@ class FolderLabels:
     classes: tuple[str, ...]
 
 
-def scan_images(root: Path, *, on_unreadable: OnUnreadable | None = None) -> list[Path]:
-    """List the image files below a folder, sorted by path.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unused:
+    """A file or folder that is not used: its path below the root, its kind for counting, and why."""
+
+    path: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scan:
+    """What a folder tree holds.
+
+    Attributes:
+        files: Pictures, sorted by path. A link to a picture that is not there is one: decoding it fails.
+        others: Files of other kinds, and folders that are not entered.
+        unreadable: Folders that could not be listed.
+        linked_again: Links to folders that had been listed already.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    others: list[Unused] = field(default_factory=list)
+    unreadable: list[Unused] = field(default_factory=list)
+    linked_again: list[Path] = field(default_factory=list)
+
+
+def scan_tree(root: Path) -> Scan:
+    """List the pictures below a folder, and what is none.
 
     Links are followed, but each folder is listed once, so loops end. Real folders come before links: a folder that
-    is also linked to keeps its own name (and so its class). Hidden names and what is not a regular file are skipped.
+    is also linked to keeps its own name (and so its class). Hidden names are passed over; thumbnails of storage systems
+    and run directories of clr are not entered.
 
     Args:
         root: The folder.
-        on_unreadable: Called with each folder that cannot be listed; they are skipped.
 
     Raises:
         DataError: If `root` is not a folder that can be listed.
@@ -62,8 +98,7 @@ def scan_images(root: Path, *, on_unreadable: OnUnreadable | None = None) -> lis
         raise DataError(
             f"cannot list folder {os.fspath(root)!r}: {error.strerror}", hint="see --data-dir", path=root
         ) from None
-    found: list[str] = []
-    visited: set[tuple[int, int]] = set()
+    scan = _Scanner(root=os.fspath(root))
     links = [os.fspath(root)]
     while links:
         links.sort(reverse=True)
@@ -71,28 +106,16 @@ def scan_images(root: Path, *, on_unreadable: OnUnreadable | None = None) -> lis
         while folders:
             folder = folders.pop()
             try:
-                _list_folder(folder, found=found, folders=folders, links=links, visited=visited)
+                scan.list_folder(folder, folders=folders, links=links)
             except OSError as error:
-                if on_unreadable is not None:
-                    on_unreadable(Path(folder), error)
-    return [Path(path) for path in sorted(found)]
-
-
-def find_labels(root: Path, files: Sequence[Path], *, classes: Sequence[str] | None = None) -> FolderLabels:
-    """Label each file with the first folder below `root` that it sits in.
-
-    Args:
-        root: The folder that was scanned.
-        files: Files below it.
-        classes: Use these classes, in this order, instead of the folders found (a test split has those of train).
-    """
-    return label_folders(first_folders(files, root), classes=classes)
-
-
-def first_folders(files: Sequence[Path], root: Path) -> list[str | None]:
-    """The first folder below `root` that each file sits in; None for those that sit in `root` itself."""
-    parts = (name.split("/", 1) for name in relative_names(files, root))
-    return [part[0] if len(part) > 1 else None for part in parts]
+                reason = error.strerror or str(error)
+                scan.unreadable.append(Unused(path=scan.relative(folder), kind="folder", reason=reason))
+    return Scan(
+        files=[Path(path) for path in sorted(scan.found)],
+        others=sorted(scan.others, key=lambda other: other.path),
+        unreadable=scan.unreadable,
+        linked_again=[Path(path) for path in sorted(scan.linked_again)],
+    )
 
 
 def label_folders(owners: Sequence[str | None], *, classes: Sequence[str] | None = None) -> FolderLabels:
@@ -120,24 +143,6 @@ def relative_names(files: Sequence[Path], root: Path) -> list[str]:
             raise ValueError(f"{text!r} is not below {prefix!r}")
         names.append(text[len(prefix) :])
     return names if os.sep == "/" else [name.replace(os.sep, "/") for name in names]
-
-
-def find_splits(root: Path) -> dict[str, Path]:
-    """Map split names to the folders of `root` that hold them; empty if it is not laid out by splits.
-
-    It is when there is a `train` folder, and either another split folder or no other folder: `train` beside
-    `plane` and `car` is a class.
-    """
-    try:
-        with os.scandir(root) as entries:
-            folders = sorted(entry.name for entry in entries if not _is_skipped(entry.name) and entry.is_dir())
-    except OSError:
-        return {}
-    splits: dict[str, Path] = {}
-    for folder in folders:
-        if folder.lower() in SPLIT_FOLDERS:
-            splits.setdefault(SPLIT_FOLDERS[folder.lower()], root / folder)
-    return splits if "train" in splits and (len(splits) > 1 or len(folders) == 1) else {}
 
 
 def stratified_split(labels: Labels, *, seed: int, test_fraction: float = 0.2) -> tuple[Labels, Labels]:
@@ -172,25 +177,61 @@ def stratified_split(labels: Labels, *, seed: int, test_fraction: float = 0.2) -
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 
-def _list_folder(
-    folder: str, *, found: list[str], folders: list[str], links: list[str], visited: set[tuple[int, int]]
-) -> None:
-    status = Path(folder).stat()
-    if (status.st_dev, status.st_ino) in visited:
-        return
-    visited.add((status.st_dev, status.st_ino))
-    with os.scandir(folder) as entries:
+@dataclass(slots=True)
+class _Scanner:
+    root: str
+    found: list[str] = field(default_factory=list)
+    others: list[Unused] = field(default_factory=list)
+    unreadable: list[Unused] = field(default_factory=list)
+    linked_again: list[str] = field(default_factory=list)
+    visited: set[tuple[int, int]] = field(default_factory=set)
+
+    def relative(self, path: str) -> str:
+        name = path[len(self.root.rstrip(os.sep)) :].lstrip(os.sep)  # far faster than pathlib
+        return (name if os.sep == "/" else name.replace(os.sep, "/")) or "."
+
+    def list_folder(self, folder: str, *, folders: list[str], links: list[str]) -> None:
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in self.visited:
+            self.linked_again.append(folder)
+            return
+        self.visited.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as listed:
+            entries = [entry for entry in listed if not entry.name.startswith(".")]
+        if any(entry.name == "manifest.json" for entry in entries) and _is_run(Path(folder)):
+            self._pass_over(folder, kind=RUN_OF_CLR, reason="a run directory of clr, whose pictures are its figures")
+            return
         for entry in entries:
-            if _is_skipped(entry.name):
-                continue
             if _is_folder(entry):
-                (links if entry.is_symlink() else folders).append(entry.path)
-            elif entry.name.lower().endswith(SUFFIXES) and _is_file(entry):
-                found.append(entry.path)
+                if entry.name.lower() in SKIPPED_FOLDERS:
+                    self._pass_over(entry.path, kind=f"{entry.name}/", reason="thumbnails or leftovers")
+                else:
+                    (links if entry.is_symlink() else folders).append(entry.path)
+            elif not _is_file(entry):
+                if _is_broken_link(entry) and is_picture_name(entry.name):
+                    self.found.append(entry.path)
+                else:
+                    self._pass_over(entry.path, kind="no regular file", reason="neither a file nor a folder")
+            elif is_picture_name(entry.name) or (not suffix_of(entry.name) and is_picture_content(entry.path)):
+                self.found.append(entry.path)
+            else:
+                kind = suffix_of(entry.name) or "without suffix"
+                self._pass_over(entry.path, kind=kind, reason="no picture of a known kind")
+
+    def _pass_over(self, path: str, *, kind: str, reason: str) -> None:
+        self.others.append(Unused(path=self.relative(path), kind=kind, reason=reason))
 
 
-def _is_skipped(name: str) -> bool:
-    return name.startswith(".") or name in SKIPPED_FOLDERS
+def _is_run(folder: Path) -> bool:
+    """Whether clr trained a model here: what it drew is no picture to learn from."""
+    file = folder / "manifest.json"
+    try:
+        if not file.is_file() or file.stat().st_size > MAX_MANIFEST_BYTES:
+            return False
+        manifest = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and {"schema_version", "method", "total_steps"} <= manifest.keys()
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -205,6 +246,10 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file()
     except OSError:
         return False
+
+
+def _is_broken_link(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not Path(entry.path).exists()
 
 
 def split_by_name(name: str, *, seed: int) -> Literal["train", "val", "test"]:

@@ -6,24 +6,15 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
+from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.pictures import AskedRange, PictureRange
+from contrastive_cli.data.images import Channels, Images, resize_array
+from contrastive_cli.data.reading import Reading
+from contrastive_cli.data.scan import Labels, relative_names
 
-from contrastive_cli.core.errors import DataError
-from contrastive_cli.data.images import Channels, Images, decode, resize_array
-from contrastive_cli.data.scan import (
-    SUFFIXES,
-    FolderLabels,
-    Labels,
-    find_labels,
-    find_splits,
-    first_folders,
-    label_folders,
-    relative_names,
-    scan_images,
-    split_by_name,
-    stratified_split,
-)
+ALWAYS_FORGIVEN = 3  # bad files in a split: a part of a small one would be less than a file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +51,9 @@ class Source:
     Attributes:
         identity: Changes when the files behind the split change; cheap to compute.
         load: Opens the files; called only when there is no valid cache.
+        reading: How the folder was read, where the split is one of a folder.
+        picture_range: By which pictures of more than eight bits are scaled; None if there are none.
+        notes: What should be said of the pictures once.
     """
 
     name: str
@@ -68,11 +62,52 @@ class Source:
     channels: Channels
     identity: tuple[str, ...]
     load: Callable[[], Samples]
+    picture_range: PictureRange | None = None
+    notes: tuple[str, ...] = ()
+    reading: Reading | None = None
+
+
+Layout = Literal["auto", "classes"]
+LAYOUTS: tuple[Layout, ...] = ("auto", "classes")
+
+
+def known_layout(word: str | None) -> Layout:
+    """The layout that a person names; auto without one.
+
+    Raises:
+        UsageError: If it is none of the known ones.
+    """
+    if word is not None and word not in LAYOUTS:
+        raise UsageError(f"--layout {word!r} is unknown; known are {', '.join(LAYOUTS)}")
+    return "classes" if word == "classes" else "auto"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TreeOptions:
+    """How a folder is to be read, where its names do not say enough.
+
+    Attributes:
+        labels: CSV file of path and label, instead of class folders.
+        unlabeled: Take no labels.
+        layout: "classes" takes every folder for a class, whatever its name.
+    """
+
+    labels: Path | None = None
+    unlabeled: bool = False
+    layout: Layout = "auto"
+
+
+AS_NAMED = TreeOptions()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What is asked of a dataset."""
+    """What is asked of a dataset.
+
+    Attributes:
+        max_bad: Largest part of the files that may be undecodable.
+        tree: How a folder is to be read.
+    """
 
     name: str
     split: str
@@ -80,6 +115,10 @@ class Request:
     size: int
     channels: Channels
     seed: int
+    max_bad: float = 0.01
+    tree: TreeOptions = AS_NAMED
+    picture_range: AskedRange = "auto"
+    bands: tuple[int, ...] | None = None
 
 
 def array_samples(
@@ -89,47 +128,6 @@ def array_samples(
     paths = tuple(f"{prefix}/{first + index:05d}" for index in range(len(images)))
     return Samples(
         labels=labels, classes=classes, paths=paths, read=lambda index: resize_array(images[index], size=size)
-    )
-
-
-def tree_source(request: Request, *, root: Path, whole_classes: bool = False) -> Source:
-    """A split of a folder of images.
-
-    Splits are the folders of that name if the tree has them, else "train" and "test" are drawn within each class
-    with the seed of the request, or with `whole_classes` "train", "val" and "test" by the names of the classes, so
-    that no class is in two; "all" is everything.
-
-    Raises:
-        DataError: If there are no images, or no such split.
-    """
-    unreadable: list[BadFile] = []
-
-    def note(folder: Path, error: OSError) -> None:
-        unreadable.append(BadFile(path=relative_names([folder], root)[0], reason=error.strerror or str(error)))
-
-    splits = find_splits(root)
-    if splits:
-        files, labeled = _laid_out_split(request, root=root, splits=splits, note=note, whole_classes=whole_classes)
-    else:
-        files, labeled = _drawn_split(request, root=root, note=note, whole_classes=whole_classes)
-    if not files:
-        raise DataError(_nothing_found(root, request.split), hint=f"known suffixes: {' '.join(SUFFIXES)}", path=root)
-    paths = tuple(relative_names(files, root))
-
-    def read(index: int) -> Images:
-        return decode(files[index], size=request.size, channels=request.channels)
-
-    samples = Samples(
-        labels=labeled.labels, classes=labeled.classes, paths=paths, read=read, unreadable=tuple(unreadable)
-    )
-    identity = (*stat_files(root, files), *labeled.classes, *(bad.path for bad in unreadable))
-    return Source(
-        name=request.name,
-        split=request.split,
-        size=request.size,
-        channels=request.channels,
-        identity=identity,
-        load=lambda: samples,
     )
 
 
@@ -144,71 +142,3 @@ def stat_files(root: Path, files: Sequence[Path]) -> tuple[str, ...]:
             described = f"errno {error.errno}"
         lines.append(f"{name} {described}")
     return tuple(lines)
-
-
-_Note = Callable[[Path, OSError], None]
-
-
-def _laid_out_split(
-    request: Request, *, root: Path, splits: dict[str, Path], note: _Note, whole_classes: bool
-) -> tuple[list[Path], FolderLabels]:
-    drawn = ("train", "test", "val") if whole_classes else ("train", "test")
-    if request.split in drawn and not {"test", "val"} & splits.keys():
-        # All parts are drawn from it, so that they never overlap.
-        return _drawn_split(request, root=splits["train"], note=note, whole_classes=whole_classes)
-    asked = list(splits) if request.split == "all" else request.split.split("+")
-    labeled = {folder for split, folder in splits.items() if split != "unlabeled"}
-    files: list[Path] = []
-    owners: list[str | None] = []
-    for split in asked:
-        # ImageNet and its like call their test part val.
-        folder = splits.get(split) or (splits.get("val") if split == "test" else None)
-        if folder is None:
-            raise DataError(f"{root} has no split {split!r}; it has {', '.join(splits)}", path=root)
-        found = scan_images(folder, on_unreadable=note)
-        files += found
-        owners += first_folders(found, folder) if folder in labeled else [None] * len(found)
-    # The classes of all labeled splits, so that they are numbered alike in every split.
-    classes = sorted({name for folder in labeled for name in _class_folders(folder)})
-    return files, label_folders(owners, classes=classes)
-
-
-def _class_folders(folder: Path) -> list[str]:
-    """Folder names that can be classes; an empty folder is none."""
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__"))]
-        return [name for name in names if any((folder / name).iterdir())]
-    except OSError:
-        return []
-
-
-def _drawn_split(request: Request, *, root: Path, note: _Note, whole_classes: bool) -> tuple[list[Path], FolderLabels]:
-    files = scan_images(root, on_unreadable=note)
-    labeled = find_labels(root, files)
-    if request.split == "all":
-        return files, labeled
-    drawn = ("train", "val", "test") if whole_classes else ("train", "test")
-    if request.split not in drawn:
-        known = ", ".join(drawn)
-        raise DataError(
-            f"{root} has no folder {request.split}", hint=f"without split folders there are {known}, all", path=root
-        )
-    if whole_classes:
-        part_of = [split_by_name(name, seed=request.seed) for name in labeled.classes]
-        parts = np.array([*part_of, "train"])  # the last is for files of no class, label -1
-        kept = np.flatnonzero(parts[labeled.labels] == request.split)
-    else:
-        train, test = stratified_split(labeled.labels, seed=request.seed)
-        kept = train if request.split == "train" else test
-    return [files[index] for index in kept], FolderLabels(labels=labeled.labels[kept], classes=labeled.classes)
-
-
-def _nothing_found(root: Path, split: str) -> str:
-    try:
-        with os.scandir(root) as entries:
-            names = sorted(entry.name for entry in entries)[:3]
-    except OSError:
-        names = []
-    seen = f"; it holds {', '.join(map(repr, names))}" if names else "; it is empty"
-    return f"no images for split {split!r} in {os.fspath(root)!r}{seen}"

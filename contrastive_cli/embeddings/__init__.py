@@ -1,4 +1,4 @@
 """Embeddings files, neighbors, similarity and probes.
 
-Rooms: `pickles` and `probes` use nothing of each other; `search` reads `pieces`; the files beside them use all.
+Rooms: `probes` uses nothing else; `search` reads `pieces`; the files beside them use both, and the package `pickles`.
 """

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import io
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,14 @@ from typing import Any
 
 import torch
 
+from contrastive_cli.core.containment import is_inside, refuse_what_leads_out, remove_own_checkpoints
+from contrastive_cli.core.damage import TORCH_LOAD_ERRORS
 from contrastive_cli.core.errors import RunError, UnsafeFileError
 from contrastive_cli.core.files import write_atomically
 from contrastive_cli.core.manifest import CHECKPOINT, Artifact, checkpoints_of
 from contrastive_cli.core.runs import Run
 
+FOLDER = "checkpoints"
 KEEP = 2
 
 
@@ -38,12 +42,13 @@ def save_checkpoint(run: Run, state: Mapping[str, Any], *, step: int, seconds: f
     """Write the state after `step` steps; the manifest entry, written last, makes it count.
 
     Raises:
-        RunError: If the disk is full or not writable; earlier checkpoints stay.
+        RunError: If the disk is full or not writable, or the folder leads out of the run; earlier checkpoints stay.
     """
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     content = buffer.getvalue()
-    path = run.path / "checkpoints" / f"step-{step:08d}.pt"
+    refuse_what_leads_out(run.path)
+    path = run.path / FOLDER / f"step-{step:08d}.pt"
     sha256 = write_atomically(path, content)
     manifest = run.manifest()
     artifacts = dict(manifest.artifacts)
@@ -59,23 +64,16 @@ def load_checkpoint(run: Run) -> Checkpoint:
     """The newest checkpoint whose sha256 is the manifest's.
 
     Raises:
-        RunError: If the run has no intact checkpoint.
+        RunError: If the run has no intact checkpoint, or an intact one is none of clr's.
         UnsafeFileError: If an intact one holds objects whose reading could run code; they are not made.
     """
     damaged: list[str] = []
     for key, artifact in checkpoints_of(run.manifest().artifacts):
-        content = _read(run.path / key, artifact)
+        content = _read(run, key, artifact)
         if content is None:
             damaged.append(key)
             continue
-        try:
-            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:  # whole, so it was written like this
-            raise UnsafeFileError(
-                f"checkpoint {run.path / key} holds more than tensors and plain values",
-                hint="take the run from its author again, or train your own with `clr pretrain`",
-                path=run.path / key,
-            ) from error
+        state = _decode(content, run.path / key)
         return Checkpoint(state=state, name=key, sha256=artifact.sha256, damaged=tuple(damaged))
     if damaged:
         raise RunError(
@@ -106,17 +104,38 @@ def does_not_fit(run: Run, name: str) -> Iterator[None]:
 
 
 def remove_orphans(run: Run) -> None:
-    """Remove checkpoint files that no manifest entry names: pruned ones, and those of a killed writer."""
-    known = run.manifest().artifacts
-    for file in (run.path / "checkpoints").glob("*.pt"):
-        if _key(run, file) not in known:
-            file.unlink(missing_ok=True)
+    """Remove checkpoint files that no manifest entry names: pruned ones, and those of a killed writer.
+
+    Only what is named as `save_checkpoint` names it is removed, and only from a folder of the run itself.
+    """
+    named = {Path(key).name for key in run.manifest().artifacts if key.startswith(f"{FOLDER}/")}
+    remove_own_checkpoints(run.path / FOLDER, kept=named)
 
 
-def _read(file: Path, artifact: Artifact) -> bytes | None:
-    """The content, if it is what the manifest says; anything but a regular file of that size is not opened."""
+def _decode(content: bytes, file: Path) -> Mapping[str, Any]:
+    """The state in content whose sha256 is right, so that it was written like this."""
+    hint = "take the run from its author again, or train your own with `clr pretrain`"
     try:
-        if not file.is_file() or file.stat().st_size != artifact.bytes:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of what it may do in other releases
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        message = f"checkpoint {file} holds more than tensors and plain values"
+        raise UnsafeFileError(message, hint=hint, path=file) from error
+    except TORCH_LOAD_ERRORS as error:
+        message = f"checkpoint {file} is none that clr wrote: {type(error).__name__} while it was read"
+        raise RunError(message, hint=hint, path=file) from error
+    if not isinstance(state, Mapping):
+        message = f"checkpoint {file} is none that clr wrote: it holds a {type(state).__name__}"
+        raise RunError(message, hint=hint, path=file)
+    return state
+
+
+def _read(run: Run, key: str, artifact: Artifact) -> bytes | None:
+    """The content, if it is what the manifest says; what is no file of the run, or of another size, is not opened."""
+    file = run.path / key
+    try:
+        if not is_inside(file, run.path) or not file.is_file() or file.stat().st_size != artifact.bytes:
             return None
         content = file.read_bytes()
     except OSError:

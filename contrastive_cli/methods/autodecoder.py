@@ -80,7 +80,7 @@ class Autodecoder(nn.Module):
 
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
         """Mean over images of the mean squared error, plus the prior of their codes."""
-        images = batch.views[0]
+        (images,) = batch.single_views
         codes = self.codes[batch.indices].requires_grad_()  # [B, D], a copy
         self._in_use.append((batch.indices, codes))
         drawn = self.decode(codes)

@@ -52,7 +52,7 @@ class Autoencoder(nn.Module):
 
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
         """Mean over images, channels and pixels of the squared error, in normalized units: 1 is the error of gray."""
-        images = batch.views[0]
+        (images,) = batch.single_views
         seen = images
         if self.noise > 0:  # drawn on the CPU, whose generator is saved in checkpoints
             seen = images + self.noise * torch.randn(images.shape).to(images)

@@ -77,10 +77,12 @@ class BYOL(nn.Module):
         self.num_views = len(self.neighbor_views)
 
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
-        """Mean of `symmetric_loss` over the images of the batch, views [2 or 3, B, C, H, W]."""
-        predictions = torch.stack([self.predictor(self.projector(self.encoder(view))) for view in batch.views[:2]])
+        """Mean of `symmetric_loss` over the images of the batch, 2 or 3 views."""
+        predictions = torch.stack(
+            [self.predictor(self.projector(self.encoder(view))) for view in batch.single_views[:2]]
+        )
         with torch.no_grad():
-            targets = torch.stack([self.target_projector(self.target_encoder(view)) for view in batch.views])
+            targets = torch.stack([self.target_projector(self.target_encoder(view)) for view in batch.single_views])
         loss = symmetric_loss(predictions, targets, neighbor_weight=self.neighbor_weight).mean()
         return LossOutput(loss=loss, metrics={"tau": torch.tensor(self._tau(progress))})
 

@@ -30,7 +30,7 @@ from contrastive_cli.losses.probabilistic import (
 )
 from contrastive_cli.losses.von_mises_fisher import sample
 from contrastive_cli.models.encoder import Encoder
-from contrastive_cli.models.heads import build_projector
+from contrastive_cli.models.heads import build_projector, encode_views
 
 
 class ProbSimCLRConfig(Config):
@@ -108,11 +108,12 @@ class ProbSimCLR(nn.Module):
         """The loss of both views of the batch."""
         return self.contrast(self.project(batch.views), batch.labels)
 
-    def project(self, views: Tensor) -> Tensor:
-        """[V, B, C, H, W] -> [V, B, P + 1] float32: mu, not normalized, and log kappa (for gaussian P values)."""
-        h = self.encoder(views.flatten(0, 1))
+    def project(self, views: tuple[Tensor, ...]) -> Tensor:
+        """Groups of views -> [V, B, P + 1] float32: mu, not normalized, and log kappa (for gaussian P values)."""
+        embeddings = encode_views(views, encoder=self.encoder)  # [V, B, D]
+        h = embeddings.flatten(0, 1)
         mu = self.projector(h).float()
-        return torch.cat([mu, self._log_kappa(h)], dim=1).view(*views.shape[:2], -1)
+        return torch.cat([mu, self._log_kappa(h)], dim=1).view(*embeddings.shape[:2], -1)
 
     def contrast(self, projections: Tensor, labels: Tensor | None) -> LossOutput:
         """The configured loss of `project`'s [2, B, P + 1]; the draws come from torch's generator of the CPU."""

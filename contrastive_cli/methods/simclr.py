@@ -62,8 +62,8 @@ class SimCLR(nn.Module):
         """NT-Xent over all views of the batch."""
         return self.contrast(self.project(batch.views), batch.labels)
 
-    def project(self, views: Tensor) -> Tensor:
-        """[V, B, C, H, W] -> z [V, B, P]."""
+    def project(self, views: tuple[Tensor, ...]) -> Tensor:
+        """Groups of views [V_g, B, C, H_g, W_g] -> z [V, B, P]."""
         return project_views(views, encoder=self.encoder, projector=self.projector)
 
     def contrast(self, projections: Tensor, labels: Tensor | None) -> LossOutput:

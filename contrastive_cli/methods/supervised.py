@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -52,8 +53,9 @@ class Supervised(nn.Module):
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
         """Mean cross-entropy of the labeled images [B]; 0 where a batch has none."""
         assert batch.labels is not None, "the method needs labels"
-        labels = batch.labels.expand(batch.views.shape[0], -1).flatten()  # [VB]
-        logits = self.classify(batch.views.flatten(0, 1)).float()
+        views = batch.single_views
+        labels = batch.labels.expand(len(views), -1).flatten()  # [VB]
+        logits = self.classify(views[0] if len(views) == 1 else torch.cat(views)).float()
         known = labels != UNLABELED
         count = known.sum().clamp_min(1)
         summed = F.cross_entropy(

@@ -55,7 +55,7 @@ class VAE(nn.Module):
 
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
         """Mean over images of half the summed squared error plus beta times the divergence, in nats."""
-        images = batch.views[0]
+        (images,) = batch.single_views
         mean, log_variance = self._posterior(images)
         noise = torch.randn(mean.shape).to(mean)  # drawn on the CPU, whose generator is saved in checkpoints
         decoded = self.decode(mean + (0.5 * log_variance).exp() * noise)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
+
+from contrastive_cli.models.encoder import Encoder
 
 
 def build_projector(
@@ -24,7 +30,19 @@ def build_projector(
     return nn.Sequential(*modules, nn.Linear(inputs, outputs, bias=last_bias))
 
 
-def project_views(views: Tensor, *, encoder: nn.Module, projector: nn.Module) -> Tensor:
-    """[V, B, C, H, W] -> z [V, B, P]; all views go through in one pass, so batch norm sees them together."""
-    projections: Tensor = projector(encoder(views.flatten(0, 1)))  # [VB, P]
-    return projections.view(*views.shape[:2], -1)
+def encode_views(views: Sequence[Tensor], *, encoder: Encoder) -> Tensor:
+    """Groups of views [V_g, B, C, H_g, W_g] -> h [V, B, D], in the order of the groups.
+
+    Groups that follow each other and have the same size go through in one pass, so that batch norm sees them together.
+    """
+    passes = [list(same) for _, same in itertools.groupby(views, key=lambda group: group.shape[1:])]
+    joined = [same[0] if len(same) == 1 else torch.cat(same) for same in passes]
+    embeddings = [encoder(group.flatten(0, 1)).view(*group.shape[:2], -1) for group in joined]
+    return embeddings[0] if len(embeddings) == 1 else torch.cat(embeddings)
+
+
+def project_views(views: Sequence[Tensor], *, encoder: Encoder, projector: nn.Module) -> Tensor:
+    """Groups of views [V_g, B, C, H_g, W_g] -> z [V, B, P]; see `encode_views`."""
+    embeddings = encode_views(views, encoder=encoder)
+    projections: Tensor = projector(embeddings.flatten(0, 1))  # [VB, P]
+    return projections.view(*embeddings.shape[:2], -1)

@@ -16,17 +16,23 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model_validator
 
+from contrastive_cli.core.choices import AskedPrecision
 from contrastive_cli.core.config import Config, Tree, build, did_you_mean, list_presets, merge, read_preset
 from contrastive_cli.core.errors import RunError, UsageError
+from contrastive_cli.core.files import at_home
 from contrastive_cli.core.manifest import PlannedSteps
+from contrastive_cli.core.own_code import guarded
+from contrastive_cli.core.pictures import AskedRangeField, BandsField, refuse_misfit
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import ImageFacts, Method
-from contrastive_cli.data.datasets import find_dataset
+from contrastive_cli.data.datasets import DEFAULT_DATASET, find_dataset
+from contrastive_cli.data.own_datasets import with_named_dataset
 from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder, build_encoder
-from contrastive_cli.views.recipe import RECIPES, Recipe
+from contrastive_cli.services.own_methods import checked_method, name_method, own_file_of, recall_method
+from contrastive_cli.views.recipe import RECIPES, Recipe, ViewGroup
 
 REFERENCE_BATCH = 256
 DEFAULT_EPOCHS = 100
@@ -54,21 +60,36 @@ class DatasetConfig(Config):
         name: One of `clr datasets`.
         data_dir: Where they are, or go with `download`.
         size: Side in pixels of what the encoder sees; None takes the dataset's own.
-        view_size: Side in pixels of the views that are trained on; None takes `size`. A smaller one is faster, and as
-            crops are enlarged by more than whole images, may be better too (https://arxiv.org/abs/1906.06423).
+        view_size: Side in pixels of the views that are trained on; None takes `size`. A smaller one is faster, and
+            maybe better, as crops are enlarged by more than whole images (https://arxiv.org/abs/1906.06423).
         stored_size: Side at which the images are decoded and kept, so that a crop shows what a smaller picture has
             lost; None takes `size`.
         download: Fetch them when absent; nothing is fetched otherwise.
         max_bad: Largest part of unreadable files that is passed over, in [0, 1].
+        labels: CSV file of path and label for a folder, instead of class folders; `unlabeled` takes no labels.
+        layout: "classes" takes every folder for a class, whatever its name.
+        test_split: The labeled split that accuracies are measured on.
+        range: Black and white of pictures with more than eight bits, [low, high] or one pair a band; auto measures it.
+        bands: Bands of a folder's pictures that are the channels, counted from 0; None takes the colors.
+        display_bands: One or three of `bands` that figures show; None takes the first three, or the first of two.
     """
 
-    name: str = "digits"
+    name: str = DEFAULT_DATASET
     data_dir: Path | None = None
     size: int | None = Field(None, ge=8, le=1024)
     view_size: int | None = Field(None, ge=8, le=1024)
     stored_size: int | None = Field(None, ge=8, le=1024)
     download: bool = False
     max_bad: float = Field(0.01, ge=0, le=1)
+    labels: Path | None = None
+    unlabeled: bool = False
+    layout: Literal["auto", "classes"] = "auto"
+    test_split: str = "test"
+    range: AskedRangeField = "auto"
+    bands: BandsField | None = None
+    display_bands: BandsField | None = None
+
+    _bands_fit = model_validator(mode="after")(refuse_misfit)
 
 
 class TrainConfig(Config):
@@ -95,7 +116,7 @@ class TrainConfig(Config):
     images_per_class: int | None = Field(None, ge=1)
     label_fraction: float = Field(1.0, gt=0, le=1)
     micro_batch_size: int | None = Field(None, ge=2)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: AskedPrecision = "auto"
     evaluations: int = Field(10, ge=0)
     save_every: Seconds = 120.0
     tensorboard: bool = False
@@ -116,6 +137,7 @@ class PretrainConfig(Config):
     dataset: DatasetConfig = DatasetConfig()
     encoder: EncoderConfig = EncoderConfig()
     views: Recipe
+    view_groups: tuple[ViewGroup, ...] | None = Field(None, description="views of several sizes or recipes, see docs")
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     neighbors: Path | None = Field(None, description="mined by `clr knn`, for methods whose views may show them")
@@ -126,6 +148,16 @@ class PretrainConfig(Config):
     def method_name(self) -> str:
         """The method's name on the command line."""
         return str(self.method.name)  # type: ignore[attr-defined]
+
+    @property
+    def usual_view_size(self) -> int:
+        """Side in pixels of a view whose group says nothing else."""
+        assert self.dataset.size is not None, "the configuration was resolved"
+        return self.dataset.view_size or self.dataset.size
+
+    def groups_of(self, num_views: int) -> tuple[ViewGroup, ...]:
+        """The groups of views of one step; without `view_groups` all views are alike."""
+        return self.view_groups or (ViewGroup(count=num_views, **self.views.model_dump()),)
 
     @property
     def batch_size(self) -> int:
@@ -156,21 +188,28 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | Non
         UsageError: On unknown names and keys, values out of range, a key given by flag and by --set.
     """
     refuse_double(sets, flags)
+    sets, flags = with_named_dataset(sets), with_named_dataset(flags)
     given = merge_lengths(defaults or {}, read_preset(config) if config else {}, sets, flags)
-    dataset = name_of(given, "dataset", "digits")
+    dataset = name_of(given, "dataset", DEFAULT_DATASET)
     method = name_of(given, "method", "simclr")
+    if method == name_of(merge(sets, flags), "method", ""):  # a file that a configuration names is never imported
+        method = name_method(method)
     spec = find_dataset(dataset)
     device = choose_device(str(given.get("device", "auto")))
-    own_preset = None if defaults else find_own_preset(dataset=dataset, method=method, device=device)
+    own_preset = None if defaults else find_own_preset(dataset=spec.name, method=method, device=device)
     preset = read_preset(own_preset) if own_preset else {}
     sizes = preset.get("dataset", {})
     if given.get("dataset", {}).get("size") not in (None, sizes.get("size", spec.size)):
         sizes.pop("view_size", None)  # it goes with the preset's own size, and so does the other
         sizes.pop("stored_size", None)
     tree = merge_lengths(preset, given)
-    tree = merge({"method": {"name": method}, "dataset": {"name": dataset}}, tree)
+    tree = merge({"dataset": {"name": dataset}}, tree)
+    tree["method"] = {**tree.get("method", {}), "name": method}
     recipe = load_method(method).recipe or spec.recipe_at(_size(tree) or spec.size)
     tree["views"] = name_recipe(tree.get("views", {}), default=recipe)
+    groups = tree.get("view_groups") or [dict(group) for group in load_method(method).view_groups]
+    if groups:
+        tree["view_groups"] = [name_group(group, views=tree["views"]) for group in groups]
     return Resolved(config=fill(build(config_model(method), tree)), own_preset=own_preset)
 
 
@@ -187,7 +226,11 @@ def build_method(config: PretrainConfig, images: ImageFacts) -> Method:
     encoder = None
     if spec.has_encoder:
         encoder = build_encoder(config.encoder, channels=images.channels, size=images.size)
-    return spec.build(config.method, encoder=encoder, images=images)
+    own = own_file_of(config.method_name)
+    if own is None:
+        return spec.build(config.method, encoder=encoder, images=images)
+    built = guarded(lambda: spec.build(config.method, encoder=encoder, images=images), where=own.path)
+    return checked_method(built, name=config.method_name)
 
 
 def read_run_config(run: Run) -> PretrainConfig:
@@ -196,8 +239,10 @@ def read_run_config(run: Run) -> PretrainConfig:
     Raises:
         RunError: If the file is missing or damaged.
     """
+    manifest = run.manifest()
+    recall_method(manifest.method, manifest.method_file)
     try:
-        return build(config_model(run.manifest().method), run.config())
+        return build(config_model(manifest.method), run.config())
     except UsageError as error:
         raise RunError(f"the configuration of {run.path} cannot be used: {error.message}", path=run.path) from None
 
@@ -236,9 +281,9 @@ def fill(config: PretrainConfig) -> PretrainConfig:
     if train.epochs is None and train.budget is None:
         length = {"budget": DEFAULT_CPU_BUDGET} if device.type == "cpu" else {"epochs": float(DEFAULT_EPOCHS)}
         train = train.model_copy(update=length)
-    data_dir = None if config.dataset.data_dir is None else config.dataset.data_dir.absolute()
-    dataset = config.dataset.model_copy(update={"size": size, "data_dir": data_dir})
-    neighbors = None if config.neighbors is None else config.neighbors.absolute()
+    places = (config.dataset.data_dir, config.dataset.labels, config.neighbors)
+    data_dir, labels, neighbors = (None if place is None else at_home(place).absolute() for place in places)
+    dataset = config.dataset.model_copy(update={"size": size, "data_dir": data_dir, "labels": labels})
     return config.model_copy(update={"encoder": encoder, "train": train, "dataset": dataset, "neighbors": neighbors})
 
 
@@ -265,6 +310,13 @@ def name_recipe(views: Any, *, default: str | None) -> Tree:
     if name not in RECIPES:
         raise UsageError(f"no recipe named {name!r}{did_you_mean(str(name), list(RECIPES))}")
     return merge(RECIPES[name].model_dump(), {key: value for key, value in views.items() if key != "recipe"})
+
+
+def name_group(group: Any, *, views: Mapping[str, Any]) -> Tree:
+    """The fields of a group of views: those of the run's `views`, and what the group says beside or by a recipe."""
+    if not isinstance(group, Mapping):
+        raise UsageError(f"view_groups: a list of mappings is needed, such as {{count: 2}} (given: {group!r})")
+    return name_recipe(group, default=None) if "recipe" in group else merge(dict(views), group)
 
 
 def merge_lengths(*layers: Mapping[str, Any]) -> Tree:

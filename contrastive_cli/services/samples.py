@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from contrastive_cli.core.files import write_atomically
-from contrastive_cli.data.datasets import find_dataset, open_dataset
+from contrastive_cli.services.configuration import DatasetConfig
+from contrastive_cli.services.opening import open_images
 
 
-def save_samples(
-    name: str, folder: Path, *, split: str, count: int, data_dir: Path | None, download: bool
-) -> list[Path]:
+def save_samples(dataset: DatasetConfig, folder: Path, *, split: str, count: int) -> list[Path]:
     """Save the first `count` images of a split, spread evenly over the classes, as `<class>-<index>.png`."""
     from PIL import Image
 
-    images = open_dataset(name, split=split, data_dir=data_dir, size=find_dataset(name).size, download=download)
+    images = open_images(dataset, split=split)
     rank = np.zeros(images.num_samples, np.int64)  # how many of its class come before each image
     for label in np.unique(images.labels):
         members = np.flatnonzero(images.labels == label)

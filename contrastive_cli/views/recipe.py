@@ -81,6 +81,24 @@ class Recipe(Config):
         return min(wanted, (size - 1) // 2 * 2 + 1)
 
 
+class ViewGroup(Recipe):
+    """Views of an image that are made alike: how many, how large, and by which recipe.
+
+    Attributes:
+        count: Views V_g of the group.
+        size: Side of the views in pixels; None for the usual size times `size_ratio`.
+        size_ratio: Of the usual size of a view, where `size` is not given.
+    """
+
+    count: int = Field(1, ge=1, le=256)
+    size: int | None = Field(None, ge=4, le=4096)
+    size_ratio: Annotated[float, Field(gt=0, le=4)] = 1.0
+
+    def pixels(self, usual: int) -> int:
+        """Side of the views in pixels, where a view has `usual` pixels."""
+        return self.size or max(4, round(self.size_ratio * usual))
+
+
 # Chen et al. 2020, https://arxiv.org/abs/2002.05709, appendix A, at color strength 0.5.
 _SIMCLR = Recipe(
     crop_probability=1.0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -117,3 +118,23 @@ def test_commands__a_name_that_is_too_long_is_no_bug(clr: Clr, tmp_path: Path) -
         result = clr(*arguments, cwd=tmp_path)
         assert result.code in (3, 5)
         assert "File name too long" in result.err
+
+
+@pytest.mark.parametrize("megabytes", [600, 1200, 1800])
+def test_commands__too_little_memory_for_torch_is_no_bug(megabytes: int, clr_cache: Path, tmp_path: Path) -> None:
+    limited = (
+        "import resource, runpy, sys\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv.pop(1)) << 20,) * 2)\n"
+        "runpy.run_module('contrastive_cli', run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, str(megabytes), "pretrain", "--epochs", "1"],
+        cwd=tmp_path,
+        env=clr_environment(clr_cache),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (6, ""), done.stderr
+    assert done.stderr.startswith("error: out of memory: ")
+    assert len(done.stderr.splitlines()) == 2

@@ -287,3 +287,14 @@ def test_manifest__absent_or_a_folder(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").mkdir()
     with pytest.raises(RunError, match="no readable manifest"):
         Run(tmp_path).manifest()
+
+
+def test_create_run__overwrite_of_a_linked_run_leaves_what_it_names(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "disk" / "run", status="finished")
+    (run.path / "metrics.jsonl").write_text("x")
+    before = {file.name: file.read_bytes() for file in run.path.iterdir()}
+    (tmp_path / "run").symlink_to(run.path)
+    made = create_run(tmp_path / "run", default_name="-", overwrite=True)
+    assert not made.path.is_symlink()
+    assert list(made.path.iterdir()) == []
+    assert {file.name: file.read_bytes() for file in run.path.iterdir()} == before

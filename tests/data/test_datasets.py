@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import pickle
+import resource
 import struct
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from contrastive_cli.core.errors import DataError, UnsafeFileError, UsageError
+from contrastive_cli.data.archives import read_cifar
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import DATASETS, find_dataset, open_dataset
 
@@ -92,9 +94,32 @@ class Malicious:
 def test_open_dataset__malicious_cifar_pickle_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "test_batch").write_bytes(pickle.dumps({b"data": Malicious(), b"labels": [0]}, protocol=2))
-    with pytest.raises(UnsafeFileError, match=r"would call posix\.system"):
+    with pytest.raises(UnsafeFileError, match=r"asks for 'posix\.system'"):
         open_small("cifar10", "test", tmp_path, size=32)
     assert not (tmp_path / "pwned").exists()
+
+
+def test_open_dataset__cifar_pickle_with_a_huge_memo_index_takes_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "test_batch").write_bytes(b"\x80\x02}r" + struct.pack("<I", 1 << 26) + b".")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UnsafeFileError, match="memo index"):
+        open_small("cifar10", "test", tmp_path, size=32)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_read_cifar__as_python_2_wrote_it(tmp_path: Path) -> None:
+    """Text, keys and the codes of types are bytes, as in the published files."""
+    pixels = np.arange(2 * 3072, dtype=np.uint8).reshape(2, 3072)
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01K\x02M\x00\x0c\x86"
+        b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
+        b"T" + struct.pack("<i", pixels.size) + pixels.tobytes() + b"tb"
+    )
+    names = b"U\tfilenames](U\x05a.pngU\x05b.pnge"
+    (tmp_path / "batch").write_bytes(b"\x80\x02}(U\x04data" + array + b"U\x06labels](K\x03K\x05e" + names + b"u.")
+    images, labels = read_cifar([tmp_path / "batch"], label_key="labels", num_classes=10)
+    np.testing.assert_array_equal(images.reshape(2, 3072), pixels)
+    assert labels.tolist() == [3, 5]
 
 
 @pytest.mark.parametrize(
@@ -304,15 +329,17 @@ def test_open_dataset__folder_without_images(tmp_path: Path) -> None:
         open_small("folder", "all", tmp_path / "absent", size=8)
 
 
-@pytest.mark.parametrize("name", [name for name, spec in DATASETS.items() if spec.is_fetched])
+@pytest.mark.parametrize("name", [name for name, spec in DATASETS.items() if spec.fetch is not None])
 def test_open_dataset__absent_data_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError) as caught:
         open_small(name, "train", None, size=32)
-    assert caught.value.message == f"{name} is not in ./data"
-    assert caught.value.hint == f"run `clr pretrain --dataset {name} --data-dir ./data --download`"
+    assert caught.value.message.startswith(f"{name} is not in ./data (looked in ")
+    assert all(place in caught.value.message for place in DATASETS[name].places)
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith(f"run `clr pretrain --dataset {name} --data-dir ./data --download`, or give ")
 
 
 def test_open_dataset__wrong_usage() -> None:

@@ -244,7 +244,7 @@ def test_decode__max_pixels_is_the_largest_allowed(tmp_path: Path) -> None:
         decode(tmp_path / "a.png", size=4, channels=3, max_pixels=99)
 
 
-def test_decode__fifo_folder_and_absent_file_do_not_hang(tmp_path: Path) -> None:
+def test_decode__fifo_folder_and_absent_file_do_not_hang(tmp_path: Path, time_limit: None) -> None:
     os.mkfifo(tmp_path / "a.png")
     for path in (tmp_path / "a.png", tmp_path):
         with pytest.raises(BadImage, match="not a regular file"):

@@ -66,3 +66,16 @@ def test_read_pairs__names_the_line(tmp_path: Path, content: str, message: str) 
         read_pairs(file, root=tmp_path)
     with pytest.raises(DataError, match="cannot read"):
         read_pairs(tmp_path / "absent.csv", root=tmp_path)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_pairs_csv__no_cell_is_run_by_a_spreadsheet(tmp_path: Path, start: str) -> None:
+    name = f"{start}B/x.png"
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).touch()
+    content = pairs_csv([name, "x.png"], np.array([[0, 0]]), np.array([True]))
+    (tmp_path / "pairs.csv").write_bytes(content)
+    (pair,) = read_pairs(tmp_path / "pairs.csv", root=tmp_path)
+    assert pair.first.samefile(tmp_path / name)
+    cells = content.decode().split("\n", 1)[1].replace('"', "")
+    assert cells.startswith("./")

@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.data.scan import (
-    find_labels,
-    find_splits,
     relative_names,
-    scan_images,
+    scan_tree,
     split_by_name,
     stratified_split,
 )
@@ -27,51 +25,58 @@ def touch(root: Path, *names: str) -> None:
 
 
 def relative(root: Path) -> list[str]:
-    return [path.relative_to(root).as_posix() for path in scan_images(root)]
+    return [path.relative_to(root).as_posix() for path in scan_tree(root).files]
 
 
-def test_scan_images__sorted_recursive_and_by_suffix(tmp_path: Path) -> None:
+def test_scan_tree__sorted_recursive_and_by_suffix(tmp_path: Path) -> None:
     touch(tmp_path, "b/2.JPG", "b/1.jpeg", "a/x/y/3.PnG", "0.tiff", "a/notes.txt", "a/noext", "c.webp")
     assert relative(tmp_path) == ["0.tiff", "a/x/y/3.PnG", "b/1.jpeg", "b/2.JPG", "c.webp"]
 
 
-def test_scan_images__hidden_and_system_files_are_skipped(tmp_path: Path) -> None:
+def test_scan_tree__hidden_and_system_files_are_skipped(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "._a.png", ".hidden.png", "Thumbs.db", ".DS_Store", ".git/b.png", "__MACOSX/a.png")
     assert relative(tmp_path) == ["a.png"]
 
 
-def test_scan_images__symlink_loop_ends_and_counts_once(tmp_path: Path) -> None:
+def test_scan_tree__symlink_loop_ends_and_counts_once(tmp_path: Path) -> None:
     touch(tmp_path, "cat/1.png", "dog/2.png")
     (tmp_path / "cat" / "loop").symlink_to(tmp_path)
     (tmp_path / "dog" / "self").symlink_to("self")
-    (tmp_path / "dangling.png").symlink_to("absent.png")
+    (tmp_path / "dangling").symlink_to("absent.png")
     assert relative(tmp_path) == ["cat/1.png", "dog/2.png"]
 
 
-def test_scan_images__diamond_keeps_the_real_name(tmp_path: Path) -> None:
+def test_scan_tree__a_broken_link_to_a_picture_is_one_that_cannot_be_decoded(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png")
+    (tmp_path / "gone.png").symlink_to("absent.png")
+    (tmp_path / "itself.JPG").symlink_to("itself.JPG")
+    (tmp_path / "gone.txt").symlink_to("absent.txt")
+    assert relative(tmp_path) == ["1.png", "gone.png", "itself.JPG"]
+    assert [other.path for other in scan_tree(tmp_path).others] == ["gone.txt"]
+
+
+def test_scan_tree__diamond_keeps_the_real_name(tmp_path: Path) -> None:
     touch(tmp_path, "z_real/1.png")
     (tmp_path / "a_link").symlink_to(tmp_path / "z_real")
     (tmp_path / "b_link").symlink_to(tmp_path / "z_real")
     assert relative(tmp_path) == ["z_real/1.png"]
 
 
-def test_scan_images__links_to_outside_are_followed(tmp_path: Path) -> None:
+def test_scan_tree__links_to_outside_are_followed(tmp_path: Path) -> None:
     touch(tmp_path, "outside/deep/1.png", "outside/2.png", "root/3.png")
     (tmp_path / "root" / "folder").symlink_to(tmp_path / "outside")
     (tmp_path / "root" / "file.png").symlink_to(tmp_path / "outside" / "2.png")
     assert relative(tmp_path / "root") == ["3.png", "file.png", "folder/2.png", "folder/deep/1.png"]
 
 
-def test_scan_images__only_regular_files(tmp_path: Path) -> None:
+def test_scan_tree__only_regular_files(tmp_path: Path, time_limit: None) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
     touch(tmp_path, "folder.png/1.png")
     assert relative(tmp_path) == ["folder.png/1.png"]
 
 
-def test_scan_images__unreadable_folder_is_reported_and_skipped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scan_tree__unreadable_folder_is_reported_and_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "a/1.png", "locked/2.png", "z/3.png")
     scandir = os.scandir
 
@@ -81,13 +86,12 @@ def test_scan_images__unreadable_folder_is_reported_and_skipped(
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    seen: list[str] = []
-    found = scan_images(tmp_path, on_unreadable=lambda folder, error: seen.append(f"{folder.name} {error.strerror}"))
-    assert [path.name for path in found] == ["1.png", "3.png"]
-    assert seen == ["locked Permission denied"]
+    found = scan_tree(tmp_path)
+    assert [path.name for path in found.files] == ["1.png", "3.png"]
+    assert [f"{folder.path} {folder.reason}" for folder in found.unreadable] == ["locked Permission denied"]
 
 
-def test_scan_images__weird_names(tmp_path: Path) -> None:
+def test_scan_tree__weird_names(tmp_path: Path) -> None:
     names = [
         b"a\nb.png",
         b"\xff\xfe.png",
@@ -100,54 +104,21 @@ def test_scan_images__weird_names(tmp_path: Path) -> None:
     names.append(b"l" * 251 + b".png")
     for name in names:
         (tmp_path / os.fsdecode(name)).write_bytes(b"x")
-    assert {os.fsencode(path.name) for path in scan_images(tmp_path)} == set(names)
+    assert {os.fsencode(path.name) for path in scan_tree(tmp_path).files} == set(names)
 
 
-def test_scan_images__what_is_no_folder(tmp_path: Path) -> None:
+def test_scan_tree__what_is_no_folder(tmp_path: Path) -> None:
     touch(tmp_path, "a.png")
     for path in (tmp_path / "a.png", tmp_path / "absent"):
         with pytest.raises(DataError, match="cannot list folder"):
-            scan_images(path)
+            scan_tree(path)
 
 
-def test_scan_images__order_does_not_depend_on_creation(tmp_path: Path) -> None:
+def test_scan_tree__order_does_not_depend_on_creation(tmp_path: Path) -> None:
     names = [f"{folder}/{number}.png" for folder in "ab" for number in range(20)]
     touch(tmp_path / "first", *names)
     touch(tmp_path / "second", *names[::-1])
     assert relative(tmp_path / "first") == relative(tmp_path / "second") == sorted(names)
-
-
-def test_find_labels__first_folder_is_the_class() -> None:
-    root = Path("root")
-    files = [root / name for name in ("cat/1.png", "cat/deep/dog/2.png", "dog/3.png", "loose.png")]
-    found = find_labels(root, files)
-    assert found.classes == ("cat", "dog")
-    assert found.labels.tolist() == [0, 0, 1, -1]
-
-
-@pytest.mark.parametrize("names", [("1.png", "2.png"), ("only/1.png", "only/2.png"), ()])
-def test_find_labels__fewer_than_two_folders_are_no_classes(names: tuple[str, ...]) -> None:
-    found = find_labels(Path("root"), [Path("root") / name for name in names])
-    assert found.classes == ()
-    assert found.labels.tolist() == [-1] * len(names)
-
-
-@pytest.mark.parametrize(
-    ("folders", "expected"),
-    [
-        (("train", "test"), {"train": "train", "test": "test"}),
-        (("Train", "VALID"), {"train": "Train", "val": "VALID"}),
-        (("train", "validation", "test", "docs"), {"train": "train", "val": "validation", "test": "test"}),
-        (("train",), {"train": "train"}),
-        (("train", "plane", "car"), {}),
-        (("test", "val"), {}),
-        ((), {}),
-    ],
-)
-def test_find_splits__by_folder_names(tmp_path: Path, folders: tuple[str, ...], expected: dict[str, str]) -> None:
-    for folder in folders:
-        (tmp_path / folder).mkdir()
-    assert {split: folder.name for split, folder in find_splits(tmp_path).items()} == expected
 
 
 @settings(max_examples=60, deadline=None)
@@ -210,10 +181,10 @@ def test_relative_names__outside() -> None:
         relative_names([Path("xy/a.png")], Path("x"))
 
 
-def test_scan_images__relative_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scan_tree__relative_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "cat/1.png")
     monkeypatch.chdir(tmp_path)
-    assert scan_images(Path()) == [Path("cat/1.png")]
+    assert scan_tree(Path()).files == [Path("cat/1.png")]
 
 
 def test_split_by_name__shares_and_what_it_depends_on() -> None:

@@ -31,10 +31,11 @@ class NormFree(nn.Module):
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
         return self.contrast(self.project(batch.views), batch.labels)
 
-    def project(self, views: Tensor) -> Tensor:
-        self.sizes.append(views.shape[1])
-        projections: Tensor = self.projector(self.encoder(views.flatten(0, 1)))
-        return projections.view(*views.shape[:2], -1)
+    def project(self, views: tuple[Tensor, ...]) -> Tensor:
+        (group,) = views
+        self.sizes.append(group.shape[1])
+        projections: Tensor = self.projector(self.encoder(group.flatten(0, 1)))
+        return projections.view(*group.shape[:2], -1)
 
     def contrast(self, projections: Tensor, labels: Tensor | None) -> LossOutput:
         loss = nt_xent_multiview(projections, temperature=0.2)
@@ -54,14 +55,14 @@ class Plain(nn.Module):
         assert batch.labels is not None
         assert torch.equal(batch.labels, batch.indices % 3)
         self.labels_seen.extend(batch.indices.tolist())
-        loss = nn.functional.cross_entropy(self.encoder(batch.views[0]), batch.labels)
+        loss = nn.functional.cross_entropy(self.encoder(batch.single_views[0]), batch.labels)
         return LossOutput(loss=loss, metrics={"mean_index": batch.indices.float().mean()})
 
 
 def make_batch(num_views: int, num_images: int) -> Batch:
     views = torch.randn(num_views, num_images, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     indices = torch.arange(num_images)
-    return Batch(views=views, indices=indices, labels=indices % 3)
+    return Batch(views=(views,), indices=indices, labels=indices % 3)
 
 
 def gradients(method: nn.Module, batch: Batch, size: int | None) -> tuple[LossOutput, list[Tensor]]:
@@ -98,7 +99,7 @@ def test_backward__a_mean_of_small_losses_would_be_another_gradient() -> None:
     _, expected = gradients(method, batch, None)
     method.zero_grad()
     for piece in (slice(0, 4), slice(4, 8)):
-        part = Batch(views=batch.views[:, piece], indices=batch.indices[piece])
+        part = Batch(views=(batch.views[0][:, piece],), indices=batch.indices[piece])
         backward(
             method,
             part.part,
@@ -161,7 +162,7 @@ def test_backward__running_statistics_move_once_per_piece() -> None:
     )
     expected = simclr()
     for piece in (slice(0, 3), slice(3, 6), slice(6, 10)):
-        expected.project(batch.views[:, piece])
+        expected.project((batch.views[0][:, piece],))
     found = dict(method.named_buffers())
     assert found
     for name, value in expected.named_buffers():
@@ -204,8 +205,8 @@ def test_backward__labels_may_be_absent() -> None:
     class Unlabeled(Plain):
         def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
             labels.append(batch.labels)
-            return LossOutput(loss=self.encoder(batch.views[0]).square().mean())
+            return LossOutput(loss=self.encoder(batch.single_views[0]).square().mean())
 
-    views = make_batch(1, 4).views
-    gradients(Unlabeled(), Batch(views=views, indices=torch.arange(4)), 2)
+    views = make_batch(1, 4).views[0]
+    gradients(Unlabeled(), Batch(views=(views,), indices=torch.arange(4)), 2)
     assert labels == [None, None]

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import io
 import os
+import pickle
+import pickletools
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +119,7 @@ def test_load_checkpoint__all_damaged(run: Run, absent: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fifo", "endless", "folder"])
-def test_load_checkpoint__what_is_no_file_of_its_size_is_not_opened(run: Run, kind: str) -> None:
+def test_load_checkpoint__what_is_no_file_of_its_size_is_not_opened(run: Run, kind: str, time_limit: None) -> None:
     save_checkpoint(run, state_at(1), step=1, seconds=0)
     newest = save_checkpoint(run, state_at(2), step=2, seconds=0)
     newest.unlink()
@@ -173,3 +177,58 @@ def test_load_checkpoint__refuses_what_could_run_code(run: Run, tmp_path: Path, 
 def test_save_checkpoint__content_needs_no_pickled_classes(run: Run) -> None:
     path = save_checkpoint(run, state_at(4), step=4, seconds=0)
     assert torch.load(path, weights_only=True)["step"] == 4
+
+
+def test_load_checkpoint__any_content_with_the_right_sha256_ends_in_one_line(run: Run) -> None:
+    path = run.path / "checkpoints" / "step-00000001.pt"
+    path.parent.mkdir()
+    draws, whole = random.Random(0), io.BytesIO()
+    torch.save({"step": torch.ones(3), "more": [1, (2,)]}, whole)
+    codes = [code.code.encode("latin1") for code in pickletools.opcodes]
+    contents = [b"", b"root:x:0:0:root:/root:/bin/bash\n" * 9, b"\x80\x02}r\xff\xff\xff\x7f.", pickle.dumps([1], 2)]
+    for _ in range(300):
+        changed = bytearray(whole.getvalue())
+        for _ in range(draws.randrange(1, 6)):
+            changed[draws.randrange(len(changed))] = draws.randrange(256)
+        contents += [bytes(changed), whole.getvalue()[: draws.randrange(whole.tell())]]
+        contents.append(b"\x80\x02" + b"".join(draws.choice(codes) for _ in range(draws.randrange(1, 30))) + b".")
+    ends = Counter[str]()
+    for content in contents:
+        path.write_bytes(content)
+        run.add_artifact(path, kind="checkpoint", step=1)
+        try:
+            load_checkpoint(run)
+        except (RunError, UnsafeFileError) as error:
+            ends[type(error.__cause__).__name__] += 1
+    assert len(ends) > 5, ends  # else the contents would try too little
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_load_checkpoint__one_that_lies_outside_the_run_is_not_read(run: Run, tmp_path: Path, kind: str) -> None:
+    path = save_checkpoint(run, state_at(1), step=1, seconds=0)
+    newest = save_checkpoint(run, state_at(2), step=2, seconds=0)
+    moved = tmp_path / "elsewhere"
+    if kind == "link":
+        newest.rename(moved)
+        newest.symlink_to(moved)
+        assert load_checkpoint(run).damaged == ("checkpoints/step-00000002.pt",)
+    else:
+        path.parent.rename(moved)
+        path.parent.symlink_to(moved)
+        with pytest.raises(RunError, match="missing or damaged"):
+            load_checkpoint(run)
+        before = sorted(file.name for file in moved.iterdir())
+        with pytest.raises(RunError, match="checkpoints leads out of it"):
+            save_checkpoint(run, state_at(3), step=3, seconds=0)
+        remove_orphans(run)
+        assert sorted(file.name for file in moved.iterdir()) == before
+
+
+def test_remove_orphans__leaves_what_it_did_not_name(run: Run) -> None:
+    path = save_checkpoint(run, state_at(1), step=1, seconds=0)
+    names = ["mymodel.pt", "best.pt", "step-7.pt"]
+    for name in names:
+        path.with_name(name).write_bytes(b"mine")
+    save_checkpoint(run, state_at(2), step=2, seconds=0)
+    remove_orphans(run)
+    assert files(run) == sorted([*names, "step-00000001.pt", "step-00000002.pt"])

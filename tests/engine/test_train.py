@@ -23,7 +23,7 @@ TOTAL = 8
 
 def make_batch(step: int) -> Batch:
     views = torch.randn(2, 6, 1, 8, 8, generator=torch.Generator().manual_seed(step))
-    return Batch(views=views, indices=torch.arange(6))
+    return Batch(views=(views,), indices=torch.arange(6))
 
 
 def learning_rate(step: int) -> float:

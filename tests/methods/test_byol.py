@@ -33,7 +33,7 @@ def make(**settings: Any) -> BYOL:
 
 def make_batch(num_views: int = 2, num_images: int = 6, seed: int = 1) -> Batch:
     views = torch.randn(num_views, num_images, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
-    return Batch(views=views, indices=torch.arange(num_images))
+    return Batch(views=(views,), indices=torch.arange(num_images))
 
 
 def random_vectors(*shape: int, seed: int = 0) -> Tensor:
@@ -141,8 +141,10 @@ def test_training_loss__batch_norm_sees_one_view_at_a_time() -> None:
     method, batch = make(), make_batch()
     loss = method.training_loss(batch, START).loss
     with torch.no_grad():
-        predictions = [method.predictor(method.projector(method.encoder(view))) for view in batch.views]
-        targets = [method.projector(method.encoder(view)) for view in batch.views]  # the target is a copy at the start
+        predictions = [method.predictor(method.projector(method.encoder(view))) for view in batch.single_views]
+        targets = [
+            method.projector(method.encoder(view)) for view in batch.single_views
+        ]  # the target is a copy at the start
     torch.testing.assert_close(loss, symmetric_loss(torch.stack(predictions), torch.stack(targets)).mean())
 
 
@@ -154,7 +156,7 @@ def test_training_loss__target_gathers_running_statistics_of_its_own() -> None:
     reference = copy.deepcopy(method.target_encoder)
     method.training_loss(batch, START)
     method.after_step(START)
-    for view in batch.views:
+    for view in batch.single_views:
         reference(view)
     expected = dict(reference.named_buffers())
     for name, buffer in method.target_encoder.named_buffers():
@@ -167,16 +169,16 @@ def test_training_loss__target_gathers_running_statistics_of_its_own() -> None:
 
 def test_training_loss__the_neighbor_goes_through_the_target_only() -> None:
     method, batch = make(positives="mix", positive_weight=0.3), make_batch(3)
-    reached = Batch(views=batch.views.clone().requires_grad_(True), indices=batch.indices)
+    reached = Batch(views=(batch.views[0].clone().requires_grad_(True),), indices=batch.indices)
     method.training_loss(reached, START).loss.backward()
-    assert reached.views.grad is not None
-    assert reached.views.grad[:2].abs().max() > 0
-    assert reached.views.grad[2].abs().max() == 0
+    assert reached.views[0].grad is not None
+    assert reached.views[0].grad[:2].abs().max() > 0
+    assert reached.views[0].grad[2].abs().max() == 0
 
 
 def test_training_loss__mix_without_weight_is_augment() -> None:
     batch = make_batch(3)
-    pair = Batch(views=batch.views[:2], indices=batch.indices)
+    pair = Batch(views=(batch.views[0][:2],), indices=batch.indices)
     mixed = make(positives="mix", positive_weight=0.0).training_loss(batch, START).loss
     assert torch.equal(mixed, make().training_loss(pair, START).loss)
     weighted = make(positives="mix", positive_weight=0.5).training_loss(batch, START).loss
@@ -185,7 +187,7 @@ def test_training_loss__mix_without_weight_is_augment() -> None:
 
 def test_training_loss__ignores_the_order_of_the_two_views() -> None:
     method, batch = make(), make_batch()
-    swapped = Batch(views=batch.views.flip(0), indices=batch.indices)
+    swapped = Batch(views=(batch.views[0].flip(0),), indices=batch.indices)
     losses = [method.training_loss(each, START).loss for each in (batch, swapped)]
     torch.testing.assert_close(losses[0], losses[1])
 
@@ -254,7 +256,7 @@ def test_byol__micro_batches_average_where_batch_norm_is_frozen() -> None:
         for layer in method.modules():
             if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
                 layer.eval()
-        batch = Batch(views=make_batch().views.double(), indices=torch.arange(6))
+        batch = Batch(views=(make_batch().views[0].double(),), indices=torch.arange(6))
         backward(
             method,
             batch.part,

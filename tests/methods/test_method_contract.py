@@ -34,16 +34,18 @@ def digits() -> Batch:
     data = load_digits()
     images = torch.from_numpy(data.images[:NUM_IMAGES].astype(np.float32) / 16)[:, None]  # [B, 1, 8, 8]
     return Batch(
-        views=images[None], indices=torch.arange(NUM_IMAGES), labels=torch.from_numpy(data.target[:NUM_IMAGES]).long()
+        views=(images[None],),
+        indices=torch.arange(NUM_IMAGES),
+        labels=torch.from_numpy(data.target[:NUM_IMAGES]).long(),
     )
 
 
 def with_views(digits: Batch, num_views: int) -> Batch:
     """Views by shifting a pixel and adding noise, the same at every call."""
     noise = torch.Generator().manual_seed(0)
-    views = [torch.roll(digits.views[0], shift % 2, dims=-1 - shift % 2) for shift in range(num_views)]
+    views = [torch.roll(digits.single_views[0], shift % 2, dims=-1 - shift % 2) for shift in range(num_views)]
     stacked = torch.stack([view + 0.1 * torch.randn(view.shape, generator=noise) for view in views])
-    return Batch(views=stacked, indices=digits.indices, labels=digits.labels)
+    return Batch(views=(stacked,), indices=digits.indices, labels=digits.labels)
 
 
 def make(name: str, seed: int = 0) -> Any:
@@ -93,8 +95,8 @@ def test_method__embed_is_deterministic(name: str, digits: Batch) -> None:
     method = make(name).eval()
     before = copy.deepcopy(method.state_dict())
     with torch.no_grad():
-        first, second = method.embed(digits.views[0]), method.embed(digits.views[0])
-        alone = method.embed(digits.views[0][:1])
+        first, second = method.embed(digits.single_views[0]), method.embed(digits.single_views[0])
+        alone = method.embed(digits.single_views[0][:1])
     assert first.shape == (NUM_IMAGES, method.embedding_dim)
     assert torch.equal(first, second)
     torch.testing.assert_close(alone, first[:1], rtol=1e-4, atol=1e-5)
@@ -110,7 +112,7 @@ def test_method__state_dict_round_trip(name: str, digits: Batch, tmp_path: Path)
     torch.save(trained.state_dict(), tmp_path / "state.pt")
     fresh.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     with torch.no_grad():
-        expected, found = (module.eval().embed(digits.views[0]) for module in (trained, fresh))
+        expected, found = (module.eval().embed(digits.single_views[0]) for module in (trained, fresh))
     assert torch.equal(expected, found)
 
 

@@ -33,7 +33,7 @@ def make(**settings: Any) -> ProbSimCLR:
 
 def make_batch(num_images: int = 6) -> Batch:
     views = torch.randn(2, num_images, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    return Batch(views=views, indices=torch.arange(num_images))
+    return Batch(views=(views,), indices=torch.arange(num_images))
 
 
 def test_contrast__is_nt_xent_for_sure_posteriors() -> None:
@@ -94,9 +94,9 @@ def test_embed_with_uncertainty__is_embed_and_minus_log_kappa(loss: str) -> None
     method, batch = make(loss=loss, initial_kappa=50.0).eval(), make_batch()
     assert isinstance(method, Uncertain)
     with torch.no_grad():
-        h, uncertainty = method.embed_with_uncertainty(batch.views[0])
+        h, uncertainty = method.embed_with_uncertainty(batch.single_views[0])
         projections = method.project(batch.views)
-    assert torch.equal(h, method.embed(batch.views[0]))
+    assert torch.equal(h, method.embed(batch.single_views[0]))
     assert uncertainty.shape == (6,)
     torch.testing.assert_close(uncertainty, -projections[0, :, 8:].mean(dim=1))
     assert (uncertainty + math.log(50.0)).abs().max() < 2

@@ -38,7 +38,7 @@ def make(name: str, **settings: Any) -> Any:
 def make_batch(seed: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(1, 6, 1, 8, 8, generator=generator)
-    return Batch(views=images, indices=torch.randperm(12, generator=generator)[:6])
+    return Batch(views=(images,), indices=torch.randperm(12, generator=generator)[:6])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -48,7 +48,7 @@ def test_method__embeds_and_draws(name: str) -> None:
     assert isinstance(method, Generative) == (name != "autoencoder")
     assert isinstance(method, Uncertain) == (name == "vae")
     with torch.no_grad():
-        assert method.decode(method.embed(make_batch().views[0])).shape == (6, 1, 8, 8)
+        assert method.decode(method.embed(make_batch().single_views[0])).shape == (6, 1, 8, 8)
 
 
 @pytest.mark.parametrize("micro_batch_size", [None, 4])
@@ -93,15 +93,15 @@ def test_method__resumed_equals_uninterrupted_bit_for_bit(name: str, micro_batch
 def test_autoencoder__loss_is_the_mean_squared_error_and_noise_only_reaches_the_encoder() -> None:
     batch = make_batch()
     clean, noisy = make("autoencoder").eval(), make("autoencoder", noise=2.0).eval()
-    drawn = clean.decode(clean.embed(batch.views[0]))
-    expected = nn.functional.mse_loss(drawn, batch.views[0])
+    drawn = clean.decode(clean.embed(batch.single_views[0]))
+    expected = nn.functional.mse_loss(drawn, batch.single_views[0])
     torch.testing.assert_close(clean.training_loss(batch, PROGRESS).loss, expected)
     torch.manual_seed(3)
     loss = noisy.training_loss(batch, PROGRESS).loss
     torch.manual_seed(3)
-    seen = batch.views[0] + 2 * torch.randn(6, 1, 8, 8)
-    torch.testing.assert_close(loss, nn.functional.mse_loss(noisy.decode(noisy.embed(seen)), batch.views[0]))
-    assert torch.equal(noisy.embed(batch.views[0]), noisy.embed(batch.views[0]))
+    seen = batch.single_views[0] + 2 * torch.randn(6, 1, 8, 8)
+    torch.testing.assert_close(loss, nn.functional.mse_loss(noisy.decode(noisy.embed(seen)), batch.single_views[0]))
+    assert torch.equal(noisy.embed(batch.single_views[0]), noisy.embed(batch.single_views[0]))
 
 
 def test_divergence_from_normal__matches_torch() -> None:
@@ -116,7 +116,7 @@ def test_divergence_from_normal__matches_torch() -> None:
 def test_vae__loss_is_the_negative_evidence_lower_bound_up_to_a_constant() -> None:
     beta = 0.3
     vae, batch = make("vae", beta=beta).eval(), make_batch()
-    images = batch.views[0]
+    images = batch.single_views[0]
     with torch.no_grad():
         torch.manual_seed(5)
         loss = vae.training_loss(batch, PROGRESS).loss
@@ -131,7 +131,7 @@ def test_vae__loss_is_the_negative_evidence_lower_bound_up_to_a_constant() -> No
 
 
 def test_vae__mean_is_the_embedding_and_the_log_variance_its_uncertainty() -> None:
-    vae, images = make("vae").eval(), make_batch().views[0]
+    vae, images = make("vae").eval(), make_batch().single_views[0]
     with torch.no_grad():
         mean, uncertainty = vae.embed_with_uncertainty(images)
         expected = vae.posterior(vae.encoder(images))
@@ -161,7 +161,7 @@ class LinearDecoder(nn.Module):
 def test_autodecoder__embeds_by_ridge_regression_where_the_decoder_is_linear() -> None:
     method = make("autodecoder", prior_weight=0.5, embed_steps=4)  # conjugate gradients end after D steps
     method.decoder = LinearDecoder().requires_grad_(False)
-    images = make_batch().views[0]
+    images = make_batch().single_views[0]
     with torch.no_grad():
         found = method.embed(images)
     weight, bias = method.decoder.map.weight.double(), method.decoder.map.bias.double()
@@ -173,7 +173,7 @@ def test_autodecoder__embeds_by_ridge_regression_where_the_decoder_is_linear() -
 
 
 def test_autodecoder__embedding_an_image_ignores_the_others_and_leaves_the_decoder_alone() -> None:
-    method, images = make("autodecoder").eval(), make_batch().views[0]
+    method, images = make("autodecoder").eval(), make_batch().single_views[0]
     before = {key: value.clone() for key, value in method.state_dict().items()}
     with torch.no_grad():
         together = method.embed(images)
@@ -185,7 +185,7 @@ def test_autodecoder__embedding_an_image_ignores_the_others_and_leaves_the_decod
 
 
 def test_autodecoder__more_iterations_draw_better() -> None:
-    images = make_batch().views[0]
+    images = make_batch().single_views[0]
     errors = []
     for steps in (1, 3, 9, 27):
         method = make("autodecoder", embed_steps=steps, prior_weight=0.0).eval()
@@ -210,7 +210,7 @@ def test_autodecoder__a_step_moves_the_codes_of_its_images_alone_downhill() -> N
 
     def error(codes: Tensor) -> Tensor:
         drawn: Tensor = method.decode(codes[batch.indices])
-        return (drawn - batch.views[0]).square().flatten(1).mean(dim=1)
+        return (drawn - batch.single_views[0]).square().flatten(1).mean(dim=1)
 
     with torch.no_grad():
         assert (error(before + 0.01 * moved) < error(before)).all()

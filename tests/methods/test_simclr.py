@@ -30,7 +30,7 @@ def make(**settings: Any) -> SimCLR:
 
 def make_batch(num_views: int, num_images: int = 6) -> Batch:
     views = torch.randn(num_views, num_images, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    return Batch(views=views, indices=torch.arange(num_images))
+    return Batch(views=(views,), indices=torch.arange(num_images))
 
 
 def slow_nt_xent(z: Tensor, *, temperature: float, decoupled: bool) -> float:
@@ -79,7 +79,7 @@ def test_project__keeps_views_and_images_apart(num_views: int) -> None:
     method, batch = make(num_views=num_views).eval(), make_batch(num_views)
     with torch.no_grad():
         projections = method.project(batch.views)
-        one_by_one = torch.stack([method.projector(method.encoder(view)) for view in batch.views])
+        one_by_one = torch.stack([method.projector(method.encoder(view)) for view in batch.single_views])
     assert projections.shape == (num_views, 6, 8)
     torch.testing.assert_close(projections, one_by_one, rtol=1e-4, atol=1e-5)
 
@@ -87,7 +87,7 @@ def test_project__keeps_views_and_images_apart(num_views: int) -> None:
 def test_training_loss__all_views_share_one_batch_norm() -> None:
     method, batch = make(), make_batch(2)
     loss = method.train().training_loss(batch, PROGRESS).loss
-    together = method.projector(method.encoder(batch.views.flatten(0, 1))).unflatten(0, (2, 6))
+    together = method.projector(method.encoder(batch.views[0].flatten(0, 1))).unflatten(0, (2, 6))
     torch.testing.assert_close(loss, method.contrast(together, None).loss)
     norms = [layer for layer in method.modules() if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d)]
     assert {int(layer.num_batches_tracked) for layer in norms if layer.num_batches_tracked is not None} == {2}
@@ -95,7 +95,7 @@ def test_training_loss__all_views_share_one_batch_norm() -> None:
 
 def test_training_loss__ignores_the_order_of_views_and_images() -> None:
     method, batch = make(), make_batch(2)
-    swapped = Batch(views=batch.views.flip(0).flip(1), indices=batch.indices.flip(0))
+    swapped = Batch(views=(batch.views[0].flip(0).flip(1),), indices=batch.indices.flip(0))
     losses = [method.training_loss(each, PROGRESS).loss for each in (batch, swapped)]
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-5)
 
@@ -103,7 +103,7 @@ def test_training_loss__ignores_the_order_of_views_and_images() -> None:
 def test_embed__is_the_encoder_without_the_projector() -> None:
     method, batch = make().eval(), make_batch(2)
     with torch.no_grad():
-        assert torch.equal(method.embed(batch.views[0]), method.encoder(batch.views[0]))
+        assert torch.equal(method.embed(batch.single_views[0]), method.encoder(batch.single_views[0]))
 
 
 def test_simclr__keeps_all_negatives_under_accumulation() -> None:

@@ -26,7 +26,7 @@ def make(**settings: Any) -> SupCon:
 
 def make_batch(labels: list[int], num_views: int = 2) -> Batch:
     views = torch.randn(num_views, len(labels), 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    return Batch(views=views, indices=torch.arange(len(labels)), labels=torch.tensor(labels))
+    return Batch(views=(views,), indices=torch.arange(len(labels)), labels=torch.tensor(labels))
 
 
 @pytest.mark.parametrize("positives", ["out", "in"])
@@ -61,7 +61,7 @@ def test_supcon__accumulation_gives_the_gradient_of_the_whole_batch() -> None:
     gradients = []
     for size in (None, 2):
         method = make().double().eval()  # eval: the statistics of batch norm are a micro-batch's otherwise
-        doubled = Batch(views=batch.views.double(), indices=batch.indices, labels=batch.labels)
+        doubled = Batch(views=(batch.views[0].double(),), indices=batch.indices, labels=batch.labels)
         backward(
             method,
             doubled.part,

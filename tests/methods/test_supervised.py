@@ -27,7 +27,7 @@ def test_supervised__loss_is_the_mean_over_the_labeled(smoothing: float) -> None
     assert isinstance(method, Classifying)
     views = torch.randn(2, 6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     labels = torch.tensor([0, 2, -1, 1, -1, 2])
-    output = method.training_loss(Batch(views=views, indices=torch.arange(6), labels=labels), START)
+    output = method.training_loss(Batch(views=(views,), indices=torch.arange(6), labels=labels), START)
     known = labels >= 0
     logits = torch.cat([method.classify(view[known]) for view in views])
     expected = F.cross_entropy(logits, labels[known].repeat(2), label_smoothing=smoothing)
@@ -38,7 +38,7 @@ def test_supervised__loss_is_the_mean_over_the_labeled(smoothing: float) -> None
 def test_supervised__a_batch_without_labels_moves_nothing() -> None:
     method = make()
     views = torch.randn(1, 6, 1, 8, 8)
-    output = method.training_loss(Batch(views=views, indices=torch.arange(6), labels=torch.full((6,), -1)), START)
+    output = method.training_loss(Batch(views=(views,), indices=torch.arange(6), labels=torch.full((6,), -1)), START)
     output.loss.backward()
     assert output.loss == 0
     assert all(parameter.grad is not None and (parameter.grad == 0).all() for parameter in method.parameters())

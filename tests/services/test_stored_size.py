@@ -61,7 +61,7 @@ def test_stored_size__a_crop_shows_what_a_small_picture_has_lost(
     part = (SIZE / STORED) ** 2
     crops = {"views.crop_probability": 1.0, "views.crop_area": [part, part], "views.crop_aspect": [1.0, 1.0]}
     setup = set_up_training(configured(photos, stored_size=stored_size, **crops))
-    views = Batches(setup).part(0, slice(0, 4)).views * setup.images.std[0] + setup.images.mean[0]
+    views = Batches(setup).part(0, slice(0, 4)).views[0] * setup.images.std[0] + setup.images.mean[0]
     assert views.shape[-2:] == (SIZE, SIZE)
     seen = views.amax(dim=(2, 3, 4)) - views.amin(dim=(2, 3, 4))
     torch.testing.assert_close(seen, torch.full_like(seen, contrast), atol=0.05, rtol=0)
@@ -94,7 +94,7 @@ def test_stored_size__below_the_size_is_refused(photos: Path) -> None:
 
 def test_view_size__trains_on_small_views_and_embeds_at_the_size(photos: Path, tmp_path: Path) -> None:
     config = configured(photos, stored_size=None, **{"dataset.view_size": 8})
-    assert Batches(set_up_training(config)).part(0, slice(0, 4)).views.shape == (2, 4, 3, 8, 8)
+    assert Batches(set_up_training(config)).part(0, slice(0, 4)).views[0].shape == (2, 4, 3, 8, 8)
     session = start_session(config, out=tmp_path / "run", overwrite=False)
     list(train_steps(session.setup, first_step=0, total_steps=2))
     assert session.run.manifest().size == SIZE
@@ -106,7 +106,9 @@ def test_view_size__trains_on_small_views_and_embeds_at_the_size(photos: Path, t
 def test_view_size__a_small_view_is_the_crop_made_smaller(photos: Path) -> None:
     whole = {"views.crop_probability": 1.0, "views.crop_area": [1.0, 1.0], "views.crop_aspect": [1.0, 1.0]}
     small, full = (
-        Batches(set_up_training(configured(photos, stored_size=None, **whole, **more))).part(0, slice(0, 4)).views[0]
+        Batches(set_up_training(configured(photos, stored_size=None, **whole, **more)))
+        .part(0, slice(0, 4))
+        .single_views[0]
         for more in ({"dataset.view_size": 8}, {})
     )
     expected = torch.nn.functional.interpolate(full, size=(8, 8), mode="bilinear", antialias=True)

@@ -7,25 +7,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.datasets import find_dataset
+from contrastive_cli.embeddings.probes.class_shares import balanced_accuracy, largest_share
 from contrastive_cli.embeddings.probes.label_subsets import confidence_interval
 from contrastive_cli.services.artifacts import indices_sha256, write_result
+from contrastive_cli.services.evaluation.rows import note_missing_classes
 from contrastive_cli.services.inference.model import load_model, predict_classes
-from contrastive_cli.services.inference.splits import open_split
+from contrastive_cli.services.inference.splits import open_split, open_test_split
 from contrastive_cli.services.training.setup import labeled_subset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finetuned:
-    """Accuracy in [0, 1] of a finetuned run on the test split, Wilson's 95 % interval, and what it was measured on."""
+    """Accuracy in [0, 1] of a finetuned run on the test split, Wilson's 95 % interval, and what it was measured on.
+
+    `largest_class` is the share of the largest class in test, `balanced_accuracy` the mean over its classes, None where
+    they are equally large.
+    """
 
     accuracy: float
     ci95: tuple[float, float]
     dataset: str
+    test_split: str
     test_images: int
+    largest_class: float
+    balanced_accuracy: float | None
     label_fraction: float
     labels: int
     train_split: str
@@ -44,7 +54,8 @@ def evaluate_finetuned(run: Run, *, device: str, progress: CountProgress | None 
     """Classify the test split once, and write `eval/finetune-<dataset>.json` with the images that were trained on."""
     model = load_model(run, device=device)
     split = find_dataset(model.config.dataset.name).pretrain_split
-    train, test = (open_split(model, name) for name in (split, "test"))
+    train, test = open_split(model, split), open_test_split(model)
+    note_missing_classes(train, test)
     known = np.flatnonzero(test.labels >= 0)
     predicted = predict_classes(
         model.method,
@@ -54,6 +65,7 @@ def evaluate_finetuned(run: Run, *, device: str, progress: CountProgress | None 
         precision=model.precision,
         progress=progress,
     )
+    targets = torch.from_numpy(test.labels[known])
     correct = int((predicted[known] == test.labels[known]).sum())
     subset = labeled_subset(model.config, train)
     indices = list(range(train.num_samples)) if subset is None else subset.tolist()
@@ -62,7 +74,10 @@ def evaluate_finetuned(run: Run, *, device: str, progress: CountProgress | None 
         accuracy=correct / len(known),
         ci95=confidence_interval(correct, len(known)),
         dataset=test.name,
+        test_split=test.split,
         test_images=len(known),
+        largest_class=largest_share(targets),
+        balanced_accuracy=balanced_accuracy(targets, [torch.from_numpy(predicted[known])]),
         label_fraction=model.config.train.label_fraction,
         labels=len(indices),
         train_split=train.split,

@@ -43,6 +43,7 @@ class Evaluation:
     Attributes:
         name: Of the files: the dataset's, and with a part of the fingerprint where the images are not the run's own.
         checkpoint: The sha256 of the checkpoint that was measured.
+        test_split: The split that is counted as test.
         test_images: Those with a label, which are counted.
     """
 
@@ -51,6 +52,7 @@ class Evaluation:
     rows: tuple[Row, ...]
     dataset: str
     train_images: int
+    test_split: str
     test_images: int
     encoder_sha256: str
     fingerprints: list[str]
@@ -99,12 +101,14 @@ def conclude(
 ) -> Evaluation:
     """The rows with what they were measured on, and the sha256 of every list of labeled images that was used."""
     dataset, fingerprint = splits.train.name, splits.train.fingerprint
+    suffix = "" if splits.test.split == "test" else f"-{splits.test.split}"
     return Evaluation(
-        name=dataset if splits.own else f"{dataset}-{fingerprint[:8]}",
+        name=(dataset if splits.own else f"{dataset}-{fingerprint[:8]}") + suffix,
         checkpoint=model.checkpoint,
         rows=tuple(rows),
         dataset=dataset,
         train_images=splits.train.num_samples,
+        test_split=splits.test.split,
         test_images=int(splits.tested.sum()),
         encoder_sha256=weights_sha256(model),
         fingerprints=[fingerprint, splits.test.fingerprint],

@@ -10,11 +10,20 @@ import torch
 from torch import Tensor
 
 from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.notes import note
 from contrastive_cli.data.cache import ImageSet
+from contrastive_cli.embeddings.probes.class_shares import balanced_accuracy, largest_share
 from contrastive_cli.embeddings.probes.label_subsets import confidence_interval, label_subset, mean_interval
 from contrastive_cli.services.configuration import DatasetConfig
 from contrastive_cli.services.inference.model import Model
-from contrastive_cli.services.inference.splits import is_own, open_split, refuse_moved_split
+from contrastive_cli.services.inference.splits import (
+    is_own,
+    note_equal_images,
+    open_split,
+    open_test_split,
+    refuse_moved_split,
+    require_labels,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +32,8 @@ class Row:
 
     The interval is Wilson's for the number of test images; where there are several seeds it is widened to hold that of
     their mean too. `label_fraction` is what was asked for, `label_share` what was given: one a class at least.
+    `largest_class` is the share of the largest class in test, which is the accuracy of always naming it;
+    `balanced_accuracy` the mean over the classes of test, None where they are equally large.
     """
 
     features: str
@@ -34,6 +45,8 @@ class Row:
     labels: int
     label_share: float
     accuracies: tuple[float, ...]
+    largest_class: float
+    balanced_accuracy: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,20 +83,25 @@ def open_splits(model: Model, *, dataset: DatasetConfig | None = None) -> Splits
         DataError: If a split has no labels, or the run's own images are not those that it was trained on.
     """
     train = open_split(model, "train", dataset=dataset)
-    test = open_split(model, "test", dataset=dataset)
+    test = open_test_split(model, dataset=dataset)
     for images in (train, test):
-        if not images.has_labels:
-            raise DataError(
-                f"split {images.split} of {images.name} has no labels, so nothing can be evaluated",
-                hint="put the images of each class in a folder of their own",
-            )
+        require_labels(images, purpose="evaluated")
     if not np.isin(test.labels[test.labels >= 0], train.labels).any():
         raise DataError(
             f"no class of the test split of {test.name} occurs in train, so no head can name it",
             hint="`clr similarity --pairs` evaluates by pairs; `clr datasets NAME --save-pairs FILE` makes them",
         )
     refuse_moved_split(model, train, dataset=dataset)
+    note_missing_classes(train, test)
+    note_equal_images(train, test)
     return Splits(train=train, test=test, own=is_own(model, dataset))
+
+
+def note_missing_classes(train: ImageSet, test: ImageSet) -> None:
+    """Say when the test split shows fewer classes than there are in train."""
+    tested, trained = (len(np.unique(images.labels[images.labels >= 0])) for images in (test, train))
+    if tested < trained:
+        note(f"warning: the {test.split} split has images of {tested} of {trained} classes")
 
 
 def make_row(
@@ -107,4 +125,6 @@ def make_row(
         labels=labels,
         label_share=labels / int((splits.train.labels >= 0).sum()),
         accuracies=accuracies,
+        largest_class=largest_share(targets),
+        balanced_accuracy=balanced_accuracy(targets, [predicted.cpu() for predicted in predictions]),
     )

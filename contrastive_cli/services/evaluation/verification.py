@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.files import harmless_cell, write_atomically
 from contrastive_cli.core.types import CountProgress
-from contrastive_cli.data.datasets import DEFAULT_DATA_DIR, LFW_FOLDERS, find_dataset, open_dataset
+from contrastive_cli.data.datasets import DEFAULT_DATA_DIR
 from contrastive_cli.data.pairs import Pair, draw_pairs, pairs_csv, read_pairs
 from contrastive_cli.embeddings.similarity import paired_cosines
 from contrastive_cli.embeddings.verification import Curve, Verification, verify
@@ -24,6 +24,7 @@ from contrastive_cli.services.configuration import DatasetConfig
 from contrastive_cli.services.inference.comparison import Comparison, compared_vectors
 from contrastive_cli.services.inference.image_files import decode_all
 from contrastive_cli.services.inference.model import Model
+from contrastive_cli.services.opening import open_images
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,24 +138,19 @@ def save_pairs(file: Path, *, dataset: DatasetConfig, split: str, count: int, se
     Raises:
         DataError: If the split has no labels, no files, or too few pairs.
     """
-    images = open_dataset(
-        dataset.name,
-        split=split,
-        data_dir=dataset.data_dir,
-        size=find_dataset(dataset.name).size,
-        download=dataset.download,
-        max_bad=dataset.max_bad,
-    )
+    images = open_images(dataset, split=split)
     if not images.has_labels:
-        raise DataError(f"split {split} of {images.name} has no labels, so no pair is known to be the same")
+        raise DataError(
+            f"split {split} of {images.name} has no labels, so no pair is known to be the same{images.why_no_labels}"
+        )
     root = dataset.data_dir or DEFAULT_DATA_DIR
-    folder = next((name for name in (".", *LFW_FOLDERS) if (root / name / images.paths[0]).is_file()), None)
-    if folder is None:
+    if images.reading is None:
         raise DataError(
             f"the images of {images.name} are no files below {root}, so pairs cannot name them",
-            hint="pairs can be drawn of folder and lfw",
+            hint="pairs can be drawn of folders of pictures",
         )
-    paths = [(PurePosixPath(folder) / path).as_posix() for path in images.paths]
+    folder = images.reading.root.relative_to(root)
+    paths = [(folder / path).as_posix() for path in images.paths]
     positions, same = draw_pairs(images.labels, count=count, seed=seed)
     write_atomically(file, pairs_csv(paths, positions, same))
     return len(same)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.choices import Layer
+from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.core.notes import note
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.images import BadImage, decode, quiet_decoders
+from contrastive_cli.data.kinds import picture_suffixes
 from contrastive_cli.data.packing import decoding_threads
-from contrastive_cli.data.scan import find_labels, scan_images
+from contrastive_cli.data.scan import FolderLabels
+from contrastive_cli.data.sources import AS_NAMED, TreeOptions
+from contrastive_cli.data.trees import describe_splits, folder_parts, read_tree
 from contrastive_cli.embeddings.files import Embeddings
-from contrastive_cli.services.inference.model import Layer, Model, embed_with_uncertainty, identity_of, preprocess_of
+from contrastive_cli.services.inference.model import Model, embed_with_uncertainty, identity_of, preprocess_of
 
 FILES_AT_ONCE = 1024
 
@@ -26,13 +31,18 @@ def embed_paths(
     model: Model,
     paths: Sequence[Path],
     *,
-    root: Path | None = None,
+    labels: FolderLabels | None = None,
     layer: Layer = "h",
     progress: CountProgress | None = None,
 ) -> tuple[Embeddings, tuple[BadImage, ...]]:
     """Embed image files in the given order; files that cannot be read are left out and returned.
 
-    With a `root`, its sub-folders are the classes of the files below it.
+    Args:
+        model: The trained model.
+        paths: The files.
+        labels: Their labels, one a path.
+        layer: The encoder's h, or the projector's z.
+        progress: Called with (done, total).
 
     Raises:
         DataError: If none can be read.
@@ -51,12 +61,12 @@ def embed_paths(
         raise bad[0] if bad else DataError("no images were given")
     vectors = np.concatenate([part for part, _ in parts])
     uncertainties = [part for _, part in parts if part is not None]
-    labels, classes = _folder_labels(root, kept)
+    has_labels = labels is not None and bool(labels.classes)
     embeddings = Embeddings(
         vectors=vectors,
         uncertainty=np.concatenate(uncertainties) if uncertainties else None,
-        labels=labels,
-        classes=classes,
+        labels=_labels_of(kept, paths, labels) if labels is not None and has_labels else None,
+        classes=labels.classes if labels is not None and has_labels else (),
         paths=tuple(str(path) for path in kept),
         indices=None,
         model=identity_of(model, layer),
@@ -74,11 +84,17 @@ def decode_all(
     model: Model, paths: Sequence[Path], *, progress: CountProgress | None = None
 ) -> tuple[NDArray[np.uint8], list[Path], list[BadImage]]:
     """Decode files as the training did: uint8 [N, C, S, S], the readable paths, and the reasons for the others."""
-    channels: Literal[1, 3] = 1 if model.channels == 1 else 3
+    manifest = model.manifest
 
     def read(path: Path) -> NDArray[np.uint8] | BadImage:
         try:
-            return decode(path, size=model.manifest.decoded_size, channels=channels)
+            return decode(
+                path,
+                size=manifest.decoded_size,
+                channels=model.channels,
+                picture_range=manifest.range,
+                bands=manifest.bands,
+            )
         except BadImage as error:
             return error
 
@@ -101,28 +117,50 @@ def decode_all(
     return np.stack(pixels) if pixels else np.zeros((0, 0, 0, 0), np.uint8), kept, bad
 
 
-def _folder_labels(root: Path | None, files: Sequence[Path]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
-    if root is None:
-        return None, ()
-    found = find_labels(root, files)
-    return (found.labels, tuple(found.classes)) if found.classes else (None, ())
+def _labels_of(kept: Sequence[Path], paths: Sequence[Path], labels: FolderLabels) -> NDArray[np.int64]:
+    numbers = dict(zip(paths, labels.labels.tolist(), strict=True))
+    return np.array([numbers[path] for path in kept], dtype=np.int64)
 
 
-def expand_paths(paths: Sequence[Path]) -> list[Path]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expanded:
+    """Image files that were named one by one or by their folder; labels where it is one folder."""
+
+    files: tuple[Path, ...]
+    labels: FolderLabels | None
+    unused: int
+
+
+def expand_paths(paths: Sequence[Path], *, options: TreeOptions = AS_NAMED, max_bad: float = 0.01) -> Expanded:
     """Folders become the images below them, sorted; files stay. What is named twice is there once.
 
+    One folder is read as every command reads it, and gives labels; with more paths there are none.
+
     Raises:
-        DataError: If a path does not exist or a folder holds no image.
+        DataError: If a path does not exist, a folder holds no image, or its reading is doubtful.
     """
+    alone = len(paths) == 1
+    if options != AS_NAMED and not (alone and paths[0].is_dir()):
+        raise UsageError("--labels, --unlabeled and --layout are for one folder of pictures")
     expanded: list[Path] = []
+    labels, unused = None, 0
     for path in paths:
         if path.is_dir():
-            found = scan_images(path)
-            if not found:
-                raise DataError(f"no images below {path}", path=path)
-            expanded += found
+            tree = read_tree(path, options=options if alone else TreeOptions(unlabeled=True), max_bad=max_bad)
+            reading = describe_splits(tree, folder_parts(tree))
+            if not tree.files:
+                other = reading.describe_unused()
+                raise DataError(
+                    f"no images below {path}" + (f" ({other})" if other else ""),
+                    hint=f"known suffixes: {' '.join(picture_suffixes())}",
+                    path=path,
+                )
+            for line in reading.lines:
+                note(line)
+            expanded += tree.files
+            labels, unused = tree.found if alone else None, unused + len(reading.unused)
         elif path.exists():
             expanded.append(path)
         else:
             raise DataError(f"{path} does not exist", path=path)
-    return list(dict.fromkeys(expanded))
+    return Expanded(files=tuple(dict.fromkeys(expanded)), labels=labels, unused=unused)

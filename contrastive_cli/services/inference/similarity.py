@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from contrastive_cli.core.errors import ClrError, DataError
 from contrastive_cli.core.files import write_json
 from contrastive_cli.data.cache import ImageSet
-from contrastive_cli.data.datasets import find_dataset
+from contrastive_cli.data.datasets import known_dataset
 from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.embeddings.similarity import cosine_matrix, percentile_of, random_pair_similarities
 from contrastive_cli.services.inference.comparison import Comparison, compared_vectors
@@ -111,7 +111,9 @@ def _kept_pairs(model: Model, how: Comparison) -> tuple[str, dict[str, NDArray[n
 
 
 def _reference_images(model: Model) -> ImageSet | None:
-    spec = find_dataset(model.config.dataset.name)
+    spec = known_dataset(model.config.dataset.name)
+    if spec is None:  # a file of somebody's own that nobody has named
+        return None
     for split in (spec.identity_split, spec.pretrain_split):
         with contextlib.suppress(DataError):
             if split is not None and (images := open_split(model, split)).num_samples > 1:

@@ -25,11 +25,18 @@ from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
+from contrastive_cli.data.own_datasets import with_named_dataset
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, light_recipe, name_of, resolve
 from contrastive_cli.services.inference.model import Model, load_model
-from contrastive_cli.services.inference.splits import open_split, refuse_moved_split
+from contrastive_cli.services.inference.splits import (
+    note_equal_images,
+    open_split,
+    open_test_split,
+    refuse_moved_split,
+    require_labels,
+)
 from contrastive_cli.services.training.sessions import Inherited, Session, start_session
 from contrastive_cli.services.training.setup import labeled_subset
 
@@ -57,6 +64,7 @@ def finetune_session(
         DataError: If the images have no labels or other channels, or train and test share no class.
         RunError: If the parent has no checkpoint, or the new directory cannot be made.
     """
+    sets, flags = with_named_dataset(sets), with_named_dataset(flags)
     name = run.manifest().method
     if not load_method(name).has_encoder:
         raise UsageError(
@@ -90,9 +98,10 @@ def _defaults(parent: Model, *layers: Mapping[str, Any]) -> Tree:
     for layer in layers:
         name = name_of(layer, "dataset", name)
     dataset = own if name == own.name else DatasetConfig(name=name)
+    sizes = {"size": parent.manifest.size, "view_size": None}
     return {
         "method": {"name": "supervised"},
-        "dataset": {**dataset.model_dump(mode="json"), "size": parent.manifest.size, "view_size": None},
+        "dataset": {**dataset.model_dump(mode="json"), **sizes, "range": parent.manifest.range},
         "encoder": {**parent.config.encoder.model_dump(), "weights": None},
         "views": {"recipe": light_recipe(name, size=parent.manifest.size)},
         "optim": {
@@ -112,13 +121,13 @@ def _check_images(parent: Model, config: PretrainConfig, *, progress: CountProgr
     chosen = config.dataset
     split = find_dataset(chosen.name).pretrain_split
     train = open_split(parent, split, dataset=chosen, progress=progress)
-    test = open_split(parent, "test", dataset=chosen, progress=progress)
+    test = open_test_split(parent, dataset=chosen, progress=progress)
     for images in (train, test):
-        if not images.has_labels:
-            raise DataError(f"split {images.split} of {images.name} has no labels, so nothing can be finetuned on it")
+        require_labels(images, purpose="finetuned on it")
     if not np.isin(test.labels[test.labels >= 0], train.labels).any():
         raise DataError(f"no class of the test split of {chosen.name} occurs in train, so no classifier can be tested")
     refuse_moved_split(parent, train, dataset=chosen)
+    note_equal_images(train, test)
     return train
 
 

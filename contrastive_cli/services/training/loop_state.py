@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from contrastive_cli.core.errors import TrainingError
+from contrastive_cli.core.files import write_atomically
 from contrastive_cli.core.runs import Run
 from contrastive_cli.engine.train import StepRecord
 from contrastive_cli.services.metrics import read_metrics
@@ -103,11 +104,14 @@ def metrics_line(setup: TrainingSetup, state: LoopState, record: StepRecord, rat
 
 
 def cut_metrics(path: Path, size: int) -> None:
-    """Leave the lines that a checkpoint counts; a line that was cut off by hand or by the disk goes too."""
-    with path.open("ab+") as file:
-        end = min(size, file.tell())
-        file.seek(0)
-        file.truncate(file.read(end).rfind(b"\n") + 1)
+    """Leave the lines that a checkpoint counts; a line that was cut off by hand or by the disk goes too.
+
+    The file is made anew unless it is whole: appending would write into whatever a link, hard or not, shares it with.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    kept = content[: content[:size].rfind(b"\n") + 1]
+    if kept != content or path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1:
+        write_atomically(path, kept)
 
 
 def missing_metrics(run: Run, state: LoopState) -> list[str]:

@@ -11,6 +11,7 @@ from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.manifest import Artifact, Manifest, checkpoints_of
 from contrastive_cli.core.runs import Run, versions
 from contrastive_cli.core.types import Progress
+from contrastive_cli.data.own_datasets import with_named_dataset
 from contrastive_cli.engine.schedule import Pace
 from contrastive_cli.services.configuration import (
     PretrainConfig,
@@ -34,6 +35,7 @@ SAFE = {
     "train.save_every",
     "train.tensorboard",
     "dataset.data_dir",
+    "dataset.labels",
     "dataset.download",
     "neighbors",
 }
@@ -69,7 +71,8 @@ def changed_config(run: Run, manifest: Manifest, changes: Changes | None) -> tup
     if changes is None:
         return _as_begun(own, manifest), False
     refuse_double(changes.sets, changes.flags)
-    given = merge_lengths(read_preset(changes.config) if changes.config else {}, changes.sets, changes.flags)
+    sets, flags = with_named_dataset(changes.sets), with_named_dataset(changes.flags)
+    given = merge_lengths(read_preset(changes.config) if changes.config else {}, sets, flags)
     if given.get("device") == manifest.device:  # what the run found by itself may be named
         own = own.model_copy(update={"device": manifest.device})
     method = name_of(given, "method", own.method_name)

@@ -16,15 +16,26 @@ from torch import Tensor
 from contrastive_cli.core.errors import DataError, RunError
 from contrastive_cli.core.files import write_atomically
 from contrastive_cli.core.manifest import DatasetFacts, Manifest, ParentFacts, checkpoints_of
-from contrastive_cli.core.runs import Run, create_run, default_run_name, free_run_path, process_facts, run_exists
+from contrastive_cli.core.runs import (
+    Run,
+    create_named_run,
+    create_run,
+    default_run_name,
+    free_run_path,
+    process_facts,
+    run_exists,
+)
 from contrastive_cli.core.types import CountProgress, Say, silent
-from contrastive_cli.data.cache import bad_files_csv
+from contrastive_cli.data.cache import ImageSet, bad_files_csv
+from contrastive_cli.data.datasets import find_dataset
+from contrastive_cli.data.own_datasets import find_own
 from contrastive_cli.engine.checkpoint import does_not_fit, load_checkpoint, save_checkpoint
 from contrastive_cli.engine.device import memory_errors
 from contrastive_cli.engine.schedule import Pace
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.services.configuration import PretrainConfig
+from contrastive_cli.services.own_methods import own_file_of
 from contrastive_cli.services.training.budget import BudgetClock
 from contrastive_cli.services.training.loop_state import LoopState, checkpoint_state, missing_metrics, restore
 from contrastive_cli.services.training.mined_neighbors import refuse_other_neighbors
@@ -97,7 +108,7 @@ def start_session(
     """
     began = time.monotonic() if began is None else began
     kind = config.method_name if inherited is None else "finetune"
-    name = default_run_name(method=kind, dataset=config.dataset.name, seed=config.seed)
+    name = default_run_name(method=kind, dataset=find_dataset(config.dataset.name).name, seed=config.seed)
     path = free_run_path(out, default_name=name, overwrite=overwrite)
     setup = set_up_training(config, progress=progress, say=say)
     if inherited is not None:
@@ -105,7 +116,8 @@ def start_session(
     with memory_errors(setup.device, batch_size=setup.config.batch_size):
         clock = budget_clock(setup, began=began)
         pace = plan_pace(setup, clock=clock, say=say)
-    run, replaced = create_run(path, overwrite=overwrite)
+    # Two starts in one second have one default name, and a --out is a place that was chosen.
+    run, replaced = (create_named_run(path), None) if out is None else create_run(path, overwrite=overwrite)
     state = LoopState()
     with run.locked():
         if not run.is_empty():  # another process was faster
@@ -120,23 +132,22 @@ def start_session(
         clock=clock,
         state=state,
         started=run.manifest().started,
-        remarks=() if replaced is None else (f"the run that was there is {replaced} now",),
+        remarks=(*(() if replaced is None else (f"the run that was there is {replaced} now",)),),
     )
 
 
 def _write_start(run: Run, setup: TrainingSetup, *, pace: Pace, parent: ParentFacts | None) -> None:
     config, images = setup.config, setup.images
     run.write_config(config)
-    if images.bad_files:
-        write_atomically(run.path / "bad_files.csv", bad_files_csv(images.bad_files))
+    if images.left_out:
+        write_atomically(run.path / "bad_files.csv", bad_files_csv(images.left_out))
     run.write_manifest(
         Manifest(
             status="running",
             method=config.method_name,
+            method_file=own_file_of(config.method_name),
             encoder=config.encoder.name,
-            dataset=DatasetFacts(
-                name=images.name, split=images.split, count=images.num_samples, fingerprint=images.fingerprint
-            ),
+            dataset=_dataset_facts(config, images),
             seed=config.seed,
             device=str(setup.device),
             precision=setup.precision,
@@ -145,6 +156,8 @@ def _write_start(run: Run, setup: TrainingSetup, *, pace: Pace, parent: ParentFa
             pace=pace.segments,
             mean=images.mean,
             std=images.std,
+            range=images.picture_range,
+            bands=config.dataset.bands,
             classes=images.classes,
             size=config.dataset.size or 0,
             stored_size=config.dataset.stored_size,
@@ -153,6 +166,18 @@ def _write_start(run: Run, setup: TrainingSetup, *, pace: Pace, parent: ParentFa
             parent=parent,
             **process_facts(),
         )
+    )
+
+
+def _dataset_facts(config: PretrainConfig, images: ImageSet) -> DatasetFacts:
+    own = find_own(config.dataset.name)
+    return DatasetFacts(
+        name=images.name,
+        split=images.split,
+        count=images.num_samples,
+        fingerprint=images.fingerprint,
+        file=None if own is None else str(own.file),
+        file_sha256=None if own is None else own.sha256,
     )
 
 
@@ -181,7 +206,7 @@ def resume_session(
     if manifest.status == "finished" and config.train.epochs is None:
         raise _finished(run)
     torch.set_num_threads(manifest.threads)
-    setup = set_up_training(config, progress=progress, say=say)
+    setup = set_up_training(config, known=manifest, progress=progress, say=say)
     if setup.images.fingerprint != manifest.dataset.fingerprint:
         raise DataError(
             f"the images of {config.dataset.name} are not those that {run.path} was started with",

@@ -8,21 +8,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from contrastive_cli.core.choices import Precision
 from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.types import CountProgress, ImageFacts, Method, MethodSpec, Say, silent
 from contrastive_cli.data.cache import ImageSet
-from contrastive_cli.data.datasets import find_dataset, open_dataset
+from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.loader import DeviceImages, balanced_batch_indices, batch_indices, steps_per_epoch
+from contrastive_cli.data.reading import LABELS_HINT
 from contrastive_cli.embeddings.files import read_neighbors
 from contrastive_cli.embeddings.probes.label_subsets import label_subset
 from contrastive_cli.engine.allocator import keep_freed_memory
 from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.optim import build_optimizer
-from contrastive_cli.engine.precision import Precision, choose_precision
+from contrastive_cli.engine.precision import choose_precision
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.models.encoders import check_view_size
 from contrastive_cli.services.configuration import PretrainConfig, build_method
+from contrastive_cli.services.opening import open_images
 from contrastive_cli.services.training.mined_neighbors import MinedNeighbors, check_wanted, neighbors_of
 from contrastive_cli.services.training.online_probe import OnlineProbe
 
@@ -74,9 +78,15 @@ class TrainingSetup:
 
 
 def set_up_training(
-    config: PretrainConfig, *, progress: CountProgress | None = None, say: Say = silent
+    config: PretrainConfig,
+    *,
+    known: Manifest | None = None,
+    progress: CountProgress | None = None,
+    say: Say = silent,
 ) -> TrainingSetup:
     """Open the images, ask whether the configuration fits them, and build the method and its optimizer, seeded.
+
+    A `known` run keeps the range of pictures that it began with.
 
     Raises:
         UsageError: If the configuration contradicts itself or the images.
@@ -86,7 +96,7 @@ def set_up_training(
     spec = load_method(config.method_name)
     check_against_method(config, spec)
     neighbors_file = None if config.neighbors is None else read_neighbors(config.neighbors)  # before the images: quick
-    images = open_training_images(config, progress=progress, say=say)
+    images = open_training_images(config, known=known, progress=progress, say=say)
     subset = labeled_subset(config, images) if spec.needs_labels else None
     config = fit_batch(config, num_samples=images.num_samples if subset is None else len(subset))
     neighbors = None
@@ -107,7 +117,11 @@ def check_against_method(config: PretrainConfig, spec: MethodSpec) -> None:
 
 
 def open_training_images(
-    config: PretrainConfig, *, progress: CountProgress | None = None, say: Say = silent
+    config: PretrainConfig,
+    *,
+    known: Manifest | None = None,
+    progress: CountProgress | None = None,
+    say: Say = silent,
 ) -> ImageSet:
     """The split of the dataset that pretraining uses.
 
@@ -117,27 +131,47 @@ def open_training_images(
     dataset = config.dataset
     assert dataset.size is not None, "the configuration was resolved"
     say(f"opening the images of {dataset.name}")
-    images = open_dataset(
-        dataset.name,
-        split=find_dataset(dataset.name).pretrain_split,
-        data_dir=dataset.data_dir,
-        size=dataset.stored_size or dataset.size,
-        download=dataset.download,
-        max_bad=dataset.max_bad,
-        progress=progress,
-        say=say,
-    )
+    split = find_dataset(dataset.name).pretrain_split
+    size = dataset.stored_size or dataset.size
+    images = open_images(dataset, split=split, size=size, known=known, progress=progress, say=say)
     if images.num_samples > 1 and all(np.array_equal(image, images.images[0]) for image in images.images[1:]):
         raise DataError(
             f"all {images.num_samples} training images are the same picture, so nothing can be learned from them",
             hint="look into the folder of --data-dir",
         )
-    if load_method(config.method_name).needs_labels and not images.has_labels:
-        hint = "put the images of each class into a folder of their own, or take a method that needs none"
-        raise DataError(f"{config.method_name} learns from labels, and {dataset.name} has none", hint=hint)
+    spec = load_method(config.method_name)
+    if spec.needs_labels and not images.has_labels:
+        hint = f"{LABELS_HINT}, or take a method that needs no labels"
+        raise DataError(
+            f"{config.method_name} learns from labels, and {images.name} has none{images.why_no_labels}", hint=hint
+        )
+    if spec.needs_labels and len(np.unique(images.labels[images.labels >= 0])) < 2:
+        raise DataError(
+            f"{config.method_name} learns to tell classes apart, and all labels of split {images.split} are of one",
+            hint=LABELS_HINT,
+        )
     if config.train.images_per_class is not None and not images.has_labels:
         raise DataError(f"train.images_per_class draws by class, and {dataset.name} has no labels")
     return images
+
+
+def refuse_other_groups(config: PretrainConfig, method: Method) -> None:
+    """Ask that the groups make as many views as the method takes, of the size that it draws.
+
+    Raises:
+        UsageError: If they do not.
+    """
+    groups = config.groups_of(method.num_views)
+    made = sum(group.count for group in groups)
+    if made != method.num_views:
+        raise UsageError(
+            f"view_groups make {made} views of an image, and {config.method_name} takes {method.num_views}",
+            hint=f"add --set method.num_views={made}" if hasattr(config.method, "num_views") else "change the counts",
+        )
+    if load_method(config.method_name).draws_images and any(
+        group.pixels(config.usual_view_size) != config.dataset.size for group in groups
+    ):
+        raise UsageError(f"{config.method_name} draws the images it sees, so all views need the size of the images")
 
 
 def build(
@@ -156,10 +190,10 @@ def build(
     with memory_errors(device):
         method = build_method(config, image_facts(images, size=dataset.size))
         method.to(device=device, memory_format=torch.channels_last).train()
-        if dataset.view_size not in (None, dataset.size):
-            check_view_size(
-                encoder_of(method), name=config.encoder.name, channels=images.channels, size=dataset.view_size
-            )
+        refuse_other_groups(config, method)
+        for size in {group.pixels(config.usual_view_size) for group in config.groups_of(method.num_views)}:
+            if size != dataset.size:
+                check_view_size(encoder_of(method), name=config.encoder.name, channels=images.channels, size=size)
     check_wanted(method, config)
     precision = choose_precision(config.train.precision, device)
     config = config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})

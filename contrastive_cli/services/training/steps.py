@@ -29,12 +29,12 @@ class Batches:
 
     def part(self, step: int, piece: slice) -> Batch:
         """Some samples of a step's batch, the same whenever they are asked for."""
-        setup, config, num_views = self.setup, self.setup.config, self.setup.method.num_views
+        setup, config = self.setup, self.setup.config
         epoch, positions = self._sample(step)
         indices = positions[piece]
         if setup.neighbors is None:
             pixels = setup.source.gather(indices)  # [B, C, H, W] uint8
-            pixels = pixels.expand(num_views, *pixels.shape)  # [V, B, C, H, W]
+            pixels = pixels.expand(setup.method.num_views, *pixels.shape)  # [V, B, C, H, W]
         else:
             sources = view_sources(
                 indices,
@@ -45,17 +45,23 @@ class Batches:
             )
             pixels = setup.source.gather(sources)
         indices = indices.to(setup.device)
-        views = make_views(
-            pixels,
-            recipes=[config.views] * num_views,
-            indices=indices,
-            size=config.dataset.view_size or config.dataset.size or pixels.shape[-1],
-            mean=setup.images.mean,
-            std=setup.images.std,
-            seed=config.seed,
-            epoch=epoch,
-        )
-        return Batch(views=views, indices=indices, labels=None if self.labels is None else self.labels[indices])
+        views, first = [], 0
+        for group in config.groups_of(setup.method.num_views):
+            views.append(
+                make_views(
+                    pixels[first : first + group.count],
+                    recipes=[group] * group.count,
+                    indices=indices,
+                    size=group.pixels(config.usual_view_size),
+                    mean=setup.images.mean,
+                    std=setup.images.std,
+                    seed=config.seed,
+                    epoch=epoch,
+                    first_view=first,
+                )
+            )
+            first += group.count
+        return Batch(views=tuple(views), indices=indices, labels=None if self.labels is None else self.labels[indices])
 
 
 def train_steps(setup: TrainingSetup, *, first_step: int, total_steps: int) -> Iterator[StepRecord]:

@@ -131,15 +131,15 @@ def test_batches__views_show_mined_neighbors_of_the_sample(
         )[0]  # fmt: skip
 
     candidates = torch.cat((batch.indices[:, None], setup.neighbors.indices[batch.indices]), dim=1)  # [B, 1 + K]
-    shown = torch.stack([(views_of(column) == batch.views[1]).flatten(1).all(dim=1) for column in candidates.T])
+    shown = torch.stack([(views_of(column) == batch.single_views[1]).flatten(1).all(dim=1) for column in candidates.T])
     assert shown.any(dim=0).all()
     assert 0.35 < 1 - shown[0].float().mean() < 0.65
     assert batch.labels is not None
     assert batch.labels.tolist() == digits.labels[batch.indices.numpy()].tolist()
 
     plain = Batches(setup_of(None)).part(1, slice(None))
-    assert torch.equal(plain.views[0], batch.views[0])
-    assert not torch.equal(plain.views[1], batch.views[1])
+    assert torch.equal(plain.single_views[0], batch.single_views[0])
+    assert not torch.equal(plain.single_views[1], batch.single_views[1])
 
 
 def test_prepare__neighbors_are_given_exactly_where_they_are_shown(mined: NeighborsFile, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from contrastive_cli.services.inference.model import load_model
 from contrastive_cli.services.inference.similarity import reference_pairs
 from contrastive_cli.services.training import sessions
 from contrastive_cli.services.training.loop import train_session
-from contrastive_cli.services.training.loop_state import checkpoint_state, require_finite_weights
+from contrastive_cli.services.training.loop_state import checkpoint_state, cut_metrics, require_finite_weights
 from contrastive_cli.services.training.resumption import Changes
 from contrastive_cli.services.training.sessions import resume_session, start_session
 
@@ -269,3 +269,32 @@ def test_reference_pairs__damaged_ones_are_made_again(tmp_path: Path, content: b
     assert {kind: values.tolist() for kind, values in whole[1].items()} == {
         kind: values.tolist() for kind, values in again[1].items()
     }
+
+
+def test_cut_metrics__a_file_with_other_names_is_made_anew(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    metrics, twin = run.path / "metrics.jsonl", tmp_path / "twin.jsonl"
+    with metrics.open("ab") as file:
+        file.write(b"cut")
+    twin.hardlink_to(metrics)
+    before = twin.read_bytes()
+    for _ in train_session(resume_session(run)):
+        pass
+    assert twin.read_bytes() == before
+    assert metrics.stat().st_nlink == 1
+    assert metrics.read_bytes().startswith(before.removesuffix(b"cut"))
+    assert len(metrics.read_bytes().splitlines()) == 13
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "absent"])
+def test_cut_metrics__what_it_shares_content_with_stays(kind: str, tmp_path: Path) -> None:
+    metrics, precious = tmp_path / "metrics.jsonl", tmp_path / "precious"
+    precious.write_bytes(b"a\nb\nc")
+    if kind != "absent":
+        metrics.symlink_to(precious) if kind == "link" else metrics.hardlink_to(precious)
+    cut_metrics(metrics, 4)
+    assert metrics.read_bytes() == (b"" if kind == "absent" else b"a\nb\n")
+    assert precious.read_bytes() == b"a\nb\nc"
+    before = metrics.stat().st_ino
+    cut_metrics(metrics, 4)
+    assert metrics.stat().st_ino == before  # what is whole stays

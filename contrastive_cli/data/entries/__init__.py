@@ -1,0 +1,1 @@
+"""One file per dataset, found by listing this folder; each ends with its `DATASET`."""

@@ -1,0 +1,52 @@
+"""The images of a configuration: the one place where its fields become a split of a dataset."""
+
+from __future__ import annotations
+
+from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.manifest import Manifest
+from contrastive_cli.core.types import CountProgress, Say, silent
+from contrastive_cli.data.cache import ImageSet
+from contrastive_cli.data.datasets import find_dataset, open_dataset
+from contrastive_cli.data.sources import TreeOptions
+from contrastive_cli.services.configuration import DatasetConfig
+
+
+def open_images(
+    dataset: DatasetConfig,
+    *,
+    split: str,
+    size: int | None = None,
+    known: Manifest | None = None,
+    progress: CountProgress | None = None,
+    say: Say = silent,
+) -> ImageSet:
+    """Open a split at a side in pixels, or at the dataset's own; pictures are scaled as those of a `known` run.
+
+    Raises:
+        UsageError: If there is no such dataset or split.
+        DataError: If the images are absent or unusable.
+    """
+    return open_dataset(
+        dataset.name,
+        split=split,
+        data_dir=dataset.data_dir,
+        size=size or find_dataset(dataset.name).size,
+        download=dataset.download,
+        max_bad=dataset.max_bad,
+        picture_range=dataset.range if known is None else known.range,
+        bands=dataset.bands,
+        tree=tree_options(dataset),
+        progress=progress,
+        say=say,
+    )
+
+
+def tree_options(dataset: DatasetConfig) -> TreeOptions:
+    """How a folder is to be read.
+
+    Raises:
+        UsageError: If labels are given, and none are to be taken.
+    """
+    if dataset.unlabeled and dataset.labels is not None:
+        raise UsageError("--labels and --unlabeled exclude each other")
+    return TreeOptions(labels=dataset.labels, unlabeled=dataset.unlabeled, layout=dataset.layout)
