@@ -101,7 +101,12 @@ def pretrain(
         bool, typer.Option("--overwrite", help="Rename an existing run away.", rich_help_panel=RUN)
     ] = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Show what would happen, time two steps, write no run.", rich_help_panel=RUN)
+        bool,
+        typer.Option(
+            "--plan",
+            help="Show what would happen, from a sample of the images and a few timed steps; nothing is written.",
+            rich_help_panel=RUN,
+        ),
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -215,10 +220,10 @@ def _resume(
 
 def _show_plan(config: Any, output: Output) -> None:
     from contrastive_cli.core.config import dump_yaml
-    from contrastive_cli.services.training.plan import plan_training
+    from contrastive_cli.services.training.forecast import plan_training
 
     with waiting(output) as work:
-        plan = plan_training(config, progress=work.count, say=work.say)
+        plan = plan_training(config, say=work.say)
     facts = plan.as_json()
     text = dump_yaml({"configuration": config.model_dump(mode="json")})
     text += "\n" + "\n".join(f"{key.replace('_', ' ')}: {value}" for key, value in facts.items())

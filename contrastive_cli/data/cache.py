@@ -135,7 +135,7 @@ def open_cached(
         DataError: If more files are bad, or none is good.
         RunError: If the cache cannot be written.
     """
-    entry = cache_directory() / f"{source.name}-{source.split}-{source.size}px-{source_key(source)[:16]}"
+    entry = _entry_of(source)
     image_set = _read_entry(entry, source=source)
     if image_set is None:
         try:
@@ -161,6 +161,15 @@ def open_cached(
         path=bad_list,
     )
     return image_set
+
+
+def find_cached(source: Source) -> ImageSet | None:
+    """The decoded split if it is in the cache; nothing is written."""
+    return _read_entry(_entry_of(source), source=source)
+
+
+def _entry_of(source: Source) -> Path:
+    return cache_directory() / f"{source.name}-{source.split}-{source.size}px-{source_key(source)[:16]}"
 
 
 def source_key(source: Source) -> str:
