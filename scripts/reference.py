@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer.main
 from pydantic.fields import FieldInfo
@@ -25,7 +26,7 @@ from contrastive_cli.data.datasets import DATASETS
 from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.methods import list_methods, load_method
 from contrastive_cli.models.encoders import EncoderConfig
-from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, TrainConfig
+from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, TrainConfig, parse_duration
 from contrastive_cli.views.recipe import RECIPES, Recipe
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -34,6 +35,7 @@ WRITTEN = "<!-- This page is written by python -m scripts.reference. Edit the co
 BOUNDS = {"gt": "above {}", "ge": "{} or more", "lt": "below {}", "le": "at most {}"}
 WORDS = {"str": "text", "int": "whole number", "float": "number", "bool": "true, false", "Path": "path"}
 WORDS |= {"integer": "whole number", "integer range": "whole number", "float range": "number"}
+NUMBERS = {2: "two", 3: "three"}
 INHERITED = (
     "name",
     "method",
@@ -119,22 +121,37 @@ def documented_fields(model: type[Config]) -> dict[str, str]:
 
 def allowed(info: FieldInfo) -> str:
     """The type and the bounds of a field, in words."""
-    name = getattr(info.annotation, "__name__", str(info.annotation))
-    text = str(info.annotation) if "[" in str(info.annotation) else name
-    text = re.sub(r"\b(typing|pathlib|collections\.abc)\.", "", text)
-    literal = re.search(r"Literal\[(.*?)\]", text)
-    if literal is not None:
-        text = text.replace(literal[0], ", ".join(literal[1].replace("'", "").split(", ")))
+    rules = [*info.metadata, *_annotations(info.annotation)]
+    if any(getattr(rule, "func", None) is parse_duration for rule in rules):
+        return "seconds, or such as 15m, 2h"
     bounds = [
         pattern.format(f"{getattr(rule, key):,}")
         for rule in info.metadata
         for key, pattern in BOUNDS.items()
         if isinstance(getattr(rule, key, None), int | float)
     ]
-    if "BeforeValidator" in text + str(info.metadata):
-        return "seconds, or such as 15m, 2h"
-    text = re.sub(r"tuple\[float, float\]", "two numbers", re.sub(r"( \| )?None$", "", text))
-    return ", ".join([WORDS.get(text, text), *bounds])
+    return ", ".join([_in_words(info.annotation), *bounds])
+
+
+def _annotations(kind: Any) -> list[Any]:
+    """What stands beside a type in `Annotated`, at any depth."""
+    inner = [rule for part in get_args(kind) for rule in _annotations(part)]
+    return [*getattr(kind, "__metadata__", ()), *inner]
+
+
+def _in_words(kind: Any) -> str:
+    """A type for people: `Literal["a", "b"] | None` is "a, b"."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _in_words(parts[0])
+    if origin is Literal:
+        return ", ".join(map(str, parts))
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_in_words(part) for part in parts if part is not type(None)))
+    if origin is tuple:
+        item = _in_words(parts[0])
+        return f"list of: {item}" if parts[1:] == (...,) else f"{NUMBERS.get(len(parts), len(parts))} {item}s"
+    return WORDS.get(getattr(kind, "__name__", ""), getattr(kind, "__name__", str(kind)))
 
 
 def with_fields(text: str, table: list[str]) -> str:
