@@ -15,6 +15,7 @@ from contrastive_cli.cli.options import (
     Download,
     Json,
     Labels,
+    Layout,
     MaxBad,
     Quiet,
     RunName,
@@ -42,6 +43,7 @@ def embed(
     download: Download = False,
     max_bad: MaxBad = None,
     labels: Labels = None,
+    layout: Layout = None,
     unlabeled: Unlabeled = False,
     device: Device = "auto",
     json: Json = False,
@@ -62,7 +64,7 @@ def embed(
     output = Output(json=json, quiet=quiet)
     found = chosen_run(run, output)
     from contrastive_cli.data.cache import refuse_many_bad
-    from contrastive_cli.data.sources import BadFile, TreeOptions
+    from contrastive_cli.data.sources import BadFile, TreeOptions, known_layout
     from contrastive_cli.embeddings.files import write_embeddings
     from contrastive_cli.services.artifacts import enter_file
     from contrastive_cli.services.inference.image_files import embed_paths, expand_paths
@@ -73,7 +75,8 @@ def embed(
     unreadable = unused = 0
     with output.counting("embedding") as progress:
         if paths:
-            expanded = expand_paths(paths, options=TreeOptions(labels=labels, unlabeled=unlabeled))
+            options = TreeOptions(labels=labels, unlabeled=unlabeled, layout=known_layout(layout))
+            expanded = expand_paths(paths, options=options)
             unused = expanded.unused
             embeddings, bad = embed_paths(
                 model, expanded.files, labels=expanded.labels, layer="z" if layer == "z" else "h", progress=progress
@@ -93,6 +96,7 @@ def embed(
                 download=download,
                 max_bad=max_bad,
                 labels=labels,
+                layout=layout,
                 unlabeled=unlabeled,
             )
             images = open_split(model, split or "test", dataset=other, progress=progress)

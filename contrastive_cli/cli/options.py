@@ -43,6 +43,13 @@ Labels = Annotated[
 Unlabeled = Annotated[
     bool, typer.Option("--unlabeled", help="Take no labels: the folders of a folder of pictures are no classes.")
 ]
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        help="classes takes every folder of a folder of pictures for a class; auto if not given.",
+    ),
+]
 TestSplit = Annotated[
     str | None,
     typer.Option("--split", help="Labeled split to measure on, such as val; test, or val if that has no labels."),

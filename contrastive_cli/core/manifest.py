@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from contrastive_cli.core.choices import Average, Layer, Precision
 from contrastive_cli.core.config import Config
 from contrastive_cli.core.pictures import BandsField, RangeField
 
@@ -118,7 +119,7 @@ class Manifest(Config):
     dataset: DatasetFacts
     seed: Count
     device: Annotated[str, Field(pattern=r"^[a-z]{2,20}(:\d{1,3})?$")]
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     threads: Annotated[int, Field(ge=1, le=1024)]
     total_steps: Annotated[Count, Field(ge=1)]
     pace: PlannedSteps = ()
@@ -129,8 +130,8 @@ class Manifest(Config):
     classes: tuple[Text, ...] = ()
     size: Count
     stored_size: Count | None = None
-    similarity_layer: Literal["h", "z"] = "h"
-    similarity_average: Literal["none", "mirror", "crops"] = "none"
+    similarity_layer: Layer = "h"
+    similarity_average: Average = "none"
     step: Count = 0
     seconds: Annotated[float, Field(ge=0)] = 0.0
     neighbors: NeighborFacts | None = None

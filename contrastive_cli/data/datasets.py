@@ -106,7 +106,7 @@ def open_dataset(
         raise _absent(spec, request.data_dir)
     if source.reading is None and tree != AS_NAMED:
         raise UsageError(
-            f"{spec.name} is no folder of pictures, so --labels, --unlabeled and dataset.layout would be ignored",
+            f"{spec.name} is no folder of pictures, so --labels, --unlabeled and --layout would be ignored",
             hint="leave them out",
         )
     for line in (*(source.reading.lines if source.reading is not None else ()), *source.notes):

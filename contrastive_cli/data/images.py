@@ -282,6 +282,8 @@ def _unidentified(path: Path) -> str:
     with contextlib.suppress(OSError):
         if path.stat().st_size == 0:
             return "the file is empty"
+        if (formats := formats_of(path)) != FORMATS:
+            return f"a damaged {formats[0]} picture"
     return f"not an image in a known format ({', '.join(FORMATS)}, AVIF, HEIC)"
 
 

@@ -225,7 +225,7 @@ def _without_foreign(parts: Sequence[str | None], owners: Sequence[str | None]) 
     return [None if part in foreign else owner for part, owner in zip(parts, owners, strict=True)]
 
 
-AS_CLASSES = "`--set dataset.layout=classes` takes every folder for a class, `--unlabeled` none"
+AS_CLASSES = "`--layout classes` takes every folder for a class, `--unlabeled` none"
 
 
 def _doubt_classes(folder: _Folder, *, is_split: bool) -> tuple[str, str] | None:

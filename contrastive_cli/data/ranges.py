@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from contrastive_cli.core.pictures import AskedRange, PictureRange
+from contrastive_cli.core.pictures import MOST_CHANNELS, AskedRange, PictureRange
 from contrastive_cli.data.images import DECODING_ERRORS, MAX_PIXELS, quiet_decoders
 from contrastive_cli.data.picture_values import Facts, look, read_deep
 from contrastive_cli.data.scaling import limits, measured
@@ -195,13 +195,13 @@ def _notes_on_bands(looked: Sequence[Facts], bands: tuple[int, ...] | None) -> t
     """What becomes of a fourth band and further ones where nobody chose; a PNG's is transparency for certain."""
     if bands is not None:
         return ()
-    many = Counter(facts.bands for facts in looked if facts.kind == "tiff" and facts.bands > 3)
+    many = Counter((facts.bands, facts.alpha == 3) for facts in looked if facts.kind == "tiff" and facts.bands > 3)
     notes = []
-    for number, count in sorted(many.items()):
-        is_alpha = any(facts.alpha == 3 for facts in looked if facts.kind == "tiff" and facts.bands == number)
+    for (number, is_alpha), count in sorted(many.items()):
         taken = "the fourth is taken for transparency" if is_alpha else "the first three are taken for red, green, blue"
-        rest = "" if number == 4 and is_alpha else ", the others are left out" if not is_alpha else ""
+        rest = "" if number == 4 and is_alpha else f", {'the others' if number > 4 else 'the fourth'} left out"
         files = "a TIFF" if count == 1 else f"{count} TIFFs"
-        every = ", ".join(map(str, range(min(number, 16))))
-        notes.append(f"{files} of {number} bands: {taken}{rest}; --set 'dataset.bands=[{every}]' takes all")
+        every = ", ".join(map(str, range(min(number, MOST_CHANNELS))))
+        kept = "them all" if number <= MOST_CHANNELS else f"{MOST_CHANNELS} of them"
+        notes.append(f"{files} of {number} bands: {taken}{rest}; --set 'dataset.bands=[{every}]' takes {kept}")
     return tuple(notes)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.pictures import AskedRange, PictureRange
 from contrastive_cli.data.images import Channels, Images, resize_array
 from contrastive_cli.data.reading import Reading
@@ -66,6 +67,21 @@ class Source:
     reading: Reading | None = None
 
 
+Layout = Literal["auto", "classes"]
+LAYOUTS: tuple[Layout, ...] = ("auto", "classes")
+
+
+def known_layout(word: str | None) -> Layout:
+    """The layout that a person names; auto without one.
+
+    Raises:
+        UsageError: If it is none of the known ones.
+    """
+    if word is not None and word not in LAYOUTS:
+        raise UsageError(f"--layout {word!r} is unknown; known are {', '.join(LAYOUTS)}")
+    return "classes" if word == "classes" else "auto"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TreeOptions:
     """How a folder is to be read, where its names do not say enough.
@@ -78,7 +94,7 @@ class TreeOptions:
 
     labels: Path | None = None
     unlabeled: bool = False
-    layout: Literal["auto", "classes"] = "auto"
+    layout: Layout = "auto"
 
 
 AS_NAMED = TreeOptions()

@@ -123,6 +123,8 @@ def read_values(file: BinaryIO, page: Page, *, max_values: int) -> NDArray[Any]:
 
 
 def _page(tags: Any, *, order: str) -> Page:
+    if WIDTH not in tags or HEIGHT not in tags:
+        raise ValueError("a TIFF whose tags are damaged")
     bands = int(_first(tags.get(SAMPLES, 1)))
     bits = {int(number) for number in _all(tags.get(BITS, 1))}
     formats = {int(number) for number in _all(tags.get(SAMPLE_FORMAT, 1))}

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model_validator
 
+from contrastive_cli.core.choices import AskedPrecision
 from contrastive_cli.core.config import Config, Tree, build, did_you_mean, list_presets, merge, read_preset
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import at_home
@@ -115,7 +116,7 @@ class TrainConfig(Config):
     images_per_class: int | None = Field(None, ge=1)
     label_fraction: float = Field(1.0, gt=0, le=1)
     micro_batch_size: int | None = Field(None, ge=2)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: AskedPrecision = "auto"
     evaluations: int = Field(10, ge=0)
     save_every: Seconds = 120.0
     tensorboard: bool = False

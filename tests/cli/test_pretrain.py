@@ -217,12 +217,18 @@ def test_pretrain__refuses_an_existing_run_and_keeps_it(clr: Clr, trained: Path)
     assert json.loads((trained / "runs" / "small" / "manifest.json").read_bytes())["status"] == "finished"
 
 
-def test_pretrain__budget_fixes_the_number_of_steps(clr: Clr, tmp_path: Path) -> None:
-    result = clr("pretrain", *TINY, "--budget", "4s", "--out", "run", "--json", cwd=tmp_path)
+def test_pretrain__budget_leaves_a_plan_that_repeats_it_exactly(clr: Clr, tmp_path: Path) -> None:
+    result = clr("pretrain", *TINY, "--budget", "12s", "--out", "run", "--json", cwd=tmp_path)
     assert result.code == 0, result.err
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_bytes())
     assert manifest["total_steps"] == manifest["step"] == result.json["steps"]
     assert 1 <= result.json["seconds"] <= 16
+    assert "s of 12 s" in result.err
+    plan = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["train"]["plan"]
+    assert plan == [list(segment) for segment in manifest["pace"]]
+    assert plan[-1][1] == manifest["step"]
+    assert clr("pretrain", "--config", "run/config.yaml", "--out", "again", cwd=tmp_path).code == 0
+    assert_same_training(tmp_path / "run", tmp_path / "again")
 
 
 def test_pretrain__plan_writes_no_run(clr: Clr, tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_read_tree__a_doubt_can_be_settled(tmp_path: Path) -> None:
     paint(tmp_path, *(f"{name}/{n}.png" for name in ("cat", "dog", "test") for n in range(2)))
     with pytest.raises(DataError, match="test can be a split or a class") as caught:
         read_tree(tmp_path)
-    assert "dataset.layout=classes" in str(caught.value.hint)
+    assert "--layout classes" in str(caught.value.hint)
     assert read_tree(tmp_path, options=TreeOptions(layout="classes")).found.classes == ("cat", "dog", "test")
     assert read_tree(tmp_path, options=TreeOptions(unlabeled=True)).found.classes == ()
 

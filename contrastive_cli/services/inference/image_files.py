@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from contrastive_cli.core.choices import Layer
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.notes import note
 from contrastive_cli.core.types import CountProgress
@@ -21,7 +22,7 @@ from contrastive_cli.data.scan import FolderLabels
 from contrastive_cli.data.sources import AS_NAMED, TreeOptions
 from contrastive_cli.data.trees import describe_splits, folder_parts, read_tree
 from contrastive_cli.embeddings.files import Embeddings
-from contrastive_cli.services.inference.model import Layer, Model, embed_with_uncertainty, identity_of, preprocess_of
+from contrastive_cli.services.inference.model import Model, embed_with_uncertainty, identity_of, preprocess_of
 
 FILES_AT_ONCE = 1024
 
@@ -140,7 +141,7 @@ def expand_paths(paths: Sequence[Path], *, options: TreeOptions = AS_NAMED, max_
     """
     alone = len(paths) == 1
     if options != AS_NAMED and not (alone and paths[0].is_dir()):
-        raise UsageError("--labels, --unlabeled and dataset.layout are for one folder of pictures")
+        raise UsageError("--labels, --unlabeled and --layout are for one folder of pictures")
     expanded: list[Path] = []
     labels, unused = None, 0
     for path in paths:

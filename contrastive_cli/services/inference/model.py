@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from contrastive_cli.core.choices import Layer, Precision
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.runs import Run
@@ -22,7 +23,7 @@ from contrastive_cli.engine.allocator import keep_freed_memory
 from contrastive_cli.engine.checkpoint import does_not_fit, load_checkpoint
 from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.inference import evaluating, map_images
-from contrastive_cli.engine.precision import Precision, choose_precision
+from contrastive_cli.engine.precision import choose_precision
 from contrastive_cli.models.encoder import encoder_of, projector_of
 from contrastive_cli.models.encoders import ENCODERS
 from contrastive_cli.models.folding import fold_batch_norms
@@ -33,8 +34,6 @@ from contrastive_cli.services.configuration import (
     read_run_config,
 )
 from contrastive_cli.views.preprocessing import Preprocessing
-
-Layer = Literal["h", "z"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

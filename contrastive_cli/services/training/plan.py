@@ -22,10 +22,9 @@ from contrastive_cli.services.training.steps import train_steps
 
 TIMED_STEPS = 6
 WARM_UP_STEPS = 3
-SMALL_BATCH = 8  # is timed first: a whole batch may take minutes
+SMALL_BATCHES = (4, 16)  # are timed first: a whole batch may take minutes
 TIMING_SECONDS = 2.0  # for the steps of whole batches
 TIMING_SHARE = 0.05  # of a budget
-LEAST_SHARE = 0.2  # of a budget is trained, however long the opening took
 IDENTITY_LOOKS = 9.0  # what comparing faces costs at the end of a training, in looks at its embedding
 
 
@@ -115,8 +114,7 @@ def plan_pace(setup: TrainingSetup, *, clock: BudgetClock | None, say: Say = sil
         return Pace.of(_steps(setup, seconds=0.0, left=0.0))
     say("timing a few steps to fit the budget")
     seconds = time_steps(setup, limit=min(TIMING_SECONDS, TIMING_SHARE * clock.seconds))
-    left = max(clock.seconds - clock.passed(time.monotonic()), LEAST_SHARE * clock.seconds)
-    return Pace.of(agree(_steps(setup, seconds=seconds, left=left)))
+    return Pace.of(agree(_steps(setup, seconds=seconds, left=clock.left(time.monotonic()))))
 
 
 def _steps(setup: TrainingSetup, *, seconds: float, left: float) -> int:
@@ -129,13 +127,15 @@ def _steps(setup: TrainingSetup, *, seconds: float, left: float) -> int:
 def time_steps(setup: TrainingSetup, *, limit: float = TIMING_SECONDS) -> float:
     """Seconds of one optimizer step, timed on a copy that is thrown away, and no longer than about `limit`.
 
-    Where steps are slow they are timed with a few images, as a part of a batch.
+    Where steps are slow they are timed with a few images, as parts of a batch.
     """
-    small = min(SMALL_BATCH, setup.config.batch_size)
-    part = _timed(setup, batch_size=small, warm_up=1, count=1, limit=limit)
-    whole = part * setup.config.batch_size / small
-    if (WARM_UP_STEPS + 1) * whole > limit:
-        return whole
+    small, more = (min(part, setup.config.batch_size) for part in SMALL_BATCHES)
+    least = _timed(setup, batch_size=small, warm_up=1, count=1, limit=limit)
+    if more > small:
+        longer = max(least, _timed(setup, batch_size=more, warm_up=0, count=1, limit=limit))
+        whole = longer + (longer - least) / (more - small) * (setup.config.batch_size - more)
+        if (WARM_UP_STEPS + 1) * whole > limit:
+            return whole
     return _timed(setup, batch_size=setup.config.batch_size, warm_up=WARM_UP_STEPS, count=TIMED_STEPS, limit=limit)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from contrastive_cli.core.choices import Precision
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.types import CountProgress, ImageFacts, Method, MethodSpec, Say, silent
@@ -20,7 +21,7 @@ from contrastive_cli.embeddings.probes.label_subsets import label_subset
 from contrastive_cli.engine.allocator import keep_freed_memory
 from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.optim import build_optimizer
-from contrastive_cli.engine.precision import Precision, choose_precision
+from contrastive_cli.engine.precision import choose_precision
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.models.encoders import check_view_size
