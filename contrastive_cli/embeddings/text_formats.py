@@ -108,7 +108,7 @@ def _delimiter(text: str) -> str:
     lines = [line for line in text[: 1 << 20].splitlines()[:50] if line.strip() and not line.startswith("#")][:2]
     for delimiter in _DELIMITERS:
         counts = {len(cells) for cells in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)}
-        if max(counts, default=0) > 1 and (len(counts) == 1 or delimiter == ","):
+        if min(counts, default=0) > 1 and (len(counts) == 1 or delimiter == ","):
             return delimiter
     return " "
 
