@@ -33,7 +33,14 @@ DOCS = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- fields: written by python -m scripts.reference -->", "<!-- end of fields -->"
 WRITTEN = "<!-- This page is written by python -m scripts.reference. Edit the code, not the page. -->"
 BOUNDS = {"gt": "above {}", "ge": "{} or more", "lt": "below {}", "le": "at most {}"}
-WORDS = {"str": "text", "int": "whole number", "float": "number", "bool": "true, false", "Path": "path"}
+WORDS = {
+    "str": "text",
+    "int": "whole number",
+    "float": "number",
+    "bool": "true, false",
+    "Path": "path",
+    "ViewGroup": "group",
+}
 WORDS |= {"integer": "whole number", "integer range": "whole number", "float range": "number"}
 NUMBERS = {2: "two", 3: "three"}
 INHERITED = (
@@ -81,8 +88,13 @@ def configuration_page() -> str:
     lines += ["Every field can be set on the command line, such as `--set optim.lr=2e-3`, or in a YAML file that"]
     lines += ["`--config` names. The order, lowest first: defaults, the data set's own preset, `--config`, `--set`,"]
     lines += ["named options. The fields `method.*` stand on [the pages of the methods](methods/index.md), the fields"]
-    lines += ["`views.*` on [the page of the views](views.md)."]
-    sections = {"dataset": DatasetConfig, "encoder": EncoderConfig, "optim": OptimConfig, "train": TrainConfig}
+    lines += ["`views.*` and `view_groups` on [the page of the views](views.md)."]
+    sections: dict[str, type[Config]] = {
+        "dataset": DatasetConfig,
+        "encoder": EncoderConfig,
+        "optim": OptimConfig,
+        "train": TrainConfig,
+    }
     for section, model in sections.items():
         summary = (inspect.getdoc(model) or "").partition("\n")[0]
         lines += ["", f"## {section}", "", summary, "", *field_table(model, prefix=f"{section}.", keep_name=True)]
@@ -150,7 +162,8 @@ def _in_words(kind: Any) -> str:
         return " or ".join(dict.fromkeys(_in_words(part) for part in parts if part is not type(None)))
     if origin is tuple:
         item = _in_words(parts[0])
-        return f"list of: {item}" if parts[1:] == (...,) else f"{NUMBERS.get(len(parts), len(parts))} {item}s"
+        plural = item if item.endswith("s") else f"{item}s"
+        return f"list of {plural}" if parts[1:] == (...,) else f"{NUMBERS.get(len(parts), len(parts))} {plural}"
     return WORDS.get(getattr(kind, "__name__", ""), getattr(kind, "__name__", str(kind)))
 
 
