@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test install format slow docs clean browser
+.PHONY: demo test install format slow docs mutants oldest clean browser
 
 DEMO := runs/demo
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -43,6 +43,14 @@ docs: .venv/installed-dev
 	$(BIN)/python -m benchmarks.record
 	$(BIN)/mkdocs build --strict
 	@printf '\nLook at:\n  build/site/index.html\n'
+
+# Some hundred small wrong changes, one at a time in a copy: do the tests notice? About ten minutes.
+mutants: .venv/installed-dev
+	$(BIN)/python tests/mutants/kill_mutants.py
+
+# The tests once with the oldest versions that pyproject.toml allows, in an environment of its own. Slow.
+oldest: .venv/installed-dev
+	$(BIN)/python tests/oldest_versions.py
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .

@@ -46,7 +46,7 @@ def serve(address: str) -> None:
             code = 98
             try:
                 code = answer(connection)
-            except BaseException:  # the child must not go on as a server
+            except BaseException:  # noqa: BLE001 - the child must not go on as a server
                 traceback.print_exc()
             finally:
                 connection.sendall(str(code).encode())
