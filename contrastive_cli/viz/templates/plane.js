@@ -166,6 +166,7 @@ class Plane {
     const size = state.marks === "auto" ? roomy : Math.max(roomy, Math.min(56, 24 * Math.max(1, this.camera.zoom) ** 0.4));
     const columns = Math.ceil(this.width / size) + 4, rows = Math.ceil(this.height / size) + 4;
     const taken = new Array(columns * rows);
+    let strength = 1;
     // The cells are anchored in the world, so that panning keeps the choice.
     const originX = Math.floor((this.camera.x * this.scale - this.width / 2) / size) - 1;
     const originY = Math.floor((-this.camera.y * this.scale - this.height / 2) / size) - 1;
@@ -186,20 +187,24 @@ class Plane {
       const place = { i, x, y, size };
       taken[cellY * columns + cellX] = place;
       this.drawn.push(place);
-      this.drawPicture(context, place, tile);
+      this.drawPicture(context, place, tile, strength);
     };
     const visible = state.visible[this.number], focus = state.focus;
+    if (state.picked >= 0 && visible[state.picked]) accept(state.picked);
     if (focus) for (const i of order) if (visible[i] && focus[i]) accept(i);
-    context.globalAlpha = focus ? 0.25 : 1;
+    strength = !focus ? 1 : state.selectionTitle ? 0.2 : 0.55;
     for (const i of order) if (visible[i] && !(focus && focus[i])) accept(i);
-    context.globalAlpha = 1;
   }
 
-  drawPicture(context, { i, x, y, size }, tile) {
+  drawPicture(context, { i, x, y, size }, tile, strength) {
     const half = size / 2;
+    context.fillStyle = css(theme.canvas);
+    context.fillRect(x - half, y - half, size, size);
+    context.globalAlpha = strength;
     context.fillStyle = css(this.colorOf(i));
     context.fillRect(x - half + 0.5, y - half + 0.5, size - 1, size - 1);
     context.drawImage(tile.atlas, tile.x, tile.y, tiles.size, tiles.size, x - half + 2, y - half + 2, size - 4, size - 4);
+    context.globalAlpha = 1;
   }
 
   drawNeighbors(context) {
