@@ -30,7 +30,7 @@ test: .venv/installed-dev browser
 
 # The tests of pages need a browser. Without one, and without the right to install it, they are skipped (in CI they fail).
 browser:
-	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || { \
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
 	} || echo "no Chromium is installed: the tests of pages are skipped" >&2
