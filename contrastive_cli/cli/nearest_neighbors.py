@@ -40,8 +40,8 @@ def nearest_neighbors(
     out: Annotated[
         Path | None,
         typer.Option(
-            help=".pkl, .npz, .safetensors, .parquet, .csv or .jsonl; if not given, FILE's name with "
-            "-neighbors.pkl, and none for --query."
+            help=".pkl, .npz, .safetensors, .parquet, .csv or .jsonl; if not given, FILE's name with -neighbors.pkl, "
+            "and none for --query."
         ),
     ] = None,
     overwrite: Overwrite = False,

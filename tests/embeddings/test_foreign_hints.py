@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from contrastive_cli.core.errors import ClrError, DataError, UnsafeFileError
-from contrastive_cli.embeddings import file_formats
+from contrastive_cli.embeddings import file_formats, hdf5_format
 from contrastive_cli.embeddings.files import read_embeddings
 from contrastive_cli.pickles.names import CONVERTERS
 
@@ -242,6 +242,15 @@ def test_read_embeddings__hdf5_follows_no_link_and_fills_no_memory(tmp_path: Pat
         read_embeddings(tmp_path / "bomb.h5")
 
 
+def test_read_embeddings__hdf5_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from test_foreign_files import FILES
+
+    monkeypatch.setattr(hdf5_format, "SECONDS", 0)
+    (tmp_path / "x.h5").write_bytes(FILES["HDF5: data sets"][0]())
+    with pytest.raises(DataError, match="does not come to an end"):
+        read_embeddings(tmp_path / "x.h5")
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "torch", "hdf5", "gz"])
 def test_read_embeddings__damaged_files_of_others_raise_our_errors(tmp_path: Path, kind: str) -> None:
     from test_foreign_files import FILES
@@ -249,7 +258,7 @@ def test_read_embeddings__damaged_files_of_others_raise_our_errors(tmp_path: Pat
     row = {"csv": "CSV: lightly", "jsonl": "JSON lines", "torch": "torch: numpy arrays and scalars inside",
            "hdf5": "HDF5: data sets", "gz": "gzip and bzip2"}[kind]  # fmt: skip
     whole, draws = FILES[row][0](), np.random.default_rng(0)
-    for _ in range(120):
+    for _ in range(5 if kind == "hdf5" else 120):  # each starts a process
         broken = bytearray(whole)
         for at in draws.integers(0, len(whole), size=3):
             broken[at] = draws.integers(256)

@@ -206,4 +206,4 @@ def test_make_views__bands_of_any_number(mode: str, channels: int) -> None:
     assert views.max() <= 1
     plain = views_of(images, RECIPES["none"], mean=mean, std=std)[0]
     torch.testing.assert_close(plain, images / 255, atol=1e-5, rtol=0)
-    torch.testing.assert_close(prepare(images, size=32, mean=mean, std=std), images / 255, atol=1e-6, rtol=0)
+    torch.testing.assert_close(to_input(images, size=32, mean=mean, std=std), images / 255, atol=1e-6, rtol=0)
