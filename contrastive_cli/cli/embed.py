@@ -24,6 +24,7 @@ from contrastive_cli.cli.options import (
     chosen_run,
     refuse_beside,
 )
+from contrastive_cli.core.choices import Layer
 from contrastive_cli.core.errors import UsageError
 
 SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet", ".csv", ".jsonl")
@@ -41,7 +42,7 @@ def embed(
     split: Annotated[
         str | None, typer.Option(help="Split of the dataset, such as train, val or all; test if not given.")
     ] = None,
-    layer: Annotated[str, typer.Option(help="h (encoder) or z (projector).")] = "h",
+    layer: Annotated[Layer, typer.Option(help="h of the encoder, or z of the projector.")] = "h",
     dataset: DatasetName = None,
     data_dir: DataDir = None,
     download: Download = False,
@@ -59,8 +60,6 @@ def embed(
 
     clr embed photos/ --out photos.npz
     """
-    if layer not in ("h", "z"):
-        raise UsageError(f"--layer {layer!r} is unknown; known are h, z")
     if out.suffix not in SUFFIXES:
         raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(SUFFIXES)}")
     if paths:
@@ -88,9 +87,7 @@ def embed(
             refuse_other_embeddings(
                 out, overwrite=overwrite, run=found.name, layer=layer, dataset=None, paths=set(map(str, expanded.files))
             )
-            embeddings, bad = embed_paths(
-                model, expanded.files, labels=expanded.labels, layer="z" if layer == "z" else "h", progress=progress
-            )
+            embeddings, bad = embed_paths(model, expanded.files, labels=expanded.labels, layer=layer, progress=progress)
             unreadable = len(bad)
             for error in bad:
                 output.note(f"left out: {error.message}")
@@ -112,7 +109,7 @@ def embed(
             images = open_split(model, split or "test", dataset=other, progress=progress)
             facts = {"name": images.name, "split": images.split}
             refuse_other_embeddings(out, overwrite=overwrite, run=found.name, layer=layer, dataset=facts, paths=())
-            embeddings = embed_images(model, images, layer="z" if layer == "z" else "h", progress=progress)
+            embeddings = embed_images(model, images, layer=layer, progress=progress)
     write_embeddings(out, embeddings)
     enter_file(found, out, kind="embeddings")
     count, width = embeddings.vectors.shape

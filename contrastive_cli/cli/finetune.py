@@ -24,6 +24,7 @@ from contrastive_cli.cli.options import (
 )
 from contrastive_cli.cli.training import run_session
 from contrastive_cli.cli.waiting import waiting
+from contrastive_cli.core.choices import AskedPrecision
 from contrastive_cli.core.clock import process_start
 from contrastive_cli.core.percent import describe_shares, rounded_percent
 
@@ -43,7 +44,7 @@ def finetune(
     budget: Annotated[str | None, typer.Option(help="Training time such as 5m instead of --epochs.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate for a batch of 256; 0.2 if not given.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in a step; 128 or all labels if not given.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16; auto if not given.")] = None,
+    precision: Annotated[AskedPrecision | None, typer.Option(help="Number format; auto if not given.")] = None,
     seed: Annotated[
         int | None, typer.Option(help="Decides the labels, the order and the views; 0 if not given.")
     ] = None,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import Device, Json, Overwrite, Quiet, RunName, chosen_run, refuse_beside
+from contrastive_cli.core.choices import Layer, Metric
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.wording import counted
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from contrastive_cli.embeddings.files import Embeddings
     from contrastive_cli.embeddings.search.nearest_neighbors import Neighbors
 
-    Metric = Literal["cosine", "euclidean"]
 
 SHOWN = 5
 SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet", ".csv", ".jsonl")
@@ -26,7 +26,7 @@ def nearest_neighbors(
     file: Annotated[
         Path, typer.Argument(help="Embeddings: .pkl, .npz, .npy, .safetensors, .parquet, .pt, .csv, .json, .h5 ...")
     ],
-    metric: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
+    metric: Annotated[Metric, typer.Option(help="How far two vectors are apart.")] = "cosine",
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Neighbors of each.")] = 20,
     query: Annotated[
         list[Path] | None, typer.Option(help="Image to look up in the file; repeatable. Needs the run.")
@@ -63,8 +63,6 @@ def nearest_neighbors(
     if not query:
         options = {"--run": run, "--device": None if device == "auto" else device, "--include-self": include_self}
         refuse_beside("a file alone, without --query", options)
-    if metric not in ("cosine", "euclidean"):
-        raise UsageError(f"--metric {metric!r} is unknown; known are cosine, euclidean")
     if out is not None and out.suffix not in SUFFIXES:
         raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(SUFFIXES)}")
     output = Output(json=json, quiet=quiet)
@@ -76,14 +74,13 @@ def nearest_neighbors(
     embeddings = read_embeddings(file)
     for note in embeddings.notes:
         output.note(f"{file}: {note}")
-    chosen: Metric = "cosine" if metric == "cosine" else "euclidean"
     if query:
         _look_up(
             embeddings,
             file,
             query,
             k=k,
-            metric=chosen,
+            metric=metric,
             include_self=include_self,
             out=out,
             overwrite=overwrite,
@@ -92,7 +89,7 @@ def nearest_neighbors(
             output=output,
         )
     else:
-        _mine(embeddings, file, queries=queries, k=k, metric=chosen, out=out, overwrite=overwrite, output=output)
+        _mine(embeddings, file, queries=queries, k=k, metric=metric, out=out, overwrite=overwrite, output=output)
 
 
 def _mine(
@@ -199,7 +196,7 @@ def _look_up(
             f"the embeddings were made by {embeddings.model.get('run')}, not by {found_run.name} as it is now",
             hint="embed again, or choose the right --run",
         )
-    layer: Literal["h", "z"] = "z" if embeddings.model.get("layer") == "z" else "h"
+    layer: Layer = "z" if embeddings.model.get("layer") == "z" else "h"
     embedded, bad = embed_paths(model, queries, layer=layer)
     if bad:
         raise bad[0]

@@ -5,31 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, Device, Json, Quiet, RunName, Seed, chosen_run, refuse_beside
+from contrastive_cli.core.choices import ProjectionKind
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from contrastive_cli.core.choices import ProjectionKind
     from contrastive_cli.core.runs import Run
 
 KINDS = ("embeddings", "views", "neighbors", "reconstructions", "uncertainty", "labels", "curves")
 FROM_FILES = ("embeddings", "neighbors")
-PROJECTIONS = ("tsne", "umap", "pca")
+PROJECTIONS: tuple[ProjectionKind, ...] = get_args(ProjectionKind)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class PlotRequest:
     """What was asked for; without a run there is a file."""
 
     run: Run | None
     files: tuple[Path, ...]
     out: Path | None
-    projections: tuple[str, ...]
+    projections: tuple[ProjectionKind, ...]
     metadata: Path | None
     classes: int | None
     limit: int | None
@@ -108,10 +108,11 @@ def plot(
     """
     if kind not in KINDS:
         raise UsageError(f"no plot named {kind!r}; known are {', '.join(KINDS)}")
-    projections = tuple(dict.fromkeys(name.strip() for name in projection.split(",")))
-    for name in projections:
+    asked = list(dict.fromkeys(name.strip() for name in projection.split(",")))
+    for name in asked:
         if name not in PROJECTIONS:
             raise UsageError(f"--projection {name!r} is unknown; known are {', '.join(PROJECTIONS)}")
+    projections = tuple(known for name in asked for known in PROJECTIONS if known == name)
     given = tuple(files or ())
     _check_files(kind, given)
     if kind != "embeddings" and out is not None and out.suffix.lower() not in (".png", ".svg"):
@@ -123,7 +124,7 @@ def plot(
     if given:
         refuse_beside("FILE", {"--split": split})
     output = Output(json=json, quiet=quiet)
-    request = Request(
+    request = PlotRequest(
         run=None if given and run is None else chosen_run(run, output),
         files=given,
         out=out,
@@ -178,7 +179,7 @@ def _check_map(
         refuse_beside("FILE", {"--data-dir": data_dir})
 
 
-def _draw(kind: str, request: Request) -> Drawn:
+def _draw(kind: str, request: PlotRequest) -> Drawn:
     match kind:
         case "views":
             return _views(request)
@@ -196,7 +197,7 @@ def _draw(kind: str, request: Request) -> Drawn:
             return _embeddings(request)
 
 
-def _embeddings(request: Request) -> Drawn:
+def _embeddings(request: PlotRequest) -> Drawn:
     from contrastive_cli.services.figures.embedding_map import embeddings_to_plot, plot_embeddings
 
     with request.output.counting("embedding") as progress:
@@ -216,7 +217,7 @@ def _embeddings(request: Request) -> Drawn:
             mapped,
             run=request.run,
             out=request.out,
-            projections=cast("tuple[ProjectionKind, ...]", request.projections),
+            projections=request.projections,
             classes=request.classes,
             limit=request.limit,
             seed=request.seed,
@@ -229,14 +230,14 @@ def _embeddings(request: Request) -> Drawn:
     return targets, {"note": note} if note else {}
 
 
-def _views(request: Request) -> Drawn:
+def _views(request: PlotRequest) -> Drawn:
     from contrastive_cli.services.figures.figures import plot_views
 
     target = plot_views(request.needed_run, out=request.out, count=request.count, data_dir=request.data_dir)
     return [target], {}
 
 
-def _neighbors(request: Request) -> Drawn:
+def _neighbors(request: PlotRequest) -> Drawn:
     from contrastive_cli.services.figures.neighbors import plot_neighbors
 
     target = plot_neighbors(
@@ -249,7 +250,7 @@ def _neighbors(request: Request) -> Drawn:
     return [target], {}
 
 
-def _reconstructions(request: Request) -> Drawn:
+def _reconstructions(request: PlotRequest) -> Drawn:
     from contrastive_cli.services.figures.reconstructions import plot_reconstructions
 
     with request.output.counting("embedding") as progress:
@@ -267,7 +268,7 @@ def _reconstructions(request: Request) -> Drawn:
     return [target], facts
 
 
-def _uncertainty(request: Request) -> Drawn:
+def _uncertainty(request: PlotRequest) -> Drawn:
     from contrastive_cli.services.evaluation.uncertainty import describe, measure_uncertainty, plot_uncertainty
     from contrastive_cli.services.inference.model import load_model
 
@@ -289,13 +290,13 @@ def _uncertainty(request: Request) -> Drawn:
     return [target], measured.as_json()
 
 
-def _labels(request: Request) -> Drawn:
+def _labels(request: PlotRequest) -> Drawn:
     from contrastive_cli.services.figures.figures import plot_labels
 
     return list(plot_labels(request.needed_run, out=request.out)), {}
 
 
-def _curves(request: Request) -> Drawn:
+def _curves(request: PlotRequest) -> Drawn:
     from contrastive_cli.services.figures.figures import plot_curves
 
     return [plot_curves(request.needed_run, out=request.out)], {}

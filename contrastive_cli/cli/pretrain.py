@@ -12,6 +12,7 @@ from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, Json, Labels, Layout, MaxBad, Quiet, Unlabeled
 from contrastive_cli.cli.training import run_session
 from contrastive_cli.cli.waiting import waiting
+from contrastive_cli.core.choices import AskedPrecision
 from contrastive_cli.core.clock import process_start
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.wording import counted
@@ -77,7 +78,7 @@ def pretrain(
         ),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="auto, fp32 or bf16; auto if not given.", rich_help_panel=OPTIMIZATION)
+        AskedPrecision | None, typer.Option(help="Number format; auto if not given.", rich_help_panel=OPTIMIZATION)
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of everything random; 0 if not given.", rich_help_panel=RUN)

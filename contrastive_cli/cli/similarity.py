@@ -9,6 +9,7 @@ import typer
 
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, Device, Json, Overwrite, Quiet, RunName, chosen_run, refuse_beside
+from contrastive_cli.core.choices import Average, Layer
 from contrastive_cli.core.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from contrastive_cli.services.inference.model import Model
     from contrastive_cli.services.inference.similarity import Similarities
 
-LAYERS = ("h", "z")
-AVERAGES = ("none", "mirror", "crops")
 TABLES = (".csv", ".jsonl")
 
 
@@ -31,10 +30,11 @@ def similarity(
         Path | None, typer.Option(help="Folder that the paths of --pairs are relative to; this one if not given.")
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="h (encoder) or z (projector); default: what the run's validation chose.")
+        Layer | None,
+        typer.Option(help="h of the encoder, or z of the projector; default: what the run's validation chose."),
     ] = None,
     average: Annotated[
-        str | None,
+        Average | None,
         typer.Option(
             help="Pictures that stand for an image: none (itself), mirror (its mirror image too), crops (crops around "
             "its center too); default: what the run's validation chose."
@@ -56,9 +56,6 @@ def similarity(
 
     clr similarity --pairs pairs.csv --root photos
     """
-    for option, given, known in (("--layer", layer, LAYERS), ("--average", average, AVERAGES)):
-        if given is not None and given not in known:
-            raise UsageError(f"{option} {given!r} is unknown; known are {', '.join(known)}")
     if pairs is not None and images:
         raise UsageError("images and --pairs exclude each other")
     if pairs is None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,12 +48,12 @@ class Comparison:
         return f"layer {self.layer}{extra[self.average]}"
 
 
-def comparison_of(model: Model, *, layer: str | None, average: str | None) -> Comparison:
-    """What is asked for, which must be a known name, and what the run's validation pairs chose of the rest."""
+def comparison_of(model: Model, *, layer: Layer | None, average: Average | None) -> Comparison:
+    """What is asked for, and what the run's validation pairs chose of the rest."""
     manifest = model.manifest
     return Comparison(
-        layer=cast(Layer, layer or manifest.similarity_layer),
-        average=cast(Average, average or manifest.similarity_average),
+        layer=layer or manifest.similarity_layer,
+        average=average or manifest.similarity_average,
     )
 
 
