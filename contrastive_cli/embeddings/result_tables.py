@@ -34,12 +34,9 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]], *, columns: Seque
     if path.suffix.lower() == ".jsonl":
         lines = (json.dumps({name: row[name] for name in columns}) + "\n" for row in rows)
         return write_atomically(path, "".join(lines).encode("ascii"))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([_cell(row[name], is_path=name in paths) for name in columns])
-    return write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    written = [_line(columns)]
+    written += [_line([_cell(row[name], is_path=name in paths) for name in columns]) for row in rows]
+    return write_atomically(path, "".join(f"{line}\n" for line in written).encode("utf-8", "surrogateescape"))
 
 
 def write_embeddings_table(path: Path, embeddings: Embeddings) -> str:
@@ -55,16 +52,19 @@ def write_embeddings_table(path: Path, embeddings: Embeddings) -> str:
     # Formatted a row at a time: a cell at a time takes five times as long.
     form = ",".join(["%.9g"] * embeddings.vectors.shape[1])
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="")
-    writer.writerow([*names, *(f"embedding_{number}" for number in range(embeddings.vectors.shape[1]))])
+    text.write(_line([*names, *(f"embedding_{number}" for number in range(embeddings.vectors.shape[1]))]) + "\n")
     for facts, vector in _rows(embeddings):
-        text.write("\n")
         if names:
-            writer.writerow([_cell(facts[name], is_path=name == "path") for name in names])
-            text.write(",")
-        text.write(form % tuple(vector.tolist()))
-    text.write("\n")
+            text.write(_line([_cell(facts[name], is_path=name == "path") for name in names]) + ",")
+        text.write(form % tuple(vector.tolist()) + "\n")
     return write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _line(cells: Sequence[Any]) -> str:
+    """A row of CSV; Python quotes those signs of a line break only that end a row."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n")
 
 
 def _has(embeddings: Embeddings, name: str) -> bool:
