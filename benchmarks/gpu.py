@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from contrastive_cli.core.choices import Precision
 from contrastive_cli.core.types import Batch, ImageFacts, Progress
 from contrastive_cli.data.datasets import open_dataset
 from contrastive_cli.embeddings.probes.knn_vote import knn_vote
@@ -31,7 +32,7 @@ from contrastive_cli.embeddings.probes.linear_probe import fit_probe
 from contrastive_cli.engine.accumulate import backward
 from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig, build_optimizer
-from contrastive_cli.engine.precision import Precision, autocast, choose_precision
+from contrastive_cli.engine.precision import autocast, choose_precision
 from contrastive_cli.engine.schedule import warmup_cosine
 from contrastive_cli.losses.contrastive import nt_xent
 from contrastive_cli.methods.simclr import SimCLR, SimCLRConfig

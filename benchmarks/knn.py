@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.record import Row, record
-from contrastive_cli.embeddings.search.exact_search import Metric
+from contrastive_cli.core.choices import Metric
 from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors
 from contrastive_cli.embeddings.search.threads import count_threads
 

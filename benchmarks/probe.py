@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.record import Row, record
-from contrastive_cli.embeddings.probes.linear_probe import DEFAULT_PENALTIES, fit_linear, fit_probe
+from contrastive_cli.embeddings.probes.linear_probe import DEFAULT_PENALTIES, fit_probe
+from contrastive_cli.embeddings.probes.logistic_regression import fit_linear
 
 NUM_CLASSES = 10
 

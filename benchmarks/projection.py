@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.record import Row, record
+from contrastive_cli.core.choices import ProjectionKind
 from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors
 from contrastive_cli.embeddings.search.threads import count_threads
-from contrastive_cli.viz.projection import ProjectionKind, neighbors_needed, project
+from contrastive_cli.viz.projection import neighbors_needed, project
 
 KINDS: tuple[ProjectionKind, ...] = ("tsne", "umap")
 NUM_CLUSTERS = 100

@@ -128,6 +128,12 @@ class Tab:
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key)
         self.settle()
 
+    def save_downloads_to(self, folder: Path) -> None:
+        """What the page saves goes there."""
+        session, self._session = self._session, None
+        self.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+        self._session = session
+
     def screenshot(self, path: Path) -> None:
         """Save what is seen as PNG."""
         self.settle()

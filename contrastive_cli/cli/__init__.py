@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import signal
 import sys
@@ -39,6 +40,7 @@ from contrastive_cli.core.errors import ClrError, DataError, RunError, TrainingE
 from contrastive_cli.core.files import NO_SPACE, at_home
 from contrastive_cli.core.notes import LOGGER
 from contrastive_cli.core.own_code import blamed
+from contrastive_cli.core.signals import Watchdog
 
 READER_LEFT = 141  # as the shell says of a program that died by SIGPIPE
 
@@ -104,6 +106,7 @@ def main() -> None:
         with contextlib.suppress(AttributeError):  # a stream of another kind, as of a notebook
             getattr(sys, stream).reconfigure(errors="backslashreplace")  # names that its encoding lacks
     signal.signal(signal.SIGTERM, _terminate)
+    Watchdog().__enter__()  # never left: threads that decode are waited for even after the last line
     arguments = sys.argv[1:] or ["--help"]
     as_json = "--json" in arguments
     if not {"--quiet", "-q"} & set(arguments):
@@ -118,6 +121,7 @@ def main() -> None:
             status = _end(_unwritable(error), as_json=as_json)
         elif status == 0:
             status = READER_LEFT
+    gc.freeze()  # the end of the process frees everything: looking for what can be freed takes a good part of a second
     sys.exit(status)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, Download, Json, Labels, Quiet, Seed, refuse_beside
+from contrastive_cli.cli.options import DataDir, Download, Json, Labels, Layout, Quiet, Seed, refuse_beside
 from contrastive_cli.core.errors import UsageError
 
 
@@ -27,6 +27,7 @@ def datasets(
     seed: Seed = 0,
     data_dir: DataDir = None,
     labels: Labels = None,
+    layout: Layout = None,
     download: Download = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -39,7 +40,7 @@ def datasets(
     """
     output = Output(json=json, quiet=quiet)
     if name is None:
-        others = {"--split": split, "--data-dir": data_dir, "--count": count, "--labels": labels}
+        others = {"--split": split, "--data-dir": data_dir, "--count": count, "--labels": labels, "--layout": layout}
         refuse_beside("no dataset's name", others)
     if (name is None) != (save_images is None and save_pairs is None):
         raise UsageError("a dataset's name and --save-images go together: clr datasets digits --save-images digits-png")
@@ -47,10 +48,13 @@ def datasets(
         raise UsageError("--save-images and --save-pairs exclude each other")
     if name is not None and save_pairs is not None:
         from contrastive_cli.data.own_datasets import name_dataset
+        from contrastive_cli.data.sources import known_layout
         from contrastive_cli.services.configuration import DatasetConfig
         from contrastive_cli.services.evaluation.verification import save_pairs as draw_and_save
 
-        dataset = DatasetConfig(name=name_dataset(name), data_dir=data_dir, labels=labels, download=download)
+        dataset = DatasetConfig(
+            name=name_dataset(name), data_dir=data_dir, labels=labels, layout=known_layout(layout), download=download
+        )
         chosen = split or "test"
         pairs = draw_and_save(save_pairs, dataset=dataset, split=chosen, count=count or 3000, seed=seed)
         output.note(f"evaluate with: clr similarity --pairs {save_pairs} --root {data_dir or 'data'}")
@@ -58,10 +62,13 @@ def datasets(
         return
     if name is not None and save_images is not None:
         from contrastive_cli.data.own_datasets import name_dataset
+        from contrastive_cli.data.sources import known_layout
         from contrastive_cli.services.configuration import DatasetConfig
         from contrastive_cli.services.samples import save_samples
 
-        dataset = DatasetConfig(name=name_dataset(name), data_dir=data_dir, labels=labels, download=download)
+        dataset = DatasetConfig(
+            name=name_dataset(name), data_dir=data_dir, labels=labels, layout=known_layout(layout), download=download
+        )
         files = save_samples(dataset, save_images, split=split or "test", count=count or 20)
         output.result({"files": [str(file) for file in files]}, "\n".join(str(file) for file in files))
         return

@@ -15,7 +15,9 @@ from contrastive_cli.cli.options import (
     Download,
     Json,
     Labels,
+    Layout,
     MaxBad,
+    Overwrite,
     Quiet,
     RunName,
     Unlabeled,
@@ -24,7 +26,7 @@ from contrastive_cli.cli.options import (
 )
 from contrastive_cli.core.errors import UsageError
 
-SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet")
+SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet", ".csv", ".jsonl")
 
 
 def embed(
@@ -32,7 +34,10 @@ def embed(
         list[Path] | None, typer.Argument(help="Image files and folders; none for a split of the run's dataset.")
     ] = None,
     run: RunName = None,
-    out: Annotated[Path, typer.Option(help=".pkl, .npz, .safetensors or .parquet.")] = Path("embeddings.pkl"),
+    out: Annotated[Path, typer.Option(help=".pkl, .npz, .safetensors, .parquet, .csv or .jsonl.")] = Path(
+        "embeddings.pkl"
+    ),
+    overwrite: Overwrite = False,
     split: Annotated[
         str | None, typer.Option(help="Split of the dataset, such as train, val or all; test if not given.")
     ] = None,
@@ -42,6 +47,7 @@ def embed(
     download: Download = False,
     max_bad: MaxBad = None,
     labels: Labels = None,
+    layout: Layout = None,
     unlabeled: Unlabeled = False,
     device: Device = "auto",
     json: Json = False,
@@ -61,8 +67,11 @@ def embed(
         refuse_beside("PATHS", {"--split": split, "--dataset": dataset, "--data-dir": data_dir, "--download": download})
     output = Output(json=json, quiet=quiet)
     found = chosen_run(run, output)
+    from contrastive_cli.services.outputs import refuse_other_embeddings, refuse_table
+
+    refuse_table(out, overwrite=overwrite)
     from contrastive_cli.data.cache import refuse_many_bad
-    from contrastive_cli.data.sources import BadFile, TreeOptions
+    from contrastive_cli.data.sources import BadFile, TreeOptions, known_layout
     from contrastive_cli.embeddings.files import write_embeddings
     from contrastive_cli.services.artifacts import enter_file
     from contrastive_cli.services.inference.image_files import embed_paths, expand_paths
@@ -73,8 +82,12 @@ def embed(
     unreadable = unused = 0
     with output.counting("embedding") as progress:
         if paths:
-            expanded = expand_paths(paths, options=TreeOptions(labels=labels, unlabeled=unlabeled))
+            options = TreeOptions(labels=labels, unlabeled=unlabeled, layout=known_layout(layout))
+            expanded = expand_paths(paths, options=options)
             unused = expanded.unused
+            refuse_other_embeddings(
+                out, overwrite=overwrite, run=found.name, layer=layer, dataset=None, paths=set(map(str, expanded.files))
+            )
             embeddings, bad = embed_paths(
                 model, expanded.files, labels=expanded.labels, layer="z" if layer == "z" else "h", progress=progress
             )
@@ -93,9 +106,12 @@ def embed(
                 download=download,
                 max_bad=max_bad,
                 labels=labels,
+                layout=layout,
                 unlabeled=unlabeled,
             )
             images = open_split(model, split or "test", dataset=other, progress=progress)
+            facts = {"name": images.name, "split": images.split}
+            refuse_other_embeddings(out, overwrite=overwrite, run=found.name, layer=layer, dataset=facts, paths=())
             embeddings = embed_images(model, images, layer="z" if layer == "z" else "h", progress=progress)
     write_embeddings(out, embeddings)
     enter_file(found, out, kind="embeddings")

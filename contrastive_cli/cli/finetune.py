@@ -15,6 +15,7 @@ from contrastive_cli.cli.options import (
     Download,
     Json,
     Labels,
+    Layout,
     MaxBad,
     Quiet,
     RunName,
@@ -22,6 +23,8 @@ from contrastive_cli.cli.options import (
     chosen_run,
 )
 from contrastive_cli.cli.training import run_session
+from contrastive_cli.cli.waiting import waiting
+from contrastive_cli.core.clock import process_start
 from contrastive_cli.core.percent import describe_shares, rounded_percent
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ def finetune(
     download: Download = False,
     max_bad: MaxBad = None,
     labels: Labels = None,
+    layout: Layout = None,
     split: TestSplit = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps; auto if not given.")] = None,
     config: Annotated[str | None, typer.Option(help="YAML file, or a preset's name (configs/).")] = None,
@@ -68,6 +72,7 @@ def finetune(
     """
     from contrastive_cli.core.config import nested, read_assignments
 
+    began = process_start()
     output = Output(json=json, quiet=quiet)
     flags = {
         "train.label_fraction": label_fraction,
@@ -82,6 +87,7 @@ def finetune(
         "dataset.data_dir": None if data_dir is None else str(data_dir),
         "dataset.download": download or None,
         "dataset.max_bad": max_bad,
+        "dataset.layout": layout,
         "dataset.labels": None if labels is None else str(labels),
         "dataset.test_split": split,
     }
@@ -89,7 +95,7 @@ def finetune(
     parent = chosen_run(run, output)
     from contrastive_cli.services.training.finetuning import finetune_session
 
-    with output.counting("decoding images") as progress:
+    with waiting(output) as work:
         session = finetune_session(
             parent,
             config=config,
@@ -97,7 +103,9 @@ def finetune(
             flags=nested({key: value for key, value in flags.items() if value is not None}),
             out=out,
             overwrite=overwrite,
-            progress=progress,
+            progress=work.count,
+            say=work.say,
+            began=began,
         )
     setup = session.setup
     share = setup.num_samples / setup.images.num_samples

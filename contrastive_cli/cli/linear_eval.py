@@ -15,6 +15,7 @@ from contrastive_cli.cli.options import (
     Download,
     Json,
     Labels,
+    Layout,
     MaxBad,
     Quiet,
     RunName,
@@ -47,6 +48,7 @@ def linear_eval(
     download: Download = False,
     max_bad: MaxBad = None,
     labels: Labels = None,
+    layout: Layout = None,
     split: TestSplit = None,
     device: Device = "auto",
     json: Json = False,
@@ -70,7 +72,14 @@ def linear_eval(
     probing.check_choice(heads=heads, fractions=fractions, baselines=baselines, seeds=seeds)
     model = load_model(found, device=device)
     changed = other_dataset(
-        model, name=dataset, data_dir=data_dir, download=download, max_bad=max_bad, labels=labels, split=split
+        model,
+        name=dataset,
+        data_dir=data_dir,
+        download=download,
+        max_bad=max_bad,
+        labels=labels,
+        layout=layout,
+        split=split,
     )
     splits = open_splits(model, dataset=changed)
     trainings = _plan_supervised(model, splits, fractions, seeds, output) if "supervised" in baselines else []

@@ -43,9 +43,19 @@ Labels = Annotated[
 Unlabeled = Annotated[
     bool, typer.Option("--unlabeled", help="Take no labels: the folders of a folder of pictures are no classes.")
 ]
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        help="classes takes every folder of a folder of pictures for a class; auto if not given.",
+    ),
+]
 TestSplit = Annotated[
     str | None,
     typer.Option("--split", help="Labeled split to measure on, such as val; test, or val if that has no labels."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Write over a file of another origin; one of the same is replaced anyway.")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 

@@ -14,8 +14,8 @@ from contrastive_cli.cli.options import DataDir, Device, Json, Quiet, RunName, S
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from contrastive_cli.core.choices import ProjectionKind
     from contrastive_cli.core.runs import Run
-    from contrastive_cli.viz.projection import ProjectionKind
 
 KINDS = ("embeddings", "views", "neighbors", "reconstructions", "uncertainty", "labels", "curves")
 FROM_FILES = ("embeddings", "neighbors")
@@ -208,6 +208,9 @@ def _embeddings(request: Request) -> Drawn:
             device=request.device,
             progress=progress,
         )
+    for file, one in zip(request.files, mapped, strict=False):
+        for left_out in one.embeddings.notes:
+            request.output.note(f"{file}: {left_out}")
     with request.output.counting("projecting") as progress:
         targets, note = plot_embeddings(
             mapped,

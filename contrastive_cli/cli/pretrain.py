@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, Json, Labels, MaxBad, Quiet, Unlabeled
+from contrastive_cli.cli.options import DataDir, Json, Labels, Layout, MaxBad, Quiet, Unlabeled
 from contrastive_cli.cli.training import run_session
+from contrastive_cli.cli.waiting import waiting
+from contrastive_cli.core.clock import process_start
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.wording import counted
 
@@ -41,6 +43,7 @@ def pretrain(
     ] = False,
     max_bad: MaxBad = None,
     labels: Labels = None,
+    layout: Layout = None,
     unlabeled: Unlabeled = False,
     neighbors: Annotated[
         Path | None,
@@ -52,8 +55,8 @@ def pretrain(
     budget: Annotated[
         str | None,
         typer.Option(
-            help="Training time instead of --epochs: seconds, or 15m, 2h. With neither, and none in a preset, 15m on a "
-            "CPU and 100 epochs elsewhere.",
+            help="Time from start to end instead of --epochs: seconds, or 15m, 2h. With neither, and none in a preset, "
+            "15m on a CPU and 100 epochs elsewhere.",
             rich_help_panel=OPTIMIZATION,
         ),
     ] = None,
@@ -98,7 +101,12 @@ def pretrain(
         bool, typer.Option("--overwrite", help="Rename an existing run away.", rich_help_panel=RUN)
     ] = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Show what would happen, time two steps, write no run.", rich_help_panel=RUN)
+        bool,
+        typer.Option(
+            "--plan",
+            help="Show what would happen, from a sample of the images and a few timed steps; nothing is written.",
+            rich_help_panel=RUN,
+        ),
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -111,6 +119,7 @@ def pretrain(
 
     clr pretrain --dataset folder --data-dir photos --epochs 50 --set method.temperature=0.2
     """
+    began = process_start()
     output = Output(json=json, quiet=quiet)
     flags = {
         "method.name": method,
@@ -119,6 +128,7 @@ def pretrain(
         "dataset.data_dir": None if data_dir is None else str(data_dir),
         "dataset.download": download or None,
         "dataset.max_bad": max_bad,
+        "dataset.layout": layout,
         "dataset.labels": None if labels is None else str(labels),
         "dataset.unlabeled": unlabeled or None,
         "neighbors": None if neighbors is None else str(neighbors),
@@ -134,17 +144,19 @@ def pretrain(
     given = {key: value for key, value in flags.items() if value is not None}
     if resume is not None:
         _refuse_with_resume(out=out, overwrite=overwrite, plan=plan)
-        _go_on(resume, given, config=config, sets=set_ or [], output=output)
+        _go_on(resume, given, config=config, sets=set_ or [], output=output, began=began)
         return
     resolved = _resolve(given, config=config, sets=set_ or [], output=output)
     if plan:
         _show_plan(resolved, output)
         return
-    session = _start(resolved, out=out, overwrite=overwrite, output=output)
+    session = _start(resolved, out=out, overwrite=overwrite, output=output, began=began)
     output.result(run_session(session, output), f"{session.run.path}")
 
 
-def _go_on(path: Path, given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output) -> None:
+def _go_on(
+    path: Path, given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output, began: float
+) -> None:
     """Resume a run; one that has finished, as it may have when it was killed, is only told of."""
     from contrastive_cli.core.runs import find_run
 
@@ -154,7 +166,7 @@ def _go_on(path: Path, given: Mapping[str, Any], *, config: str | None, sets: li
         output.note("the run is finished already; --epochs N makes it longer")
         summary = {"run": str(run.path), "steps": manifest.total_steps, "seconds": round(manifest.seconds, 1)}
     else:
-        summary = run_session(_resume(run, given, config=config, sets=sets, output=output), output)
+        summary = run_session(_resume(run, given, config=config, sets=sets, output=output, began=began), output)
     if manifest.parent is not None and manifest.method == "supervised":
         from contrastive_cli.cli.finetune import measure
 
@@ -175,20 +187,20 @@ def _resolve(given: Mapping[str, Any], *, config: str | None, sets: list[str], o
     return resolved.config
 
 
-def _start(config: Any, *, out: Path | None, overwrite: bool, output: Output) -> Session:
+def _start(config: Any, *, out: Path | None, overwrite: bool, output: Output, began: float) -> Session:
     from contrastive_cli.services.training.sessions import start_session
 
-    if config.train.budget is not None:
-        output.note("opening the images, then timing a few steps to fit the budget")
-    with output.counting("decoding images") as progress:
-        session = start_session(config, out=out, overwrite=overwrite, progress=progress)
+    with waiting(output) as work:
+        session = start_session(config, out=out, overwrite=overwrite, progress=work.count, say=work.say, began=began)
     bad = session.setup.images.bad_files
     if bad:
         output.note(f"{counted(len(bad), 'unreadable file')} left out, first {bad[0].path}: {bad[0].reason}")
     return session
 
 
-def _resume(run: Run, given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output) -> Session:
+def _resume(
+    run: Run, given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output, began: float
+) -> Session:
     from contrastive_cli.core.config import nested, read_assignments
 
     with run.locked():  # so that a run in use is refused at once
@@ -198,8 +210,8 @@ def _resume(run: Run, given: Mapping[str, Any], *, config: str | None, sets: lis
     from contrastive_cli.services.training.sessions import resume_session
 
     changes = Changes(config=config, sets=assignments, flags=nested(given))
-    with output.counting("decoding images") as progress:
-        session = resume_session(run, changes=changes, progress=progress)
+    with waiting(output) as work:
+        session = resume_session(run, changes=changes, progress=work.count, say=work.say, began=began)
     for name in session.damaged:
         output.note(f"warning: {name} is damaged; going on from an older checkpoint")
     output.note(f"resuming {session.run.path} at step {session.state.step} of {session.total_steps}")
@@ -208,10 +220,10 @@ def _resume(run: Run, given: Mapping[str, Any], *, config: str | None, sets: lis
 
 def _show_plan(config: Any, output: Output) -> None:
     from contrastive_cli.core.config import dump_yaml
-    from contrastive_cli.services.training.plan import plan_training
+    from contrastive_cli.services.training.forecast import plan_training
 
-    with output.counting("decoding images") as progress:
-        plan = plan_training(config, progress=progress)
+    with waiting(output) as work:
+        plan = plan_training(config, say=work.say)
     facts = plan.as_json()
     text = dump_yaml({"configuration": config.model_dump(mode="json")})
     text += "\n" + "\n".join(f"{key.replace('_', ' ')}: {value}" for key, value in facts.items())

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from contrastive_cli.cli.console import Output, progress_bar, shows_bars
+from contrastive_cli.cli.waiting import Heartbeat
 from contrastive_cli.core.wording import counted
 
 if TYPE_CHECKING:
     from contrastive_cli.services.training.loop import Status
     from contrastive_cli.services.training.sessions import Session
 
+LINE_SECONDS = 30.0
+STEP_SECONDS = 10.0  # a step or a look at the embedding that takes longer is said
 COLLAPSED_RANK, COLLAPSED_SPREAD = 1.5, 0.5  # an embedding of one number has rank 1 and a large spread
 
 
@@ -30,14 +34,22 @@ def run_session(session: Session, output: Output) -> dict[str, Any]:
     )
     if setup.neighbors is not None:
         output.note(setup.neighbors.describe())
+    if setup.config.train.plan:
+        output.note("the steps are those of the plan in its configuration; no clock is asked")
     output.note(_legend(session))
     last: Mapping[str, float] = {}
     final = None
+    planned = session.total_steps
     with _display(session, output) as show:
         for status in train_session(session):
             last = {**last, **(status.line or {})}
             show(status, last)
             final = status
+    if session.clock is not None:
+        taken = session.clock.passed(time.monotonic())
+        output.note(
+            f"took {taken:.0f} s of {session.clock.seconds:.0f} s: {session.total_steps} steps, {planned} planned"
+        )
     seconds = final.seconds if final else session.state.seconds
     summary = {
         "run": str(session.run.path),
@@ -52,29 +64,46 @@ def run_session(session: Session, output: Output) -> dict[str, Any]:
 
 
 class _display:  # noqa: N801 - a context manager used like a function
-    """A bar on a terminal; a line at every metrics record elsewhere."""
+    """A bar on a terminal; elsewhere a line at every look at the embedding, and now and then between two of them."""
 
     def __init__(self, session: Session, output: Output) -> None:
         self.total, self.output = session.total_steps, output
         self.bar = progress_bar() if shows_bars() and not output.quiet else None
         self.started = session.state.step
+        self.heartbeat = Heartbeat(output)
+        self.shown = time.monotonic()
 
     def __enter__(self) -> Any:
         if self.bar is not None:
             self.bar.__enter__()
             self.task = self.bar.add_task("training", total=self.total, completed=self.started, note="")
+        else:
+            self.heartbeat.__enter__()
+            self.heartbeat.say("the first step")
         return self.show
 
     def __exit__(self, *error: Any) -> None:
         if self.bar is not None:
             self.bar.__exit__(*error)
+        else:
+            self.heartbeat.__exit__(*error)
 
     def show(self, status: Status, last: Mapping[str, float]) -> None:
+        ended = status.step == status.total_steps
         if self.bar is not None:
-            self.bar.update(self.task, completed=status.step, note=_brief(status, last))
-        elif status.line is not None and ("online/spread" in status.line or status.step == status.total_steps):
+            text = "finishing" if ended else "training"
+            note = _brief(status, last)
+            self.bar.update(self.task, description=text, completed=status.step, total=status.total_steps, note=note)
+            return
+        looked = status.line is not None and "online/spread" in status.line
+        if looked or ended or time.monotonic() - self.shown >= LINE_SECONDS:
             left = (status.total_steps - status.step) * status.seconds / max(1, status.step)
             self.output.note(f"step {status.step}/{status.total_steps}  {_describe(status, last)}  {left:.0f} s left")
+            self.shown = time.monotonic()
+        if ended:
+            self.heartbeat.say("finishing the run")
+        else:
+            self.heartbeat.say(f"step {status.step + 1} of {status.total_steps}", after=STEP_SECONDS)
 
 
 def _brief(status: Status, last: Mapping[str, float]) -> str:

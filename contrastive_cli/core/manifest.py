@@ -6,9 +6,11 @@ import itertools
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from contrastive_cli.core.choices import Average, Layer, Precision
 from contrastive_cli.core.config import Config
+from contrastive_cli.core.pictures import BandsField, RangeField
 
 CHECKPOINT = "checkpoint"  # the kind of artifact
 
@@ -30,14 +32,7 @@ def _writable(text: object) -> object:
 Text = Annotated[str, BeforeValidator(_writable)]
 
 
-def _one_a_channel(values: tuple[float, ...]) -> tuple[float, ...]:
-    if len(values) not in (1, 3):
-        raise ValueError("must have one number per channel, 1 or 3")
-    return values
-
-
-PerChannel = Annotated[tuple[float, ...], AfterValidator(_one_a_channel)]
-PositivePerChannel = Annotated[tuple[Annotated[float, Field(gt=0)], ...], AfterValidator(_one_a_channel)]
+PositivePerChannel = tuple[Annotated[float, Field(gt=0)], ...]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 
@@ -124,17 +119,19 @@ class Manifest(Config):
     dataset: DatasetFacts
     seed: Count
     device: Annotated[str, Field(pattern=r"^[a-z]{2,20}(:\d{1,3})?$")]
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     threads: Annotated[int, Field(ge=1, le=1024)]
     total_steps: Annotated[Count, Field(ge=1)]
     pace: PlannedSteps = ()
-    mean: PerChannel
+    mean: tuple[float, ...]
     std: PositivePerChannel
+    range: RangeField = None
+    bands: BandsField | None = None
     classes: tuple[Text, ...] = ()
     size: Count
     stored_size: Count | None = None
-    similarity_layer: Literal["h", "z"] = "h"
-    similarity_average: Literal["none", "mirror", "crops"] = "none"
+    similarity_layer: Layer = "h"
+    similarity_average: Average = "none"
     step: Count = 0
     seconds: Annotated[float, Field(ge=0)] = 0.0
     neighbors: NeighborFacts | None = None
@@ -146,6 +143,13 @@ class Manifest(Config):
     versions: dict[str, str] = Field(default_factory=dict)
     git: str | None = None
     artifacts: dict[Annotated[str, AfterValidator(_inside)], Artifact] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_a_channel(self) -> Manifest:
+        possible = (1, 3) if self.bands is None else (len(self.bands),)
+        if len(self.mean) not in possible or len(self.std) != len(self.mean):
+            raise ValueError("mean and std must have one number per channel")
+        return self
 
     @property
     def decoded_size(self) -> int:

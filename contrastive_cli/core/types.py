@@ -55,7 +55,7 @@ class ImageFacts:
 
     Attributes:
         count: Training images N.
-        channels: C, 1 or 3.
+        channels: C; 1 or 3, or as many as bands were chosen.
         size: Side H = W in pixels of what the method sees.
         num_classes: Classes of the labels, 0 without labels.
     """

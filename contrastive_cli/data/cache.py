@@ -22,6 +22,7 @@ from filelock import FileLock
 
 from contrastive_cli.core.errors import DataError, RunError
 from contrastive_cli.core.files import TEMPORARY_SUFFIX, cannot_write, harmless_cell, sync_directory
+from contrastive_cli.core.pictures import PictureRange
 from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.core.wording import counted
 from contrastive_cli.data.images import Images
@@ -51,6 +52,8 @@ class ImageSet:
         std: Of each channel, in [0, 1].
         bad_files: What was left out, and why.
         reading: How the folder was read, where the images are those of one.
+        picture_range: By which pictures of more than eight bits were scaled; None if there are none.
+        notes: What should be said of the pictures once.
     """
 
     images: Images
@@ -64,6 +67,8 @@ class ImageSet:
     std: tuple[float, ...]
     bad_files: tuple[BadFile, ...]
     reading: Reading | None = None
+    picture_range: PictureRange | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def num_samples(self) -> int:
@@ -72,7 +77,7 @@ class ImageSet:
 
     @property
     def channels(self) -> int:
-        """C, 1 or 3."""
+        """C; 1 or 3, or as many as bands were chosen."""
         return int(self.images.shape[1])
 
     @property
@@ -130,7 +135,7 @@ def open_cached(
         DataError: If more files are bad, or none is good.
         RunError: If the cache cannot be written.
     """
-    entry = cache_directory() / f"{source.name}-{source.split}-{source.size}px-{source_key(source)[:16]}"
+    entry = _entry_of(source)
     image_set = _read_entry(entry, source=source)
     if image_set is None:
         try:
@@ -156,6 +161,15 @@ def open_cached(
         path=bad_list,
     )
     return image_set
+
+
+def find_cached(source: Source) -> ImageSet | None:
+    """The decoded split if it is in the cache; nothing is written."""
+    return _read_entry(_entry_of(source), source=source)
+
+
+def _entry_of(source: Source) -> Path:
+    return cache_directory() / f"{source.name}-{source.split}-{source.size}px-{source_key(source)[:16]}"
 
 
 def source_key(source: Source) -> str:
@@ -245,6 +259,8 @@ def _read_entry(entry: Path, *, source: Source) -> ImageSet | None:
             std=tuple(meta["std"]),
             bad_files=tuple(BadFile(**bad) for bad in meta["bad_files"]),
             reading=source.reading,
+            picture_range=source.picture_range,
+            notes=source.notes,
         )
     except (OSError, EOFError, ValueError, LookupError, TypeError):
         return None

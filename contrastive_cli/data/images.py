@@ -1,6 +1,7 @@
 """Decode one image file that may be anything, into uint8 [C, S, S], or say in one line why not.
 
 Color is what a person sees: EXIF orientation applied, alpha composited on white, 16-bit and float scaled by range.
+With `bands` a picture is what it holds instead: these bands of it, transparency being one like the others.
 ICC profiles are deliberately left out. Truncated files are errors: a guess at missing pixels is no data.
 """
 
@@ -16,19 +17,30 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.pictures import PictureRange
+from contrastive_cli.data.picture_formats import FORMATS, formats_of
+from contrastive_cli.data.picture_values import Facts, Values, look, read_deep
+from contrastive_cli.data.scaling import over_white, to_8_bit
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MAX_PIXELS = 89_478_485  # Pillow's own limit for a warning; here it is an error
 ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
-Channels = Literal[1, 3]
+Channels = int  # 1 for gray, 3 for RGB, or the number of bands that were chosen
 Images = NDArray[np.uint8]
 
 # What Pillow and the libraries below it were seen to raise on damaged files.
@@ -64,41 +76,113 @@ class BadImage(DataError):  # noqa: N818 - it names a file, like Interrupted nam
         self.reason = reason
 
 
-def decode(path: Path, *, size: int | None, channels: Channels, max_pixels: int = MAX_PIXELS) -> Images:
+def decode(
+    path: Path,
+    *,
+    size: int | None,
+    channels: Channels,
+    picture_range: PictureRange | None = None,
+    bands: tuple[int, ...] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Images:
     """Decode the first frame of an image file.
 
     Args:
         path: The file.
         size: Pixels of the square result: shorter side resized (antialiased), then center-cropped; None keeps all.
-        channels: 3 for RGB, 1 for luma.
+        channels: 3 for RGB, 1 for luma; with `bands` their number.
+        picture_range: What becomes 0 and 255 of pictures of more than eight bits. Without it 16-bit ones are scaled by
+            65535, and signed and float ones each by its own range.
+        bands: The bands that become the channels, counted from 0; None takes the colors.
         max_pixels: Larger images are refused before any pixel is decoded.
 
     Returns:
         uint8 [C, S, S], or [C, H, W] if `size` is None.
 
     Raises:
-        BadImage: If the file is not a whole image of one of `FORMATS`, or too large.
+        BadImage: If the file is not a whole image of a known format, or too large, or lacks a band.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for ever
             raise BadImage(path, "not a regular file")
-        with Image.open(path, formats=FORMATS) as image:
+        facts = Facts()
+        if picture_range is not None or bands is not None:
+            facts = look(path, most_pages=1 if bands is None else 1 + max(bands))
+        if facts.is_deep or (bands is not None and facts.kind == "tiff" and facts.bands not in (1, 3)):
+            picture = read_deep(path, facts, wanted=1 + max(bands or (0,)), max_pixels=max_pixels)
+            return _finish(path, picture, size=size, channels=channels, picture_range=picture_range, bands=bands)
+        with Image.open(path, formats=formats_of(path)) as image:
             _check_size(image, path=path, max_pixels=max_pixels)
             if size is not None and min(image.size) >= 4 * size:
                 image.draft(None, (2 * size, 2 * size))  # JPEG only: the decoder itself shrinks by 2, 4 or 8
             image.load()
-            return _to_array(_flatten(_upright(image)), size=size, channels=channels)
+            if bands is None:
+                return _to_array(_flatten(_upright(image)), size=size, channels=channels)
+            picture = Values(values=_stored_bands(_upright(image)), full=None)
+            return _finish(path, picture, size=size, channels=channels, picture_range=picture_range, bands=bands)
     except UnidentifiedImageError:
-        raise BadImage(path, _unidentified(path)) from None
+        return _decode_unidentified(path, size=size, channels=channels, max_pixels=max_pixels)
     except DECODING_ERRORS as error:
         raise BadImage(path, _one_line(error)) from None
+
+
+def _decode_unidentified(path: Path, *, size: int | None, channels: Channels, max_pixels: int) -> Images:
+    """A TIFF of more bands than Pillow opens; what else Pillow does not know is no image."""
+    try:
+        facts = look(path)
+        if facts.kind == "tiff":
+            picture = read_deep(path, facts, wanted=1, max_pixels=max_pixels)
+            return _finish(path, picture, size=size, channels=channels, picture_range=None, bands=None)
+    except DECODING_ERRORS as error:
+        raise BadImage(path, _one_line(error)) from None
+    raise BadImage(path, _unidentified(path))
+
+
+def _finish(
+    path: Path,
+    picture: Values,
+    *,
+    size: int | None,
+    channels: Channels,
+    picture_range: PictureRange | None,
+    bands: tuple[int, ...] | None,
+) -> Images:
+    """Scale, turn upright and resize the values of a picture."""
+    found = picture.values.shape[2]
+    if bands is not None:
+        if max(bands) >= found:
+            raise BadImage(path, f"it has {found} bands, and band {max(bands)} of dataset.bands is counted from 0")
+        pixels = to_8_bit(picture, bands, picture_range=picture_range)
+        parts = [
+            _to_array(_turned(Image.fromarray(np.ascontiguousarray(band)), picture), size=size, channels=1)
+            for band in np.moveaxis(pixels, 2, 0)
+        ]
+        return np.concatenate(parts)
+    colors = (0, 1, 2) if found - (picture.alpha is not None) >= 3 else (0,)
+    pixels = over_white(to_8_bit(picture, colors, picture_range=picture_range), picture)
+    image = Image.fromarray(np.ascontiguousarray(pixels if len(colors) == 3 else pixels[:, :, 0]))
+    return _to_array(_turned(image, picture), size=size, channels=channels)
+
+
+def _turned(image: Image.Image, picture: Values) -> Image.Image:
+    return image.transpose(UPRIGHT[picture.orientation]) if picture.orientation in UPRIGHT else image
+
+
+def _stored_bands(image: Image.Image) -> NDArray[np.generic]:
+    """[H, W, bands] as they are in the file, the colors of a palette and of other models as RGB."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return np.asarray(image)[:, :, None]
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
+        image = image.convert("L" if image.mode == "1" else "RGBA" if image.has_transparency_data else "RGB")
+    pixels = np.asarray(image)
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
 def resize_array(pixels: Images, *, size: int) -> Images:
     """Resize one uint8 [C, H, W] array to [C, size, size] as `decode` does; unchanged when it has that size."""
     if pixels.shape[1:] == (size, size):
         return pixels
-    channels: Channels = 1 if pixels.shape[0] == 1 else 3
+    channels = 1 if pixels.shape[0] == 1 else 3
     image = Image.fromarray(pixels[0] if channels == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     return _to_array(image, size=size, channels=channels)
 
@@ -198,7 +282,9 @@ def _unidentified(path: Path) -> str:
     with contextlib.suppress(OSError):
         if path.stat().st_size == 0:
             return "the file is empty"
-    return f"not an image in a known format ({', '.join(FORMATS)})"
+        if (formats := formats_of(path)) != FORMATS:
+            return f"a damaged {formats[0]} picture"
+    return f"not an image in a known format ({', '.join(FORMATS)}, AVIF, HEIC)"
 
 
 def _one_line(error: Exception | Warning) -> str:

@@ -178,7 +178,9 @@ def _find_splits(base: _Folder) -> tuple[dict[str, _Folder], tuple[str, str] | N
     for name in sorted(base.children):
         if (named := split_of(name)) is not None:
             groups.setdefault(named[1], {}).setdefault(named[0], []).append(name)
-    for _, group in sorted(groups.items(), key=lambda item: len(item[0])):
+    for rest, group in groups.items():
+        if rest and len(groups) > 1:  # train_cat, train_dog, test_cat, test_dog; beside train and test they are others
+            continue
         if "train" in group and (len(group) > 1 or len(base.children) == 1):
             doubled = next(((split, names) for split, names in group.items() if len(names) > 1), None)
             found = {split: base.children[names[0]] for split, names in group.items()}
@@ -223,7 +225,7 @@ def _without_foreign(parts: Sequence[str | None], owners: Sequence[str | None]) 
     return [None if part in foreign else owner for part, owner in zip(parts, owners, strict=True)]
 
 
-AS_CLASSES = "`--set dataset.layout=classes` takes every folder for a class, `--unlabeled` none"
+AS_CLASSES = "`--layout classes` takes every folder for a class, `--unlabeled` none"
 
 
 def _doubt_classes(folder: _Folder, *, is_split: bool) -> tuple[str, str] | None:

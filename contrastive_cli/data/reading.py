@@ -81,18 +81,20 @@ class Reading:
     def why_no_labels(self, split: str) -> str:
         """Why a split has no labels."""
         found = self.splits.get(split)
-        count = sum(part.count for part in self.splits.values()) if found is None else found.count
+        count = sum(part.count for part in self.splits.values())
         where = os.fspath(self.root / self.base)
         if not self.taken:
             return "none are taken (--unlabeled)"
         if self.labels is not None:
-            return f"{self.labels} names no class of its pictures"
+            return f"{self.labels} names no two classes of its pictures"
         if self.classes and found is not None and found.source:
-            return f"the {count} pictures {found.source} lie in no folder of a class"
+            return f"the {found.count} pictures {found.source} lie in no folder of a class"
         if len(self.folders) == 1:
             return f"there is one class only, {self.folders[0]} ({count} pictures in {where})"
         if any(part.source.startswith("from ") for part in self.splits.values()):
             return "the folders of the splits hold no folders of classes"
+        if self.folders:
+            return f"of the folders {listed(self.folders)} only one has a picture that can be decoded"
         return f"all {count} pictures lie in one folder, {where}"
 
     def _classes(self) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.pictures import AskedRange, PictureRange
 from contrastive_cli.data.images import Channels, Images, resize_array
 from contrastive_cli.data.reading import Reading
 from contrastive_cli.data.scan import Labels, relative_names
@@ -50,6 +52,8 @@ class Source:
         identity: Changes when the files behind the split change; cheap to compute.
         load: Opens the files; called only when there is no valid cache.
         reading: How the folder was read, where the split is one of a folder.
+        picture_range: By which pictures of more than eight bits are scaled; None if there are none.
+        notes: What should be said of the pictures once.
     """
 
     name: str
@@ -58,7 +62,24 @@ class Source:
     channels: Channels
     identity: tuple[str, ...]
     load: Callable[[], Samples]
+    picture_range: PictureRange | None = None
+    notes: tuple[str, ...] = ()
     reading: Reading | None = None
+
+
+Layout = Literal["auto", "classes"]
+LAYOUTS: tuple[Layout, ...] = ("auto", "classes")
+
+
+def known_layout(word: str | None) -> Layout:
+    """The layout that a person names; auto without one.
+
+    Raises:
+        UsageError: If it is none of the known ones.
+    """
+    if word is not None and word not in LAYOUTS:
+        raise UsageError(f"--layout {word!r} is unknown; known are {', '.join(LAYOUTS)}")
+    return "classes" if word == "classes" else "auto"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +94,7 @@ class TreeOptions:
 
     labels: Path | None = None
     unlabeled: bool = False
-    layout: Literal["auto", "classes"] = "auto"
+    layout: Layout = "auto"
 
 
 AS_NAMED = TreeOptions()
@@ -96,6 +117,8 @@ class Request:
     seed: int
     max_bad: float = 0.01
     tree: TreeOptions = AS_NAMED
+    picture_range: AskedRange = "auto"
+    bands: tuple[int, ...] | None = None
 
 
 def array_samples(

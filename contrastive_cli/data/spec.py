@@ -38,6 +38,7 @@ class DatasetSpec:
         class_plural: Several of them.
         places: Where below the data directory its files may lie, for the message that they do not.
         what: What else can be given as data directory.
+        has_bands: Whether bands of its pictures can be chosen.
     """
 
     name: str
@@ -57,6 +58,7 @@ class DatasetSpec:
     class_plural: str = "classes"
     places: tuple[str, ...] = ()
     what: str = ""
+    has_bands: bool = False
 
     def recipe_at(self, size: int) -> str:
         """Name of the augmentation recipe for images of that side."""

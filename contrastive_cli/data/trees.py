@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.pictures import PictureRange
 from contrastive_cli.data.decodable import with_decodable
 from contrastive_cli.data.images import BadImage, Images, decode
 from contrastive_cli.data.kinds import picture_suffixes
 from contrastive_cli.data.label_file import join_labels, read_labels
 from contrastive_cli.data.layout import Layout, read_layout, split_of
+from contrastive_cli.data.ranges import survey_files
 from contrastive_cli.data.reading import Reading, SplitReading
 from contrastive_cli.data.scan import (
     FolderLabels,
@@ -145,11 +147,13 @@ def tree_source(request: Request, *, root: Path, whole_classes: bool = False) ->
             _nothing_found(tree, request.split), hint=f"known suffixes: {' '.join(picture_suffixes())}", path=root
         )
     files = [tree.files[index] for index in chosen]
+    survey = survey_files(files, asked=request.picture_range, bands=request.bands)
+    scaled = {"picture_range": survey.picture_range, "bands": request.bands}
     samples = Samples(
         labels=tree.found.labels[chosen],
         classes=tree.found.classes,
         paths=tuple(tree.names[index] for index in chosen),
-        read=functools.partial(_read, files, request),
+        read=functools.partial(_read, files, request, survey.picture_range),
         unreadable=tree.unreadable,
     )
     unreadable = (bad.path for bad in tree.unreadable)
@@ -158,7 +162,15 @@ def tree_source(request: Request, *, root: Path, whole_classes: bool = False) ->
         split=request.split,
         size=request.size,
         channels=request.channels,
-        identity=(*stat_files(root, files), *tree.found.classes, *unreadable, *tree.identity),
+        identity=(
+            *stat_files(root, files),
+            *tree.found.classes,
+            *unreadable,
+            *tree.identity,
+            *(f"{key} {value}" for key, value in scaled.items() if value is not None),
+        ),
+        picture_range=survey.picture_range,
+        notes=survey.notes,
         load=lambda: samples,
         reading=describe_splits(tree, parts, whole_classes=whole_classes),
     )
@@ -230,9 +242,15 @@ def _chosen(request: Request, tree: Tree, parts: dict[str, Labels]) -> Labels:
     return np.concatenate(asked)
 
 
-def _read(files: Sequence[Path], request: Request, index: int) -> Images:
+def _read(files: Sequence[Path], request: Request, picture_range: PictureRange | None, index: int) -> Images:
     try:
-        return decode(files[index], size=request.size, channels=request.channels)
+        return decode(
+            files[index],
+            size=request.size,
+            channels=request.channels,
+            picture_range=picture_range,
+            bands=request.bands,
+        )
     except BadImage as error:
         if files[index].is_symlink() and not files[index].exists():
             raise BadImage(files[index], f"a link to {str(files[index].readlink())!r}, which is not there") from None

@@ -1,21 +1,21 @@
-"""Containers of arrays and text: pickle, npz, npy, safetensors, parquet, torch.save, told apart by their first bytes.
+"""Containers of arrays and text, told apart by their first bytes.
 
+They are pickle, npz, npy, safetensors, parquet, HDF5, torch.save, CSV and other tables, JSON, JSON lines, and these
+compressed.
 `decode` turns any of them into plain Python and numpy values; what these mean is for foreign_layouts.py to say.
-Nothing here runs code from a file: `allow_pickle` is never given, torch loads weights only, pickles go through
-safe_pickle. torch, safetensors and pyarrow are imported only for files that need them.
+Nothing here runs code from a file: pickles, those of torch and numpy among them, go through the package `pickles`.
+torch, safetensors, pyarrow and h5py are imported only for files that need them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import pickle
 import re
-import tokenize
-import warnings
 import zipfile
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +24,39 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.damage import TORCH_LOAD_ERRORS
 from contrastive_cli.core.errors import DataError, UnsafeFileError, UsageError
-from contrastive_cli.embeddings import npy_format, parquet_format
+from contrastive_cli.embeddings import (
+    hdf5_format,
+    npy_format,
+    parquet_format,
+    safetensors_format,
+    text_formats,
+    torch_format,
+    unpacking,
+)
 from contrastive_cli.pickles import reader as safe_pickle
 from contrastive_cli.pickles.refusals import RefusedError
 
 MAX_BYTES = safe_pickle.MAX_BYTES
 MAPPED_BYTES = 1 << 28  # an .npy file of this size and more is not read at once
-MAX_ZIP_MEMBERS = 1000
 FREE_BYTES = 64 << 20  # small files may expand by any ratio: a column of zeros compresses a thousandfold
 MAX_RATIO = 200
+WRITE_HINT = "give a .pkl, .npz, .npy, .safetensors, .parquet, .csv or .jsonl file, as `clr embed` writes them"
 
 Columns = Mapping[str, NDArray[Any] | list[str] | Mapping[str, Any] | str]
 
-_JSON_SUFFIX = "_json"
-TORCH_PROTOCOL = 2
-_LEGACY_TORCH = re.compile(rb"\x80[\x02-\x05](\x95.{8})?\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19", re.DOTALL)
-_TORCH_GLOBAL = re.compile(r"GLOBAL (\S{1,100})")
-_DAMAGED = (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, RecursionError, MemoryError, OSError)
-_DAMAGED_ZIP = (*_DAMAGED, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, tokenize.TokenError)
+_OLD_PICKLE = re.compile(rb"[(\]}]|c[A-Za-z_][\w.]*\r?\n[A-Za-z_][\w.]*\r?\n")  # of protocols 0 and 1
+_DAMAGED = (*TORCH_LOAD_ERRORS, RefusedError)  # UnsafeFileError and DataError are caught before
+_KNOWN = {  # what other files begin with, and the way from there
+    b"IxF": ("a faiss index", "numpy.save('x.npy', faiss.read_index('x.index').reconstruct_n())"),
+    b"IxM": ("a faiss index with ids", "i = faiss.read_index('x.index'); numpy.save('x.npy', i.index.reconstruct_n())"),
+    b"MATLAB": ("a MATLAB file", "numpy.savez('x.npz', embeddings=scipy.io.loadmat('x.mat')['features'])"),
+    b"ARROW1": ("a feather file", "parquet.write_table(feather.read_table('x.feather'), 'x.parquet') of pyarrow"),
+    b"SQLite format 3": ("a SQLite data base", "pandas.read_sql('select * from t', c).to_parquet('x.parquet')"),
+    b"\xfd7zXZ": ("compressed by xz", "unpack it first: xz -d"),
+    b"(\xb5/\xfd": ("compressed by zstd", "unpack it first: zstd -d"),
+    b"7z\xbc\xaf": ("a 7z archive", "unpack it first"),
+    b"Rar!": ("a RAR archive", "unpack it first"),
+}
 
 
 def encode(columns: Columns, path: Path) -> bytes:
@@ -65,27 +80,64 @@ def decode(path: Path) -> Any:
     """
     size = _check_file(path)
     if size >= MAPPED_BYTES and _starts_with(path, npy_format.MAGIC):
-        return _decode_npy(path, path)
+        with _errors_of(path):
+            return npy_format.map_file(path)
     data = _read(path, size)
+    with _errors_of(path):
+        return _decode(data, path, is_packed=True)
+
+
+def _decode(data: bytes, path: Path, *, is_packed: bool) -> Any:
+    """`is_packed` is whether the content may be compressed once more."""
     if data.startswith(b"PK\x03\x04"):
-        return _decode_zip(data, path)
-    if _LEGACY_TORCH.match(data):
-        return _decode_torch(data, path)
+        return _decode_zip(data, path, is_packed=is_packed)
+    if torch_format.LEGACY.match(data):
+        return torch_format.decode_legacy(data)
     if data.startswith(npy_format.MAGIC):
-        return _decode_npy(data, path)
-    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8:
+        return npy_format.decode(data)
+    if safetensors_format.is_safetensors(data):
         # Before pickle, since the first byte of the header's length can be any.
-        return _decode_safetensors(data, path)
+        return safetensors_format.decode(data)
     if data.startswith(parquet_format.MAGIC):
-        return _decode_parquet(data, path)
-    if data[0] == 0x80 or data[:1] in (b"(", b"]", b"}", b"c", b"i"):
-        try:
-            return safe_pickle.load(data)
-        except UnsafeFileError as error:
-            message = error.message.replace("the pickle", str(path), 1)
-            raise UnsafeFileError(message, hint=error.hint, path=path) from None
-    hint = "give a .pkl, .npz, .npy, .safetensors or .parquet file, as `clr embed` writes them"
-    raise DataError(f"{path} is not an embeddings file (it starts with {data[:8]!r})", hint=hint, path=path)
+        return parquet_format.decode(data, limit=_unpacked_limit(len(data)))
+    if data.startswith(hdf5_format.MAGIC):
+        return hdf5_format.decode(data, limit=_unpacked_limit(len(data)))
+    text = None if data[:1] == b"\x80" else text_formats.as_text(data)
+    # A table may begin like a pickle of text, with a header `class`, so a pickle of text must end as one too.
+    if data[:1] == b"\x80" or (_OLD_PICKLE.match(data) and (text is None or data.rstrip().endswith(b"."))):
+        return safe_pickle.load(data)
+    if text is None and is_packed:
+        unpacked = unpacking.unpack(data, limit=_unpacked_limit(len(data)))
+        if unpacked:
+            return _decode(unpacked, path, is_packed=False)
+    for magic, (what, hint) in _KNOWN.items():
+        if data.startswith(magic):
+            raise _NotEmbeddingsError(f"is {what}, which is not read", hint=hint)
+    if text is not None and text.strip():
+        return text_formats.decode(text)
+    raise _NotEmbeddingsError(f"is not an embeddings file (it starts with {data[:8]!r})", hint=WRITE_HINT)
+
+
+class _NotEmbeddingsError(DataError):
+    """A file of another kind."""
+
+
+@contextlib.contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Errors of reading that name the file; whatever a reader stumbles over is damage."""
+    try:
+        yield
+    except UnsafeFileError as error:
+        message = error.message.removeprefix("refused to read the pickle: ")
+        raise UnsafeFileError(f"refused to read {path}: {message}", hint=error.hint, path=path) from None
+    except _NotEmbeddingsError as error:
+        raise DataError(f"{path} {error.message}", hint=error.hint, path=path) from None
+    except DataError as error:
+        raise DataError(f"{path}: {error.message}", hint=error.hint, path=path) from None
+    except _DAMAGED as error:
+        reason = str(error).partition("\n")[0][:120]
+        message = f"{path} is damaged: {reason or type(error).__name__}"
+        raise DataError(message, hint="write it again", path=path) from error
 
 
 def _check_file(path: Path) -> int:
@@ -124,135 +176,30 @@ def _unreadable(path: Path, error: OSError) -> DataError:
     return DataError(f"cannot read {path}: {error.strerror or error}", path=path)
 
 
-def _decode_zip(data: bytes, path: Path) -> Any:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = archive.infolist()
-            _check_members(members, num_bytes=len(data), path=path)
-            if any(member.filename.endswith("/data.pkl") for member in members):
-                return _decode_torch(data, path)
-            arrays = {
-                member.filename.removesuffix(".npy"): _decode_npy(archive.read(member), path) for member in members
-            }
-        metadata = arrays.get("metadata")
-        if metadata is not None and metadata.dtype.kind == "U" and metadata.shape == ():
-            return arrays | dict(json.loads(str(metadata)))
-    except _DAMAGED_ZIP as error:
-        raise _damaged(path, error) from error
+def _decode_zip(data: bytes, path: Path, *, is_packed: bool) -> Any:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+        unpacking.check_members(members, num_bytes=len(data), limit=_unpacked_limit(len(data)))
+        if torch_format.is_torch(archive):
+            return torch_format.decode(archive, num_bytes=len(data))
+        if not any(member.filename.endswith(".npy") for member in members):
+            if len(members) == 1 and is_packed:  # as pandas writes x.csv.zip
+                return _decode(unpacking.read_member(archive, members[0]), path, is_packed=False)
+            held = ", ".join(ascii(member.filename)[:40] for member in members[:3])
+            raise _NotEmbeddingsError(f"is a zip archive of other things ({held})", hint=WRITE_HINT)
+        arrays = {
+            member.filename.removesuffix(".npy"): npy_format.decode(unpacking.read_member(archive, member))
+            for member in members
+        }
+    metadata = arrays.get("metadata")
+    if isinstance(metadata, np.ndarray) and metadata.dtype.kind == "U" and metadata.shape == ():
+        return arrays | dict(json.loads(str(metadata)))
     return arrays
 
 
 def _unpacked_limit(num_bytes: int) -> int:
     """Bytes that a file of so many may unpack to."""
     return min(MAX_BYTES, FREE_BYTES + MAX_RATIO * num_bytes)
-
-
-def _check_members(members: list[zipfile.ZipInfo], *, num_bytes: int, path: Path) -> None:
-    total = sum(member.file_size for member in members)
-    if total > _unpacked_limit(num_bytes):
-        message = f"{path} would unpack to {total / 1e6:.0f} MB from {num_bytes / 1e6:.1f} MB"
-        raise UnsafeFileError(message, hint="save it uncompressed (numpy.savez)", path=path)
-    if len(members) > MAX_ZIP_MEMBERS or len({member.filename for member in members}) != len(members):
-        raise UnsafeFileError(f"{path} has too many or repeated members", hint="save it with numpy.savez", path=path)
-    if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
-        raise DataError(f"{path} is compressed in an unusual way", hint="save it with numpy.savez", path=path)
-
-
-def _decode_npy(source: bytes | Path, path: Path) -> NDArray[Any]:
-    try:
-        return npy_format.decode(source) if isinstance(source, bytes) else npy_format.map_file(source)
-    except UnsafeFileError as error:
-        raise UnsafeFileError(f"refused to read {path}: {error.message}", hint=error.hint, path=path) from None
-    except (*_DAMAGED, tokenize.TokenError, RefusedError) as error:
-        raise _damaged(path, error) from error
-
-
-def _decode_safetensors(data: bytes, path: Path) -> dict[str, Any]:
-    import safetensors
-    import safetensors.numpy
-
-    try:
-        values: dict[str, Any] = dict(safetensors.numpy.load(data))
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        for key in [key for key in values if key.endswith(_JSON_SUFFIX) and values[key].dtype == np.uint8]:
-            values[key.removesuffix(_JSON_SUFFIX)] = json.loads(values.pop(key).tobytes())
-        return values | dict(json.loads(header.get("__metadata__", {}).get("clr", "{}")))
-    except (*_DAMAGED, AttributeError, safetensors.SafetensorError) as error:
-        raise _damaged(path, error) from error
-
-
-def _decode_parquet(data: bytes, path: Path) -> dict[str, Any]:
-    try:
-        return parquet_format.decode(data, limit=_unpacked_limit(len(data)))
-    except UnsafeFileError as error:
-        raise UnsafeFileError(f"refused to read {path}: {error.message}", hint=error.hint, path=path) from None
-    except DataError as error:
-        raise DataError(f"{path}: {error.message}", hint=error.hint, path=path) from None
-    except _DAMAGED as error:
-        raise _damaged(path, error) from error
-
-
-def _decode_torch(data: bytes, path: Path) -> Any:
-    import torch
-
-    seen: dict[int, Any] = {}
-
-    def plain(value: Any, depth: int) -> Any:
-        if isinstance(value, torch.Tensor):
-            if value.layout != torch.strided or value.is_meta or value.is_quantized:
-                kind = "sparse" if value.layout != torch.strided else "quantized" if value.is_quantized else "empty"
-                hint = "save it as a plain one: tensor.to_dense() or tensor.dequantize()"
-                raise DataError(f"{path} holds {kind} tensors, which are not read", hint=hint, path=path)
-            # A view of one number can claim any shape; only what the file holds is turned into an array.
-            if value.numel() * value.element_size() > len(data):
-                raise ValueError("a tensor is larger than the file")
-            value = value.detach().resolve_conj().resolve_neg()
-            return (value.float() if value.is_floating_point() else value).numpy()  # numpy lacks half of the kinds
-        if depth > safe_pickle.MAX_DEPTH:
-            raise ValueError("nested too deeply")
-        if not isinstance(value, dict | list | tuple):
-            return value
-        if id(value) not in seen:  # what a small file holds a million times is made once
-            if isinstance(value, dict):
-                seen[id(value)] = {key: plain(item, depth + 1) for key, item in value.items()}
-            else:
-                items = [plain(item, depth + 1) for item in value]
-                seen[id(value)] = items if type(value) is list else tuple(items) if type(value) is tuple else None
-        return seen[id(value)]
-
-    if (protocol := _torch_protocol(data)) != TORCH_PROTOCOL:
-        message = f"{path} was saved with pickle_protocol={protocol}, of which torch itself reads only {TORCH_PROTOCOL}"
-        raise UnsafeFileError(message, hint="save it by torch.save without that option", path=path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of what it may do in other releases
-            loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        return plain(loaded, 0)
-    except pickle.UnpicklingError as error:
-        asked = _TORCH_GLOBAL.search(str(error))
-        what = (
-            "holds more than tensors and plain values" if asked is None else f"asks for {asked[1]!a}, which is no data"
-        )
-        message = f"refused to read {path}: it {what}"
-        raise UnsafeFileError(message, hint="save it as .npz or .safetensors", path=path) from error
-    except TORCH_LOAD_ERRORS as error:
-        raise _damaged(path, error) from error
-
-
-def _torch_protocol(data: bytes) -> int:
-    """The protocol of the pickle within, by its first two bytes; torch's if they say none, so that torch judges."""
-    start = data[:2]
-    if data.startswith(b"PK"):
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            pickled = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-            with archive.open(pickled) as stream:
-                start = stream.read(2)
-    return start[1] if start[:1] == b"\x80" and len(start) == 2 else TORCH_PROTOCOL
-
-
-def _damaged(path: Path, error: BaseException) -> DataError:
-    reason = str(error).partition("\n")[0][:120]
-    return DataError(f"{path} is damaged: {reason or type(error).__name__}", hint="write it again", path=path)
 
 
 def _encode_pickle(columns: Columns) -> bytes:
@@ -275,12 +222,7 @@ def _encode_npz(columns: Columns) -> bytes:
 
 
 def _encode_safetensors(columns: Columns) -> bytes:
-    import safetensors.numpy
-
-    arrays, texts, metadata = _arrays_and_metadata(columns)
-    for name, value in texts.items():  # as a tensor: the header, where metadata goes, is limited in size
-        arrays[name + _JSON_SUFFIX] = np.frombuffer(json.dumps(value).encode("ascii"), dtype=np.uint8)
-    return bytes(safetensors.numpy.save(arrays, metadata={"clr": metadata}))
+    return safetensors_format.encode(*_arrays_and_metadata(columns))
 
 
 _ENCODERS: dict[str, Callable[[Columns], bytes]] = {

@@ -27,7 +27,9 @@ from contrastive_cli.embeddings.columns import (
     to_labels,
     to_text,
 )
-from contrastive_cli.embeddings.foreign_layouts import columns_of
+from contrastive_cli.embeddings.foreign_columns import columns_beside
+from contrastive_cli.embeddings.foreign_layouts import layout_of
+from contrastive_cli.embeddings.result_tables import is_table, write_embeddings_table
 
 EMBEDDINGS_SCHEMA = "clr-embeddings/1"
 NEIGHBORS_SCHEMA = "clr-neighbors/1"
@@ -51,6 +53,7 @@ class Embeddings:
         model: Plain JSON: run, checkpoint (sha256), method, encoder.
         preprocess: Plain JSON: size, mean, std.
         dataset: Plain JSON: name, split, fingerprint.
+        notes: What a stranger's file holds that was left out or may be read otherwise; not written.
     """
 
     vectors: NDArray[np.float32]
@@ -62,6 +65,7 @@ class Embeddings:
     model: Json = field(default_factory=dict)
     preprocess: Json = field(default_factory=dict)
     dataset: Json = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -88,7 +92,7 @@ class NeighborsFile:
 
 
 def write_embeddings(path: Path, embeddings: Embeddings) -> str:
-    """Write `embeddings` in the format that the suffix names (.pkl, .npz, .safetensors); returns the sha256.
+    """Write `embeddings` in the format that the suffix names (.pkl, .npz, .csv, ...); returns the sha256.
 
     Raises:
         UsageError: If the suffix names no format.
@@ -96,6 +100,8 @@ def write_embeddings(path: Path, embeddings: Embeddings) -> str:
         RunError: If the file cannot be written.
     """
     _check_embeddings(embeddings)
+    if is_table(path):
+        return write_embeddings_table(path, embeddings)
     columns: dict[str, Any] = {
         "schema": EMBEDDINGS_SCHEMA,
         "embeddings": np.ascontiguousarray(embeddings.vectors),
@@ -123,23 +129,9 @@ def read_embeddings(path: Path) -> Embeddings:
         raise DataError(
             f"{path} holds neighbors, not embeddings", hint="give the file that they were mined from", path=path
         )
+    is_ours = isinstance(value, Mapping) and str(value.get("schema")) == EMBEDDINGS_SCHEMA
     try:
-        columns = columns_of(value)
-        classes = () if columns.get("classes") is None else to_text(columns["classes"], "classes")
-        labels = columns.get("labels")
-        if labels is not None:
-            labels, classes = to_labels(labels, classes)
-        embeddings = Embeddings(
-            vectors=to_float32(columns["embeddings"], "embeddings"),
-            labels=labels,
-            classes=classes,
-            paths=_optional(columns.get("paths"), "paths", to_text),
-            indices=_optional(columns.get("indices"), "indices", to_int64),
-            uncertainty=_optional(columns.get("uncertainty"), "uncertainty", to_float32),
-            model=foreign_json(columns.get("model")),
-            preprocess=foreign_json(columns.get("preprocess")),
-            dataset=foreign_json(columns.get("dataset")),
-        )
+        embeddings = _own(value) if is_ours else _foreign(value)
         _check_embeddings(embeddings)
     except (DataError, UnsafeFileError) as error:
         raise type(error)(f"{path}: {error.message}", hint=error.hint, path=path) from None
@@ -181,6 +173,45 @@ def read_neighbors(path: Path) -> NeighborsFile:
     except DataError as error:
         raise DataError(f"{path}: {error.message}", hint=error.hint, path=path) from None
     return neighbors
+
+
+def _own(value: Mapping[str, Any]) -> Embeddings:
+    """What `write_embeddings` wrote: a column that does not fit is damage."""
+    if value.get("embeddings") is None:
+        raise DataError("it holds no embeddings", hint="write it again")
+    classes = () if value.get("classes") is None else to_text(value["classes"], "classes")
+    labels = value.get("labels")
+    if labels is not None:
+        labels, classes = to_labels(labels, classes)
+    return Embeddings(
+        vectors=to_float32(value["embeddings"], "embeddings"),
+        labels=labels,
+        classes=classes,
+        paths=_optional(value.get("paths"), "paths", to_text),
+        indices=_optional(value.get("indices"), "indices", to_int64),
+        uncertainty=_optional(value.get("uncertainty"), "uncertainty", to_float32),
+        model=foreign_json(value.get("model")),
+        preprocess=foreign_json(value.get("preprocess")),
+        dataset=foreign_json(value.get("dataset")),
+    )
+
+
+def _foreign(value: Any) -> Embeddings:
+    """A stranger's: the vectors, and whatever beside them fits."""
+    layout = layout_of(value)
+    beside = columns_beside(layout.columns, len(layout.matrix))
+    return Embeddings(
+        vectors=to_float32(layout.matrix, "embeddings"),
+        labels=beside.labels,
+        classes=beside.classes,
+        paths=beside.paths,
+        indices=beside.indices,
+        uncertainty=beside.uncertainty,
+        model=foreign_json(layout.columns.get("model")),
+        preprocess=foreign_json(layout.columns.get("preprocess")),
+        dataset=foreign_json(layout.columns.get("dataset")),
+        notes=(*layout.notes, *beside.notes),
+    )
 
 
 def _check_embeddings(embeddings: Embeddings) -> None:

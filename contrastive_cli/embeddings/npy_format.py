@@ -1,4 +1,7 @@
-"""Arrays in numpy's own format, from bytes or, memory-mapped, from a file; objects in them are refused."""
+"""Arrays in numpy's own format, from bytes or, memory-mapped, from a file.
+
+Objects in them are a pickle, which is read by our own machine; a memory map of them is refused.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import UnsafeFileError
+from contrastive_cli.pickles import reader
 from contrastive_cli.pickles.arrays import ArrayPlan, carry_out
 
 MAGIC = b"\x93NUMPY"
 
 
-def decode(data: bytes) -> NDArray[Any]:
-    """The array in the content of a file.
+def decode(data: bytes) -> Any:
+    """The array in the content of a file; of an array of objects, what the objects are.
 
     Raises:
-        UnsafeFileError: If it holds pickled objects.
+        UnsafeFileError: If its objects are anything but plain data.
         ValueError, or another error of numpy: If it is damaged.
     """
     stream = io.BytesIO(data)
     plan = _plan(stream)
     body = memoryview(data)[stream.tell() :]
+    if plan.dtype.hasobject:
+        return reader.load(body.tobytes())
     if plan.size != len(body):
         raise ValueError("the shape of an array does not match its bytes")
     return np.asarray(carry_out(replace(plan, data=body)))
@@ -35,6 +41,9 @@ def map_file(path: Path) -> NDArray[Any]:
     """The same array as a read-only memory map, so that only what is looked at is read. Raises as `decode`, OSError."""
     with path.open("rb") as stream:
         plan, offset = _plan(stream), stream.tell()
+    if plan.dtype.hasobject:
+        hint = "store text as numpy.array(paths, dtype=str) and numbers as float32"
+        raise UnsafeFileError("it holds pickled objects", hint=hint)
     if offset + plan.size != path.stat().st_size:
         raise ValueError("the shape of an array does not match its bytes")
     order: Literal["C", "F"] = "F" if plan.order == "F" else "C"
@@ -49,9 +58,6 @@ def _plan(stream: BinaryIO) -> ArrayPlan:
         raise ValueError(f"format version {version}")
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, is_fortran, dtype = read_header(stream)
-    if dtype.hasobject:
-        hint = "store text as numpy.array(paths, dtype=str) and numbers as float32"
-        raise UnsafeFileError("it holds pickled objects", hint=hint)
-    if dtype.kind not in "biufcUS" or dtype.itemsize == 0 or any(length < 0 for length in shape):
+    if dtype.kind not in "biufcUSO" or dtype.itemsize == 0 or any(length < 0 for length in shape):
         raise ValueError(f"type {dtype}")
     return ArrayPlan(data=memoryview(b""), dtype=dtype, shape=shape, order="F" if is_fortran else "C")

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError, UnsafeFileError, UsageError
+from contrastive_cli.embeddings.wide_columns import gathered
 
 MAGIC = b"PAR1"
 METADATA = b"clr"
 VALUES_PER_BATCH = 1 << 20
 MAX_WIDTH = 1 << 20
+MAX_ROWS_NAMED = 5
 
 
 def encode(columns: Mapping[str, Any]) -> bytes:
@@ -57,8 +59,8 @@ def decode(data: bytes, *, limit: int) -> dict[str, Any]:
     Raises:
         UsageError: If pyarrow is not installed.
         UnsafeFileError: If it would fill the memory.
-        DataError: If no column holds vectors.
-        ValueError: If it is damaged, or a list column is ragged or has missing values.
+        DataError: If no column holds vectors, or some rows of the only one have none.
+        ValueError: If it is damaged, or a list column is ragged.
     """
     pyarrow, parquet = _libraries()
     try:
@@ -79,11 +81,11 @@ def decode(data: bytes, *, limit: int) -> dict[str, Any]:
             table = pyarrow.Table.from_batches(batches, schema=schema)
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(str(error)) from error
-    columns = {name: _values(pyarrow, table.column(name), name) for name in usable}
+    columns = gathered({name: _values(pyarrow, table.column(name), name) for name in usable})
     if not any(isinstance(values, np.ndarray) and values.ndim == 2 for values in columns.values()):
         raise DataError(
             "no column holds vectors, which are lists of numbers of one length",
-            hint="put the numbers of a row into one list column, or save the table as .npy",
+            hint="put the numbers of a row into one list column, or into columns embedding_0, embedding_1, ...",
         )
     return columns | dict(json.loads(metadata))
 
@@ -113,22 +115,32 @@ def _is_usable(pyarrow: Any, kind: Any) -> bool:
     return bool(types.is_floating(number) or types.is_integer(number))
 
 
-def _values(pyarrow: Any, column: Any, name: str) -> NDArray[Any] | list[str]:
+def _values(pyarrow: Any, column: Any, name: str) -> NDArray[Any] | list[str | None]:
     whole = column.combine_chunks()
-    if whole.null_count:
-        raise ValueError(f"column {name!r} has missing values")
     if pyarrow.types.is_string(whole.type) or pyarrow.types.is_large_string(whole.type):
-        return [str(text) for text in whole.to_pylist()]
+        return [None if text is None else str(text) for text in whole.to_pylist()]
     if not hasattr(whole, "flatten") or not hasattr(whole.type, "value_type"):
-        return np.array(whole.to_numpy(zero_copy_only=False))
+        return np.array(whole.to_numpy(zero_copy_only=False))  # what is missing becomes NaN
+    if whole.null_count:
+        raise _missing(name, np.asarray(whole.is_null().to_numpy(zero_copy_only=False)))
     flat = whole.flatten()
-    if flat.null_count:
-        raise ValueError(f"column {name!r} has missing values")
     width = len(flat) // len(whole) if len(whole) else 0
     lengths = whole.value_lengths().to_numpy(zero_copy_only=False)
     if (lengths != width).any():
         raise ValueError(f"the vectors of column {name!r} differ in length")
+    if flat.null_count:
+        is_null = np.asarray(flat.is_null().to_numpy(zero_copy_only=False))
+        raise _missing(name, np.any(is_null.reshape(len(whole), width), axis=1))
     return np.array(flat.to_numpy(zero_copy_only=False)).reshape(len(whole), width)
+
+
+def _missing(name: str, is_missing: Any) -> DataError:
+    rows = np.flatnonzero(is_missing).tolist()
+    named = ", ".join(map(str, rows[:MAX_ROWS_NAMED])) + (", ..." if len(rows) > MAX_ROWS_NAMED else "")
+    return DataError(
+        f"column {name!r} has missing values in {len(rows)} of {len(is_missing)} rows: rows {named}",
+        hint="embed these again, or leave them out: frame.dropna().to_parquet('x.parquet')",
+    )
 
 
 def _libraries() -> tuple[Any, Any]:

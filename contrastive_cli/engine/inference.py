@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from contrastive_cli.core.choices import Precision
 from contrastive_cli.core.types import CountProgress, Method
 from contrastive_cli.engine.device import images_per_pass, memory_errors
-from contrastive_cli.engine.precision import Precision, autocast
+from contrastive_cli.engine.precision import autocast
 
 
 def map_images(

@@ -16,9 +16,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from contrastive_cli.core.choices import Precision
 from contrastive_cli.core.config import Config
 from contrastive_cli.core.types import Method
-from contrastive_cli.engine.precision import Precision
 
 # Of the quintic iteration: steepest at zero, so that five rounds bring all but tiny singular values near 1.
 QUINTIC = (3.4445, -4.7750, 2.0315)

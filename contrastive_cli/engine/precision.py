@@ -7,15 +7,14 @@ import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from contrastive_cli.core.choices import AskedPrecision, Precision
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.engine.distributed import agree
-
-Precision = Literal["fp32", "bf16"]
 
 BF16_INSTRUCTIONS = frozenset({"avx512_bf16", "amx_bf16", "bf16", "sve_bf16", "svebf16"})
 # With its instructions bf16 is about twice as fast or more. Some oneDNN releases fall back to a reference kernel all
@@ -24,7 +23,7 @@ LEAST_SPEEDUP = 0.25
 PROBE_REPEATS = 3
 
 
-def choose_precision(requested: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:
+def choose_precision(requested: AskedPrecision, device: torch.device) -> Precision:
     """Settle "auto" for `device`; an explicit request is followed if torch can do it at all, even when it is slow.
 
     "auto" asks what the processor is, never how fast it is just now: two trainings on one machine agree, whatever

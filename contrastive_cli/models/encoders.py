@@ -143,6 +143,9 @@ def _resnet(name: str, *, channels: int, small: bool, weights: str | None) -> En
             del given["conv1.weight"]
         elif channels == 1:  # a gray image is the mean of three equal channels
             given["conv1.weight"] = given["conv1.weight"].sum(dim=1, keepdim=True)
+        elif channels != 3:  # as timm does: red, green, blue in turn, at the strength of three
+            repeated = given["conv1.weight"].repeat(1, -(-channels // 3), 1, 1)
+            given["conv1.weight"] = repeated[:, :channels] * (3 / channels)
         net.load_state_dict(net.state_dict() | given)
     return net
 

@@ -47,6 +47,7 @@ class ArrayPlan:
     axes: tuple[int, ...] | None = None
     is_scalar: bool = False
     is_bfloat16: bool = False  # the upper halves of float32, as uint16
+    is_negated: bool = False
 
     @property
     def size(self) -> int:
@@ -74,9 +75,9 @@ def build(target: Any, state: Any) -> None:
 def carry_out(plan: ArrayPlan) -> Any:
     """Make the array (a copy, writable, in native byte order) or the scalar; objects must be text."""
     if isinstance(plan.data, np.ndarray):
-        return (
-            upper_halves(plan.data) if plan.is_bfloat16 else plan.data.astype(plan.dtype.newbyteorder("="), order="C")
-        )
+        native = plan.data.astype(plan.dtype.newbyteorder("="), order="C")
+        made: NDArray[Any] = upper_halves(native) if plan.is_bfloat16 else native
+        return -made if plan.is_negated else made
     if isinstance(plan.data, list):
         array: NDArray[Any] = np.empty(len(plan.data), dtype=object)
         array[:] = plan.data

@@ -16,11 +16,13 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model_validator
 
+from contrastive_cli.core.choices import AskedPrecision
 from contrastive_cli.core.config import Config, Tree, build, did_you_mean, list_presets, merge, read_preset
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import at_home
 from contrastive_cli.core.manifest import PlannedSteps
 from contrastive_cli.core.own_code import guarded
+from contrastive_cli.core.pictures import AskedRangeField, BandsField, refuse_misfit
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import ImageFacts, Method
 from contrastive_cli.data.datasets import DEFAULT_DATASET, find_dataset
@@ -58,8 +60,8 @@ class DatasetConfig(Config):
         name: One of `clr datasets`.
         data_dir: Where they are, or go with `download`.
         size: Side in pixels of what the encoder sees; None takes the dataset's own.
-        view_size: Side in pixels of the views that are trained on; None takes `size`. A smaller one is faster, and as
-            crops are enlarged by more than whole images, may be better too (https://arxiv.org/abs/1906.06423).
+        view_size: Side in pixels of the views that are trained on; None takes `size`. A smaller one is faster, and
+            maybe better, as crops are enlarged by more than whole images (https://arxiv.org/abs/1906.06423).
         stored_size: Side at which the images are decoded and kept, so that a crop shows what a smaller picture has
             lost; None takes `size`.
         download: Fetch them when absent; nothing is fetched otherwise.
@@ -67,6 +69,9 @@ class DatasetConfig(Config):
         labels: CSV file of path and label for a folder, instead of class folders; `unlabeled` takes no labels.
         layout: "classes" takes every folder for a class, whatever its name.
         test_split: The labeled split that accuracies are measured on.
+        range: Black and white of pictures with more than eight bits, [low, high] or one pair a band; auto measures it.
+        bands: Bands of a folder's pictures that are the channels, counted from 0; None takes the colors.
+        display_bands: One or three of `bands` that figures show; None takes the first three, or the first of two.
     """
 
     name: str = DEFAULT_DATASET
@@ -80,6 +85,11 @@ class DatasetConfig(Config):
     unlabeled: bool = False
     layout: Literal["auto", "classes"] = "auto"
     test_split: str = "test"
+    range: AskedRangeField = "auto"
+    bands: BandsField | None = None
+    display_bands: BandsField | None = None
+
+    _bands_fit = model_validator(mode="after")(refuse_misfit)
 
 
 class TrainConfig(Config):
@@ -106,7 +116,7 @@ class TrainConfig(Config):
     images_per_class: int | None = Field(None, ge=1)
     label_fraction: float = Field(1.0, gt=0, le=1)
     micro_batch_size: int | None = Field(None, ge=2)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: AskedPrecision = "auto"
     evaluations: int = Field(10, ge=0)
     save_every: Seconds = 120.0
     tensorboard: bool = False

@@ -101,7 +101,7 @@ def _checked(spec: Any, *, where: str) -> MethodSpec:
         found = "nothing" if spec is None else f"a {type(spec).__name__}"
         raise UsageError(f"{where}: METHOD is {found}, not a MethodSpec", hint="see CONTRIBUTING.md, add a method")
     problems = []
-    config: Any = spec.config
+    config: object = spec.config  # what a file hands over may be anything, whatever the annotation says
     if not (isinstance(config, type) and issubclass(config, Config)):
         raise UsageError(f"{where}: config of METHOD is no class of core.config.Config")
     field = spec.config.model_fields.get("name")
@@ -109,7 +109,8 @@ def _checked(spec: Any, *, where: str) -> MethodSpec:
         problems.append("its configuration has no field `name` whose default is made of small letters, digits and -")
     elif field.default in own_folder():
         problems.append(f"its name {field.default!r} is that of a method of clr")
-    if not callable(spec.build):
+    construct: object = spec.build
+    if not callable(construct):
         problems.append("build cannot be called")
     if not isinstance(spec.summary, str) or not spec.summary:
         problems.append("summary is no text")

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from contrastive_cli.core.pictures import MOST_CHANNELS
 from contrastive_cli.views import color, geometry
 from contrastive_cli.views.draws import normal, uniform
 from contrastive_cli.views.parameters import NUM_SLOTS, Parameters, draw_parameters
@@ -35,7 +36,7 @@ def make_views(
     """Augment and normalize V views of B images.
 
     Args:
-        images: [V, B, C, H, W] uint8, C = 3 or 1 (`expand` one batch to make several views of it).
+        images: [V, B, C, H, W] uint8, C from 1 to 16 (`expand` one batch to make several views of it).
         recipes: One per view; views with equal recipes are made in one pass.
         indices: [B] int64, position of each sample in the data set.
         size: Side of the views, in pixels.
@@ -73,7 +74,7 @@ def to_input(images: Tensor, *, size: int, mean: Sequence[float], std: Sequence[
     """Resize (stretching, antialiased bilinear) if needed and normalize: what embedding and evaluation see.
 
     Args:
-        images: [B, C, H, W] uint8, C = 3 or 1.
+        images: [B, C, H, W] uint8, C from 1 to 16.
         size: Side of the result, in pixels.
         mean: C numbers, of pixels in [0, 1].
         std: C numbers, positive.
@@ -187,8 +188,10 @@ def _normalize(images: Tensor, *, mean: Sequence[float], std: Sequence[float]) -
 
 
 def _check(images: Tensor, *, mean: Sequence[float], std: Sequence[float], ndim: int) -> None:
-    if images.dtype != torch.uint8 or images.ndim != ndim or images.shape[-3] not in (1, 3):
-        raise ValueError(f"images must be {ndim}-dimensional uint8 with 1 or 3 channels, not {_described(images)}")
+    if images.dtype != torch.uint8 or images.ndim != ndim or not 1 <= images.shape[-3] <= MOST_CHANNELS:
+        raise ValueError(
+            f"images must be {ndim}-dimensional uint8 with 1 to {MOST_CHANNELS} channels, not {_described(images)}"
+        )
     if not len(mean) == len(std) == images.shape[-3] or min(std) <= 0:
         raise ValueError(
             f"mean {list(mean)} and positive std {list(std)} must have one number per channel of the images"

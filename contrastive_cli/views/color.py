@@ -1,6 +1,7 @@
 """Color operations, batched, each sample with its own factor, and all of them composed into one matrix per image.
 
-Images are [N, C, H, W] float in [0, 1], C = 3 or 1; factors are [N]. Definitions as in torchvision.
+Images are [N, C, H, W] float in [0, 1]; factors are [N]. Definitions as in torchvision for C = 3 and 1. Other numbers
+of channels are bands that are no colors: their gray is the mean over bands, and there is no hue to turn.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue in HSV space by `shift` in [-0.5, 0.5] of the color circle. No effect if C = 1."""
-    if images.shape[1] == 1:
+    """Turn the hue in HSV space by `shift` in [-0.5, 0.5] of the color circle. No effect unless C = 3."""
+    if images.shape[1] != 3:
         return images
     high, low = images.amax(dim=1, keepdim=True), images.amin(dim=1, keepdim=True)
     spread = high - low
@@ -46,7 +47,7 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
 
 
 def grayscale(images: Tensor) -> Tensor:
-    """The luma of the image in each of its channels."""
+    """The luma of the image, or the mean over bands that are no colors, in each of its channels."""
     return _gray(images).expand_as(images)
 
 
@@ -125,23 +126,29 @@ def _gray(images: Tensor) -> Tensor:
     """[N, 1, H, W]."""
     if images.shape[1] == 1:
         return images
+    if images.shape[1] != 3:
+        return images.mean(dim=1, keepdim=True)
     red, green, blue = images[:, :, None].unbind(dim=1)
     return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
 
 
 @lru_cache(maxsize=16)
 def _luma(channels: int, device: torch.device) -> Tensor:
-    return torch.tensor([_LUMA if channels == 3 else (1.0,)], device=device)  # [1, C]
+    return torch.tensor([_LUMA if channels == 3 else (1 / channels,) * channels], device=device)  # [1, C]
 
 
 @lru_cache(maxsize=16)
 def _rotation_terms(channels: int, device: torch.device) -> Tensor:
     """What cos, 1 and sin of an angle multiply in R, which turns about the gray axis (Rodrigues), and in luma @ R.
 
-    [3, (C + 1) * C]: R row by row, then luma @ R. One channel has no other axis, so its R is 1.
+    [3, (C + 1) * C]: R row by row, then luma @ R. What is no color has no hue, so its R is 1.
     """
-    along = torch.full((channels, channels), 1 / channels)  # the projection on the gray axis
-    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / 3**0.5
-    terms = torch.stack((torch.eye(channels) - along, along, cross if channels == 3 else torch.zeros(1, 1)))
+    terms = torch.zeros(3, channels, channels)
+    if channels == 3:
+        terms[1] = 1 / channels  # the projection on the gray axis
+        terms[0] = torch.eye(channels) - terms[1]
+        terms[2] = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / 3**0.5
+    else:
+        terms[1] = torch.eye(channels)
     luma = _luma(channels, terms.device)
     return torch.cat((terms, luma @ terms), dim=1).flatten(1).to(device)

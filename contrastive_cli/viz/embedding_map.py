@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from contrastive_cli.viz.projection import ProjectionKind
+from contrastive_cli.core.choices import ProjectionKind
 
 UNLABELED = "unlabeled"
 

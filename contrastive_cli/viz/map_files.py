@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from contrastive_cli.core.choices import ProjectionKind
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.files import harmless_cell, write_atomically
 from contrastive_cli.viz.embedding_map import EmbeddingMap
 from contrastive_cli.viz.map_table import write_map_table
 from contrastive_cli.viz.page import write_page
-from contrastive_cli.viz.projection import ProjectionKind
 from contrastive_cli.viz.scatter import scatter
 
 

@@ -7,18 +7,17 @@ https://doi.org/10.1038/s41467-019-13056-x).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contrastive_cli.core.choices import Metric, ProjectionKind
 from contrastive_cli.core.config import did_you_mean
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.viz.layouts import tsne_layout, umap_layout
 
-ProjectionKind: TypeAlias = Literal["tsne", "umap", "pca"]
-Metric: TypeAlias = Literal["cosine", "euclidean"]
 Floats: TypeAlias = NDArray[np.float32]
 Integers: TypeAlias = NDArray[np.int64]
 

@@ -217,20 +217,34 @@ def test_pretrain__refuses_an_existing_run_and_keeps_it(clr: Clr, trained: Path)
     assert json.loads((trained / "runs" / "small" / "manifest.json").read_bytes())["status"] == "finished"
 
 
-def test_pretrain__budget_fixes_the_number_of_steps(clr: Clr, tmp_path: Path) -> None:
-    result = clr("pretrain", *TINY, "--budget", "4s", "--out", "run", "--json", cwd=tmp_path)
+def test_pretrain__budget_leaves_a_plan_that_repeats_it_exactly(clr: Clr, tmp_path: Path) -> None:
+    result = clr("pretrain", *TINY, "--budget", "12s", "--out", "run", "--json", cwd=tmp_path)
     assert result.code == 0, result.err
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_bytes())
     assert manifest["total_steps"] == manifest["step"] == result.json["steps"]
     assert 1 <= result.json["seconds"] <= 16
+    assert "s of 12 s" in result.err
+    plan = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["train"]["plan"]
+    assert plan == [list(segment) for segment in manifest["pace"]]
+    assert plan[-1][1] == manifest["step"]
+    assert clr("pretrain", "--config", "run/config.yaml", "--out", "again", cwd=tmp_path).code == 0
+    assert_same_training(tmp_path / "run", tmp_path / "again")
 
 
-def test_pretrain__plan_writes_no_run(clr: Clr, tmp_path: Path) -> None:
-    result = clr("pretrain", *TINY, "--epochs", "3", "--plan", "--json", "--lr", "0.002", cwd=tmp_path)
-    assert result.code == 0, result.err
-    assert result.json["negatives_per_anchor"] == 2 * 128 - 2
-    assert result.json["peak_learning_rate"] == pytest.approx(0.002 * 0.5**0.5)
-    assert result.json["steps"] == 33
+def test_pretrain__plan_writes_nothing(tmp_path: Path) -> None:
+    """Not even decoded images: the cache stays as empty as it was."""
+    cache = tmp_path / "cache"
+    options = [*TINY, "--epochs", "3", "--plan", "--json", "--lr", "0.002"]
+    process = subprocess.run(
+        clr_command(["pretrain", *options]), cwd=tmp_path, env=clr_environment(cache), capture_output=True, check=True
+    )
+    plan = json.loads(process.stdout)
+    assert plan["negatives_per_anchor"] == 2 * 128 - 2
+    assert plan["peak_learning_rate"] == pytest.approx(0.002 * 0.5**0.5)
+    assert plan["steps"] == 33
+    assert plan["images"] == 1438
+    assert 2 <= plan["sampled"] <= 300
+    assert plan["cache_mb"] == pytest.approx(1438 * 32 * 32 / 1e6, rel=0.1)
     assert not list(tmp_path.iterdir())
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from write_order import record_writes
 
 from contrastive_cli.core.files import write_atomically
 from contrastive_cli.core.manifest import DatasetFacts, Manifest
 from contrastive_cli.core.runs import Run, create_run
+from contrastive_cli.data.datasets import open_dataset
 from contrastive_cli.engine.checkpoint import load_checkpoint, save_checkpoint
 from contrastive_cli.services.artifacts import write_result
 
@@ -76,3 +79,17 @@ def test_write_result__the_file_before_its_entry(tmp_path: Path, monkeypatch: py
     renamed = [name for kind, name in events if kind == "rename"]
     assert renamed == ["linear-digits.json", "manifest.json"]
     assert set(run.manifest().artifacts) == {"eval/linear-digits.json"}
+
+
+def test_open_cached__an_entry_is_whole_and_safe_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLR_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(tmp_path / "photos" / f"{number}.png")
+    events = record_writes(monkeypatch)
+    open_dataset("folder", split="all", data_dir=tmp_path / "photos", size=8)
+    (renamed,) = [index for index, (kind, name) in enumerate(events) if kind == "rename"]
+    assert {name for kind, name in events[:renamed] if kind == "sync"} >= {"images.u8", "labels.npy", "meta.json"}
+    assert ("sync", "cache/") in events[renamed:]

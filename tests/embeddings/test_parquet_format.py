@@ -55,7 +55,11 @@ def test_write_embeddings__others_read_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("vectors", "words"),
-    [([[1.0], [2.0, 3.0]], "differ in length"), ([[1.0], None], "missing values"), ([[1.0], [None]], "missing values")],
+    [
+        ([[1.0], [2.0, 3.0]], "differ in length"),
+        ([[1.0], None], "missing values in 1 of 2 rows: rows 1"),
+        ([[1.0], [None]], "missing values in 1 of 2 rows: rows 1"),
+    ],
 )
 def test_read_embeddings__ragged_or_missing(tmp_path: Path, vectors: Any, words: str) -> None:
     with pytest.raises(DataError, match=words):
@@ -82,10 +86,27 @@ def test_read_embeddings__few_long_equal_rows_are_refused_before_they_are_read(t
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
-def test_read_embeddings__a_column_for_every_dimension_is_no_vector(tmp_path: Path) -> None:
+def test_read_embeddings__a_column_for_every_dimension(tmp_path: Path) -> None:
     path = written(tmp_path / "x.parquet", {"f0": [1.0, 2.0, 3.0], "f1": [4.0, 5.0, 6.0], "label": [0, 1, 0]})
+    found = read_embeddings(path)
+    assert found.vectors.tolist() == [[1, 4], [2, 5], [3, 6]]
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 1, 0]
+
+
+def test_read_embeddings__no_vectors(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.parquet", {"width": [1.0, 2.0], "height": [3.0, 4.0], "label": [0, 1]})
     with pytest.raises(DataError, match="no column holds vectors"):
         read_embeddings(path)
+
+
+def test_read_embeddings__missing_values_beside_the_vectors(tmp_path: Path) -> None:
+    columns = {"embedding": ROWS, "path": ["a", None, "c"], "label": [0, None, 1], "width": [None, 2.5, 1.0]}
+    found = read_embeddings(written(tmp_path / "x.parquet", columns))
+    assert found.vectors.tolist() == ROWS
+    assert found.paths == ("a", "1", "c")
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, -1, 1]
 
 
 def test_read_embeddings__two_columns_of_one_name(tmp_path: Path) -> None:

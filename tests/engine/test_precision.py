@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from contrastive_cli.core.choices import Precision
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.engine import precision
 from contrastive_cli.engine.precision import (
     BF16_INSTRUCTIONS,
-    Precision,
     autocast,
     bf16_speedup,
     choose_precision,

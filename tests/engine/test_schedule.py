@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
-from contrastive_cli.engine.schedule import warmup_cosine
+from contrastive_cli.engine.schedule import Pace, warmup_cosine
 
 
 def test_warmup_cosine__warms_up_linearly_to_base() -> None:
@@ -36,3 +38,32 @@ def test_warmup_cosine__edges(total_steps: int, warmup_steps: int) -> None:
 def test_warmup_cosine__refuses(step: int, warmup_steps: int) -> None:
     with pytest.raises(ValueError, match="warmup_steps"):
         warmup_cosine(step, total_steps=10, warmup_steps=warmup_steps, base=1.0)
+
+
+def test_pace__a_step_is_a_step_where_nothing_is_corrected() -> None:
+    pace = Pace.of(7)
+    assert [pace.position(step) for step in range(8)] == list(range(8))
+    assert (pace.planned_steps, pace.total_steps) == (7, 7)
+
+
+@pytest.mark.parametrize("corrections", [[(3, 40)], [(1, 4), (2, 90), (50, 52)], [(9, 10)]])
+def test_pace__corrections_bend_the_line_and_never_break_it(corrections: list[tuple[int, int]]) -> None:
+    pace = Pace.of(10)
+    for step, total in corrections:
+        before = pace
+        pace = pace.corrected(step, total_steps=total)
+        assert [pace.position(k) for k in range(step + 1)] == [before.position(k) for k in range(step + 1)]
+    places = [pace.position(step) for step in range(pace.total_steps + 3)]
+    assert all(one < two for one, two in itertools.pairwise(places[: pace.total_steps + 1]))
+    assert places[pace.total_steps :] == [10] * 3
+    last, total = corrections[-1]
+    left = [two - one for one, two in itertools.pairwise(places[last : total + 1])]
+    assert left == pytest.approx([(10 - places[last]) / (total - last)] * (total - last))
+
+
+def test_pace__a_second_correction_at_a_step_replaces_the_first() -> None:
+    assert Pace.of(10).corrected(4, total_steps=20).corrected(4, total_steps=8) == Pace(((0, 10), (4, 8)))
+
+
+def test_warmup_cosine__between_two_steps_of_the_warm_up_it_stays_below_the_base() -> None:
+    assert warmup_cosine(3.5, total_steps=20, warmup_steps=4, base=2.0) == 2.0

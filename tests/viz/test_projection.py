@@ -14,10 +14,11 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE, trustworthiness
 from sklearn.neighbors import NearestNeighbors
 
+from contrastive_cli.core.choices import Metric, ProjectionKind
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors
 from contrastive_cli.viz import layouts
-from contrastive_cli.viz.projection import Metric, ProjectionKind, neighbors_needed, project, select_classes, subsample
+from contrastive_cli.viz.projection import neighbors_needed, project, select_classes, subsample
 
 
 @pytest.fixture(scope="module")

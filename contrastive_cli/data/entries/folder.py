@@ -23,5 +23,6 @@ DATASET = DatasetSpec(
     classes=None,
     splits=("train", "val", "test", "all"),
     folder="needed",
+    has_bands=True,
     open=open_folder,
 )

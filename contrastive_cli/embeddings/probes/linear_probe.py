@@ -13,24 +13,8 @@ import torch
 from torch import Tensor
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.embeddings.probes.label_subsets import (
-    confidence_interval,
-    label_subset,
-    mean_interval,
-    stratified_folds,
-)
+from contrastive_cli.embeddings.probes.label_subsets import stratified_folds
 from contrastive_cli.embeddings.probes.logistic_regression import LinearHeads, check_training_set, fit_linear
-
-__all__ = [
-    "DEFAULT_PENALTIES",
-    "LinearHeads",
-    "Probe",
-    "confidence_interval",
-    "fit_linear",
-    "fit_probe",
-    "label_subset",
-    "mean_interval",
-]
 
 DEFAULT_PENALTIES = tuple(10 ** (-5 + 5 * step / 9) for step in range(10))  # 1e-5 .. 1
 PENALTY_WITHOUT_CHOICE = DEFAULT_PENALTIES[7]

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contrastive_cli.core.choices import Metric
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.embeddings.pieces import gather, read_chunks
 from contrastive_cli.embeddings.search.query_join import best_of_table
 from contrastive_cli.embeddings.search.self_join import best_partners
 
-Metric = Literal["cosine", "euclidean"]
 Floats = NDArray[np.floating[Any]]
 GATHER_VALUES = 2**17  # 1 MiB of float64: beyond the caches it takes three times as long
 SMALLEST_NORM = 1e-150  # the square of a smaller norm leaves float64

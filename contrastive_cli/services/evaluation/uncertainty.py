@@ -31,7 +31,8 @@ from contrastive_cli.embeddings.uncertainty import (
     reliability,
 )
 from contrastive_cli.services.artifacts import enter_file, write_result
-from contrastive_cli.services.configuration import DatasetConfig
+from contrastive_cli.services.configuration import DatasetConfig, read_run_config
+from contrastive_cli.services.display import for_display
 from contrastive_cli.services.inference.model import Model, embed_with_uncertainty
 from contrastive_cli.services.inference.splits import open_split
 from contrastive_cli.views.geometry import crop_resize, gaussian_blur
@@ -152,13 +153,13 @@ def measure_uncertainty(
 
 def plot_uncertainty(run: Run, measurement: Measurement, *, out: Path | None) -> tuple[Path, Path]:
     """Draw the figure and write `eval/uncertainty-<dataset>.json`; returns both files."""
-    images = measurement.images
+    images, dataset = measurement.images, read_run_config(run).dataset
     target = out or run.path / "plots" / f"uncertainty-{images.name}.png"
     order = np.argsort(measurement.uncertainty, kind="stable")
     shown = min(SHOWN, len(order) // 2)
     ends = [order[:shown], order[::-1][:shown]]
     uncertainty_figure(
-        [np.asarray(images.images[measurement.chosen[end]]) for end in ends],
+        [for_display(np.asarray(images.images[measurement.chosen[end]]), dataset) for end in ends],
         [measurement.uncertainty[end] for end in ends],
         degradations=measurement.degradations,
         retrieval=measurement.retrieval,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from contrastive_cli.core.choices import ProjectionKind
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
@@ -22,7 +23,7 @@ from contrastive_cli.services.inference.model import embed_images, load_model
 from contrastive_cli.services.inference.splits import open_split
 from contrastive_cli.viz.embedding_map import Column, EmbeddingMap
 from contrastive_cli.viz.map_files import map_format
-from contrastive_cli.viz.projection import ProjectionKind, neighbors_needed, project, select_classes, subsample
+from contrastive_cli.viz.projection import neighbors_needed, project, select_classes, subsample
 
 NEIGHBORS_SHOWN = 12
 

@@ -14,6 +14,7 @@ from contrastive_cli.core.runs import Run
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.services.artifacts import enter_file
 from contrastive_cli.services.configuration import read_run_config
+from contrastive_cli.services.display import for_display
 from contrastive_cli.services.metrics import read_metrics
 from contrastive_cli.services.opening import open_images
 from contrastive_cli.views.augment import make_views
@@ -84,7 +85,8 @@ def plot_views(run: Run, *, out: Path | None, count: int, data_dir: Path | None)
     manifest = run.manifest()
     config = read_run_config(run)
     dataset = config.dataset.model_copy(update={"download": False, "data_dir": data_dir or config.dataset.data_dir})
-    images = open_images(dataset, split=find_dataset(dataset.name).pretrain_split, size=manifest.decoded_size)
+    split = find_dataset(dataset.name).pretrain_split
+    images = open_images(dataset, split=split, size=manifest.decoded_size, known=manifest)
     indices = torch.from_numpy(np.random.default_rng(config.seed).permutation(images.num_samples)[:count].copy())
     pixels = np.asarray(images.images[indices.numpy()])
     num_views = 4
@@ -99,6 +101,7 @@ def plot_views(run: Run, *, out: Path | None, count: int, data_dir: Path | None)
         epoch=0,
     )
     title = f"views of {images.name}"
-    views_grid(pixels, views.numpy(), path=target, title=title, caption=f"{run.name}, seed {config.seed}")
+    shown, shown_views = for_display(pixels, config.dataset), for_display(views.numpy(), config.dataset)
+    views_grid(shown, shown_views, path=target, title=title, caption=f"{run.name}, seed {config.seed}")
     enter_file(run, target, kind="plot")
     return target

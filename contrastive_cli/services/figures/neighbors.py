@@ -7,14 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
+from contrastive_cli.core.config import build
 from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.runs import Run
 from contrastive_cli.data.datasets import find_dataset, known_dataset
 from contrastive_cli.data.images import decode
 from contrastive_cli.data.loader import draw_positions
+from contrastive_cli.data.ranges import survey_files
 from contrastive_cli.embeddings.files import NeighborsFile, read_neighbors
 from contrastive_cli.services.artifacts import enter_file
 from contrastive_cli.services.configuration import DatasetConfig, read_run_config
+from contrastive_cli.services.display import for_display
 from contrastive_cli.services.opening import open_images
 from contrastive_cli.services.training.mined_neighbors import neighbors_of, without_self
 from contrastive_cli.viz.grids import neighbors_grid
@@ -44,8 +48,10 @@ def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, coun
     if not name:
         raise DataError(f"{path} does not say of which dataset it is", hint="give a --run on its images", path=path)
     dataset = own if own is not None and _short_name(own) in (name, own.name) else DatasetConfig(name=name)
-    dataset = dataset.model_copy(update={"download": False, "data_dir": data_dir or dataset.data_dir})
+    of_run = None if run is None or dataset is not own else run.manifest()
     try:
+        dataset = _scaled_as(mined, dataset, of_run)
+        dataset = dataset.model_copy(update={"download": False, "data_dir": data_dir or dataset.data_dir})
         split = str(mined.dataset.get("split") or find_dataset(dataset.name).pretrain_split)
         images = open_images(dataset, split=split, size=dataset.stored_size or dataset.size)
     except UsageError as error:  # it is the file that asks for what there is not
@@ -60,8 +66,8 @@ def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, coun
     if facts.purity is not None:
         share = f", {100 * facts.purity:.1f} % of {facts.per_image} neighbors of its class"
     neighbors_grid(
-        np.asarray(images.images[chosen]),
-        pixels,
+        for_display(np.asarray(images.images[chosen]), dataset),
+        for_display(pixels, dataset),
         path=target,
         title=f"neighbors in {name} {images.split}",
         caption=f"{path.name}, {facts.metric}{share}",
@@ -80,6 +86,15 @@ def _short_name(dataset: DatasetConfig) -> str:
     return dataset.name if spec is None else spec.name
 
 
+def _scaled_as(mined: NeighborsFile, dataset: DatasetConfig, of_run: Manifest | None) -> DatasetConfig:
+    """How the pictures became channels of eight bits: as the file says, else as the run, else as they would now."""
+    said = {key: mined.dataset[key] for key in ("range", "bands") if mined.dataset.get(key) is not None}
+    kept = {} if of_run is None else {"range": of_run.range, "bands": of_run.bands}
+    tree = {key: value for key, value in {**kept, **said}.items() if value is not None}
+    shown = dataset.display_bands if dataset.bands == tree.get("bands") else None
+    return build(DatasetConfig, {**dataset.model_dump(), **tree, "display_bands": shown})
+
+
 def _plot_neighboring_files(
     mined: NeighborsFile, names: Sequence[str], path: Path, *, out: Path | None, count: int
 ) -> Path:
@@ -89,7 +104,9 @@ def _plot_neighboring_files(
     chosen = draw_positions(len(indices), limit=count, seed=0)
     shown = indices[chosen, :SHOWN_NEIGHBORS]
     wanted = np.union1d(chosen, shown)
-    pixels = np.stack([decode(Path(names[index]), size=THUMBNAIL, channels=3) for index in wanted])
+    files = [Path(names[index]) for index in wanted]
+    scaled = survey_files(files, asked="auto", bands=None).picture_range
+    pixels = np.stack([decode(file, size=THUMBNAIL, channels=3, picture_range=scaled) for file in files])
     target = out or path.with_suffix(".png")
     neighbors_grid(
         pixels[np.searchsorted(wanted, chosen)],

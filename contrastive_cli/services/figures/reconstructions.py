@@ -19,6 +19,7 @@ from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.engine.precision import autocast
 from contrastive_cli.methods import list_methods, load_method
 from contrastive_cli.services.artifacts import enter_file
+from contrastive_cli.services.display import for_display
 from contrastive_cli.services.inference.model import Model, embed_pixels, load_model
 from contrastive_cli.services.inference.splits import open_split
 from contrastive_cli.viz.grids import reconstructions_grid
@@ -64,11 +65,12 @@ def plot_reconstructions(
     drawn = {name: _draw(model, method, row) for name, row in rows.items()}
     errors = _errors(model, pixels, drawn["output"])
     target = out or run.path / "plots" / "reconstructions.png"
+    dataset = model.config.dataset
     reconstructions_grid(
-        pixels,
-        _denormalize(model, drawn.pop("output")),
+        for_display(pixels, dataset),
+        for_display(_denormalize(model, drawn.pop("output")), dataset),
         errors.tolist(),
-        {name: _denormalize(model, row) for name, row in drawn.items()},
+        {name: for_display(_denormalize(model, row), dataset) for name, row in drawn.items()},
         path=target,
         title=f"{images.name} {split}, drawn from {embeddings.shape[1]} numbers an image",
         caption=f"{run.name}, squared error in normalized units, mean {errors.mean():.3f}, seed {seed}",

@@ -6,21 +6,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contrastive_cli.core.choices import Average, Layer
 from contrastive_cli.core.errors import ClrError
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.data.pairs import draw_pairs
 from contrastive_cli.embeddings.similarity import paired_cosines, unit_rows
 from contrastive_cli.embeddings.verification import verify
-from contrastive_cli.services.inference.model import Layer, Model, embed_pixels
+from contrastive_cli.services.inference.model import Model, embed_pixels
 from contrastive_cli.services.inference.splits import open_split
 
-Average = Literal["none", "mirror", "crops"]
 CROP_SIDES = (1.0, 0.9, 0.8)  # of the image's side, around its center
 VALIDATION_IMAGES = 1000
 VALIDATION_PAIRS = 6000

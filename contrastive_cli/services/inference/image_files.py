@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contrastive_cli.core.choices import Layer
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.notes import note
 from contrastive_cli.core.types import CountProgress
@@ -22,7 +22,7 @@ from contrastive_cli.data.scan import FolderLabels
 from contrastive_cli.data.sources import AS_NAMED, TreeOptions
 from contrastive_cli.data.trees import describe_splits, folder_parts, read_tree
 from contrastive_cli.embeddings.files import Embeddings
-from contrastive_cli.services.inference.model import Layer, Model, embed_with_uncertainty, identity_of, preprocess_of
+from contrastive_cli.services.inference.model import Model, embed_with_uncertainty, identity_of, preprocess_of
 
 FILES_AT_ONCE = 1024
 
@@ -84,11 +84,17 @@ def decode_all(
     model: Model, paths: Sequence[Path], *, progress: CountProgress | None = None
 ) -> tuple[NDArray[np.uint8], list[Path], list[BadImage]]:
     """Decode files as the training did: uint8 [N, C, S, S], the readable paths, and the reasons for the others."""
-    channels: Literal[1, 3] = 1 if model.channels == 1 else 3
+    manifest = model.manifest
 
     def read(path: Path) -> NDArray[np.uint8] | BadImage:
         try:
-            return decode(path, size=model.manifest.decoded_size, channels=channels)
+            return decode(
+                path,
+                size=manifest.decoded_size,
+                channels=model.channels,
+                picture_range=manifest.range,
+                bands=manifest.bands,
+            )
         except BadImage as error:
             return error
 
@@ -135,7 +141,7 @@ def expand_paths(paths: Sequence[Path], *, options: TreeOptions = AS_NAMED, max_
     """
     alone = len(paths) == 1
     if options != AS_NAMED and not (alone and paths[0].is_dir()):
-        raise UsageError("--labels, --unlabeled and dataset.layout are for one folder of pictures")
+        raise UsageError("--labels, --unlabeled and --layout are for one folder of pictures")
     expanded: list[Path] = []
     labels, unused = None, 0
     for path in paths:

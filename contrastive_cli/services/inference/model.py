@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from contrastive_cli.core.choices import Layer, Precision
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.runs import Run
@@ -22,7 +23,7 @@ from contrastive_cli.engine.allocator import keep_freed_memory
 from contrastive_cli.engine.checkpoint import does_not_fit, load_checkpoint
 from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.inference import evaluating, map_images
-from contrastive_cli.engine.precision import Precision, choose_precision
+from contrastive_cli.engine.precision import choose_precision
 from contrastive_cli.models.encoder import encoder_of, projector_of
 from contrastive_cli.models.encoders import ENCODERS
 from contrastive_cli.models.folding import fold_batch_norms
@@ -33,8 +34,6 @@ from contrastive_cli.services.configuration import (
     read_run_config,
 )
 from contrastive_cli.views.preprocessing import Preprocessing
-
-Layer = Literal["h", "z"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +61,7 @@ class Model:
 
     @property
     def channels(self) -> int:
-        """Channels of the images it was trained on, 1 or 3."""
+        """Channels of the images it was trained on."""
         return len(self.manifest.mean)
 
     def dataset_at(self, data_dir: Path | None) -> DatasetConfig:
@@ -166,7 +165,12 @@ def embed_images(
         indices=np.arange(images.num_samples, dtype=np.int64),
         model=identity_of(model, layer),
         preprocess=preprocess_of(model),
-        dataset={"name": images.name, "split": images.split, "fingerprint": images.fingerprint},
+        dataset={
+            "name": images.name,
+            "split": images.split,
+            "fingerprint": images.fingerprint,
+            **_scaling_of(model),
+        },
     )
 
 
@@ -211,7 +215,13 @@ def identity_of(model: Model, layer: Layer) -> dict[str, Any]:
 def preprocess_of(model: Model) -> dict[str, Any]:
     """What an embeddings file says of how images were prepared."""
     manifest = model.manifest
-    return {"size": manifest.size, "mean": list(manifest.mean), "std": list(manifest.std)}
+    return {"size": manifest.size, "mean": list(manifest.mean), "std": list(manifest.std), **_scaling_of(model)}
+
+
+def _scaling_of(model: Model) -> dict[str, Any]:
+    """How values became eight bits and bands channels, where that is not by the type and the colors."""
+    scaling = {"range": model.manifest.range, "bands": model.manifest.bands}
+    return {key: np.array(value).tolist() for key, value in scaling.items() if value is not None}
 
 
 def predict_classes(

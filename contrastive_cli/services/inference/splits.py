@@ -14,6 +14,7 @@ from contrastive_cli.data.datasets import DEFAULT_DATA_DIR, find_dataset
 from contrastive_cli.data.own_datasets import name_dataset
 from contrastive_cli.data.packing import image_digests
 from contrastive_cli.data.reading import LABELS_HINT, listed
+from contrastive_cli.data.sources import known_layout
 from contrastive_cli.services.configuration import DatasetConfig
 from contrastive_cli.services.inference.model import Model
 from contrastive_cli.services.opening import open_images, tree_options
@@ -74,7 +75,7 @@ def open_split(
         DataError: If the images are absent or have other channels than the encoder takes.
     """
     chosen = dataset or model.config.dataset
-    images = open_images(chosen, split=split, size=model.manifest.decoded_size, progress=progress)
+    images = open_images(chosen, split=split, size=model.manifest.decoded_size, known=model.manifest, progress=progress)
     if images.channels != model.channels:
         raise DataError(
             f"{chosen.name} has images of {images.channels} channels; {model.run.name} was trained on {model.channels}",
@@ -142,6 +143,7 @@ def other_dataset(
     download: bool,
     max_bad: float | None,
     labels: Path | None = None,
+    layout: str | None = None,
     unlabeled: bool = False,
     split: str | None = None,
 ) -> DatasetConfig:
@@ -157,6 +159,7 @@ def other_dataset(
         "max_bad": max_bad,
         "labels": None if labels is None else labels.absolute(),
         "unlabeled": unlabeled or None,
+        "layout": None if layout is None else known_layout(layout),
         "test_split": split,
     }
     if labels is not None and unlabeled:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from contrastive_cli.engine.schedule import Pace
 from contrastive_cli.services.training.cadence import Cadence
 
-CHECKS = 50  # corrections a budget may have
+CHECKS = 50  # looks at the clock in a budget, about
+AIM = 0.97  # of the budget: the last checkpoint and the end of the process take time too
+LEAST_SHARE = 0.2  # of a budget is trained, however long the images took to open
 TOLERANCE = 0.02  # of the steps that are left: a smaller change is not worth recording
 
 
@@ -32,14 +34,16 @@ class BudgetClock:
     started: float
     spent: float = 0.0
     closing: float = 0.0
+    _end: float = 0.0
     _step: int = 0
     _checked: float = field(default_factory=time.monotonic)
     _looks: float = 0.0
     _look: float = 0.0
 
     def begin(self, step: int, *, now: float) -> None:
-        """The steps begin, or go on, here."""
-        self._step, self._checked, self._looks = step, now, 0.0
+        """The first step of this process begins here."""
+        self._end = now + self.left(now)
+        self._restart(step, now=now)
 
     def looked(self, seconds: float) -> None:
         """A look at the embedding took so long."""
@@ -50,14 +54,23 @@ class BudgetClock:
         """Seconds of the budget that have passed."""
         return self.spent + now - self.started
 
+    def left(self, now: float) -> float:
+        """Seconds for steps that begin now, and all that comes after them; a new training has some in any case."""
+        least = 0.0 if self.spent else LEAST_SHARE * self.seconds
+        return max(AIM * self.seconds - self.passed(now), least)
+
     def corrected(self, pace: Pace, cadence: Cadence, *, step: int, now: float) -> Pace:
         """The pace that ends in time if steps and looks go on as since the last check; the old one where it fits."""
-        if now - self._checked < self.seconds / CHECKS:
+        is_last = step == pace.total_steps - 1  # a length that was guessed too short may come before the first check
+        if now - self._checked < self.seconds / CHECKS and not is_last:
             return pace
-        per_step = (now - self._checked - self._looks) / (step - self._step)
+        per_step = max(1e-6, now - self._checked - self._looks) / (step - self._step)
         looks = cadence.evaluations - cadence.evaluated(step, pace) + self.closing
-        left = self.seconds - self.passed(now) - looks * self._look
+        left = self._end - now - looks * self._look
         total = step + max(1, round(left / per_step))
-        self.begin(step, now=now)
+        self._restart(step, now=now)
         before = pace.total_steps - step
         return pace if abs(total - step - before) <= TOLERANCE * before else pace.corrected(step, total_steps=total)
+
+    def _restart(self, step: int, *, now: float) -> None:
+        self._step, self._checked, self._looks = step, now, 0.0

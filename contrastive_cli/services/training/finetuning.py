@@ -11,6 +11,7 @@ The result is a run of its own, of method `supervised`, whose manifest names the
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from contrastive_cli.core.config import Tree, merge, read_preset
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.manifest import ParentFacts
 from contrastive_cli.core.runs import Run
-from contrastive_cli.core.types import CountProgress
+from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
+from contrastive_cli.data.own_datasets import with_named_dataset
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, light_recipe, name_of, resolve
@@ -52,6 +54,8 @@ def finetune_session(
     out: Path | None,
     overwrite: bool,
     progress: CountProgress | None = None,
+    say: Say = silent,
+    began: float | None = None,
 ) -> Session:
     """Make the run that trains on from `run`; nothing is written before all that can be refused is known.
 
@@ -60,12 +64,15 @@ def finetune_session(
         DataError: If the images have no labels or other channels, or train and test share no class.
         RunError: If the parent has no checkpoint, or the new directory cannot be made.
     """
+    sets, flags = with_named_dataset(sets), with_named_dataset(flags)
     name = run.manifest().method
     if not load_method(name).has_encoder:
         raise UsageError(
             f"{run.name} was trained by {name}, which has no encoder, so there is nothing to finetune",
             hint="`clr linear-eval` measures its embeddings",
         )
+    began = time.monotonic() if began is None else began
+    say(f"opening the encoder of {run.name} and the images")
     parent = load_model(run, device="cpu")
     preset = read_preset(config) if config else {}
     resolved = resolve(config=config, sets=sets, flags=flags, defaults=_defaults(parent, preset, sets, flags)).config
@@ -79,7 +86,9 @@ def finetune_session(
     resolved = _fit_to_labels(resolved, num_labels=_num_labels(resolved, train), has_length=has_length)
     checkpoint = {"run": run.name, "path": str(run.path.absolute()), "checkpoint": parent.checkpoint}
     inherited = Inherited(facts=ParentFacts(**checkpoint), encoder=encoder_of(parent.method).state_dict())
-    return start_session(resolved, out=out, overwrite=overwrite, progress=progress, inherited=inherited)
+    return start_session(
+        resolved, out=out, overwrite=overwrite, progress=progress, say=say, inherited=inherited, began=began
+    )
 
 
 def _defaults(parent: Model, *layers: Mapping[str, Any]) -> Tree:
@@ -89,9 +98,10 @@ def _defaults(parent: Model, *layers: Mapping[str, Any]) -> Tree:
     for layer in layers:
         name = name_of(layer, "dataset", name)
     dataset = own if name == own.name else DatasetConfig(name=name)
+    sizes = {"size": parent.manifest.size, "view_size": None}
     return {
         "method": {"name": "supervised"},
-        "dataset": {**dataset.model_dump(mode="json"), "size": parent.manifest.size, "view_size": None},
+        "dataset": {**dataset.model_dump(mode="json"), **sizes, "range": parent.manifest.range},
         "encoder": {**parent.config.encoder.model_dump(), "weights": None},
         "views": {"recipe": light_recipe(name, size=parent.manifest.size)},
         "optim": {

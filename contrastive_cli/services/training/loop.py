@@ -28,8 +28,10 @@ from contrastive_cli.services.training.loop_state import (
     metrics_line,
     refuse_collapsed,
     require_finite,
+    require_finite_weights,
 )
 from contrastive_cli.services.training.online_probe import OnlineProbe
+from contrastive_cli.services.training.rescue import SLOW_SECONDS, Rescue
 from contrastive_cli.services.training.resumption import refuse_overtaken
 from contrastive_cli.services.training.run_log import RunLog, open_log
 from contrastive_cli.services.training.sessions import Session
@@ -58,7 +60,8 @@ def train_session(session: Session) -> Iterator[Status]:
         RunError: If the run is in use or cannot be written.
     """
     run = session.run
-    with run.locked(), StopSignals() as signals:
+    rescue = Rescue(session)
+    with run.locked(), StopSignals(rescue.save) as signals:
         manifest = run.manifest()
         artifacts = {key: value for key, value in manifest.artifacts.items() if key not in session.damaged}
         refuse_overtaken(run, manifest, started=session.started, artifacts=artifacts, step=session.state.step)
@@ -78,7 +81,7 @@ def train_session(session: Session) -> Iterator[Status]:
         remove_orphans(run)
         try:
             with memory_errors(session.setup.device, batch_size=session.setup.config.batch_size):
-                yield from _train(session, signals)
+                yield from _train(session, signals, rescue)
                 refuse_collapsed(run)
                 comparison = record_comparison(run, device=str(session.setup.device))
         except Interrupted:
@@ -96,7 +99,7 @@ def train_session(session: Session) -> Iterator[Status]:
         )
 
 
-def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
+def _train(session: Session, signals: StopSignals, rescue: Rescue) -> Iterator[Status]:
     """Once a step: correct the pace. Once in a while: look at the embedding, write a line, save."""
     setup, run, state = session.setup, session.run, session.state
     train = setup.config.train
@@ -108,6 +111,7 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
         session.clock.begin(first_step, now=started)
     with open_log(run, state, tensorboard=train.tensorboard) as log:
         for record in paced_steps(setup, first_step=first_step, pace=lambda: session.pace):
+            before = state.seconds
             state.add(record, seconds=seconds_before + time.monotonic() - started)
             _correct_pace(session, cadence)
             line, pace = None, session.pace
@@ -119,10 +123,13 @@ def _train(session: Session, signals: StopSignals) -> Iterator[Status]:
                 log.write(line)
             stop = agree(signals.received)
             if stop or agree(cadence.saves(record.step, pace, seconds=time.monotonic() - saved)):
-                _save(session, record, log)
+                with rescue.saving:
+                    _save(session, record, log)
                 saved = time.monotonic()
             if stop and record.step < pace.total_steps:
                 raise _interrupted(session, stop)
+            if state.seconds - before > SLOW_SECONDS or cadence.evaluates(record.step + 1, pace):
+                rescue.keep()
             yield Status(
                 step=record.step,
                 total_steps=pace.total_steps,
@@ -155,8 +162,9 @@ def _look(session: Session, online: OnlineProbe) -> dict[str, float]:
 def _save(session: Session, record: StepRecord, log: RunLog) -> None:
     require_finite(record.loss, record)
     log.sync()
-    state = session.state
-    save_checkpoint(session.run, checkpoint_state(session.setup, state), step=state.step, seconds=state.seconds)
+    saved = checkpoint_state(session.setup, session.state)
+    require_finite_weights(saved["method"], step=record.step)
+    save_checkpoint(session.run, saved, step=record.step, seconds=session.state.seconds)
 
 
 def _write_plan(session: Session) -> None:

@@ -40,14 +40,7 @@ class LoopState:
 
 
 def checkpoint_state(setup: TrainingSetup, state: LoopState) -> dict[str, Any]:
-    """Plain values and tensors, from which `restore` goes on bit by bit.
-
-    Raises:
-        TrainingError: If a weight is no number, which a finite loss does not rule out: the step after it may have been.
-    """
-    for name, weight in setup.method.state_dict().items():
-        if not bool(torch.isfinite(weight).all()):
-            raise TrainingError(f"the weights {name} are not finite after step {state.step}", hint=LOWER_RATE)
+    """Plain values and tensors, from which `restore` goes on bit by bit."""
     return {
         "schema": 1,
         "config": setup.config.model_copy(update={"device": str(setup.device)}).model_dump(mode="json"),
@@ -60,6 +53,17 @@ def checkpoint_state(setup: TrainingSetup, state: LoopState) -> dict[str, Any]:
         "optimizer": setup.optimizer.state_dict(),
         "torch_rng": torch.get_rng_state(),
     }
+
+
+def require_finite_weights(weights: Mapping[str, Tensor], *, step: int) -> None:
+    """Ask that a state can be gone on from, which a finite loss does not say: the step after it may have failed.
+
+    Raises:
+        TrainingError: If a weight is no number.
+    """
+    for name, weight in weights.items():
+        if not bool(torch.isfinite(weight).all()):
+            raise TrainingError(f"the weights {name} are not finite after step {step}", hint=LOWER_RATE)
 
 
 def restore(setup: TrainingSetup, saved: Mapping[str, Any]) -> LoopState:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from contrastive_cli.core.choices import Precision
 from contrastive_cli.core.types import Method
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.loader import DeviceImages
 from contrastive_cli.embeddings.health import embedding_health
 from contrastive_cli.embeddings.probes.knn_vote import knn_vote
 from contrastive_cli.engine.inference import evaluating, map_images
-from contrastive_cli.engine.precision import Precision
 from contrastive_cli.views.preprocessing import Preprocessing
 
 BANK_SIZE = 2000

@@ -132,7 +132,7 @@ def start_session(
         clock=clock,
         state=state,
         started=run.manifest().started,
-        remarks=() if replaced is None else (f"the run that was there is {replaced} now",),
+        remarks=(*(() if replaced is None else (f"the run that was there is {replaced} now",)),),
     )
 
 
@@ -156,6 +156,8 @@ def _write_start(run: Run, setup: TrainingSetup, *, pace: Pace, parent: ParentFa
             pace=pace.segments,
             mean=images.mean,
             std=images.std,
+            range=images.picture_range,
+            bands=config.dataset.bands,
             classes=images.classes,
             size=config.dataset.size or 0,
             stored_size=config.dataset.stored_size,
@@ -204,7 +206,7 @@ def resume_session(
     if manifest.status == "finished" and config.train.epochs is None:
         raise _finished(run)
     torch.set_num_threads(manifest.threads)
-    setup = set_up_training(config, progress=progress, say=say)
+    setup = set_up_training(config, known=manifest, progress=progress, say=say)
     if setup.images.fingerprint != manifest.dataset.fingerprint:
         raise DataError(
             f"the images of {config.dataset.name} are not those that {run.path} was started with",

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from contrastive_cli.core.choices import Precision
 from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.types import CountProgress, ImageFacts, Method, MethodSpec, Say, silent
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
@@ -19,7 +21,7 @@ from contrastive_cli.embeddings.probes.label_subsets import label_subset
 from contrastive_cli.engine.allocator import keep_freed_memory
 from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.optim import build_optimizer
-from contrastive_cli.engine.precision import Precision, choose_precision
+from contrastive_cli.engine.precision import choose_precision
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.models.encoders import check_view_size
@@ -76,9 +78,15 @@ class TrainingSetup:
 
 
 def set_up_training(
-    config: PretrainConfig, *, progress: CountProgress | None = None, say: Say = silent
+    config: PretrainConfig,
+    *,
+    known: Manifest | None = None,
+    progress: CountProgress | None = None,
+    say: Say = silent,
 ) -> TrainingSetup:
     """Open the images, ask whether the configuration fits them, and build the method and its optimizer, seeded.
+
+    A `known` run keeps the range of pictures that it began with.
 
     Raises:
         UsageError: If the configuration contradicts itself or the images.
@@ -88,7 +96,7 @@ def set_up_training(
     spec = load_method(config.method_name)
     check_against_method(config, spec)
     neighbors_file = None if config.neighbors is None else read_neighbors(config.neighbors)  # before the images: quick
-    images = open_training_images(config, progress=progress, say=say)
+    images = open_training_images(config, known=known, progress=progress, say=say)
     subset = labeled_subset(config, images) if spec.needs_labels else None
     config = fit_batch(config, num_samples=images.num_samples if subset is None else len(subset))
     neighbors = None
@@ -109,7 +117,11 @@ def check_against_method(config: PretrainConfig, spec: MethodSpec) -> None:
 
 
 def open_training_images(
-    config: PretrainConfig, *, progress: CountProgress | None = None, say: Say = silent
+    config: PretrainConfig,
+    *,
+    known: Manifest | None = None,
+    progress: CountProgress | None = None,
+    say: Say = silent,
 ) -> ImageSet:
     """The split of the dataset that pretraining uses.
 
@@ -121,7 +133,7 @@ def open_training_images(
     say(f"opening the images of {dataset.name}")
     split = find_dataset(dataset.name).pretrain_split
     size = dataset.stored_size or dataset.size
-    images = open_images(dataset, split=split, size=size, progress=progress, say=say)
+    images = open_images(dataset, split=split, size=size, known=known, progress=progress, say=say)
     if images.num_samples > 1 and all(np.array_equal(image, images.images[0]) for image in images.images[1:]):
         raise DataError(
             f"all {images.num_samples} training images are the same picture, so nothing can be learned from them",

@@ -3,7 +3,7 @@
 /** Places of the map where one group has the majority: cells of a coarse grid, joined when they touch, largest first. */
 function nameClusters(world, { of, groups }) {
   if (!groupsAreNames()) return [];
-  const side = 44, counts = new Map();
+  const side = Math.round(Math.min(44, Math.max(8, 0.45 * Math.sqrt(count)))), counts = new Map();
   const cell = (value) => Math.min(side - 1, Math.max(0, Math.floor(((value + 1) / 2) * side)));
   for (let i = 0; i < count; i++) {
     const key = (cell(world[2 * i + 1]) * side + cell(world[2 * i])) * groups.length + of[i];
@@ -24,7 +24,7 @@ function nameClusters(world, { of, groups }) {
     }
   }
   const enough = Math.max(2, count / (side * side)), seen = new Uint8Array(side * side), found = [];
-  const member = (at, group) => bests[at] === group && !groups[group].rest && totals[at] >= enough && most[at] >= totals[at] / 2;
+  const member = (at, group) => bests[at] === group && !groups[group].rest && totals[at] >= enough && most[at] >= 0.4 * totals[at];
   for (let start = 0; start < side * side; start++) {
     const group = bests[start];
     if (seen[start] || group < 0 || !member(start, group)) continue;

@@ -21,7 +21,7 @@ const neighborKind = count > 65535 ? Uint32Array : Uint16Array;
 for (const map of page.maps) {
   map.neighbors = unpack(map.neighbors, neighborKind); // [N, k] positions
   map.similarities = unpack(map.similarities, Int16Array); // [N, k] in ten-thousandths
-  for (const projection of map.projections) projection.world = unitSquare(unpack(projection.points, Float32Array));
+  for (const projection of map.projections) Object.assign(projection, unitSquare(unpack(projection.points, Float32Array)));
 }
 for (const column of page.columns) {
   column.values = column.values.map((text) => unpack(text, column.names ? Int32Array : Float32Array));
@@ -29,7 +29,7 @@ for (const column of page.columns) {
 }
 const order = shuffled(count); // drawn in random order, so that no class hides the others
 
-/** Coordinates moved and scaled into [-1, 1], y pointing up, with one scale for both axes. */
+/** Coordinates moved and scaled into [-1, 1], y pointing up, with one scale for both axes; and how far each axis reaches. */
 function unitSquare(points) {
   const low = [Infinity, Infinity], high = [-Infinity, -Infinity];
   for (let i = 0; i < points.length; i++) {
@@ -37,7 +37,8 @@ function unitSquare(points) {
     high[i & 1] = Math.max(high[i & 1], points[i]);
   }
   const half = Math.max(high[0] - low[0], high[1] - low[1], 1e-9) / 2;
-  return points.map((value, i) => (value - (low[i & 1] + high[i & 1]) / 2) / half);
+  const world = points.map((value, i) => (value - (low[i & 1] + high[i & 1]) / 2) / half);
+  return { world, reach: [0, 1].map((axis) => Math.max(0.05, (high[axis] - low[axis]) / 2 / half)) };
 }
 
 function shuffled(length) {
@@ -119,7 +120,7 @@ function css(color) {
 // Texts. Names come from anyone: they only ever become text nodes, with what cannot be seen made visible.
 
 function shown(text) {
-  return String(text).replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g,
+  return String(text).replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]|\p{Surrogate}/gu,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
@@ -144,50 +145,4 @@ function shortName(i) {
 function valueOf(column, i, map = 0) {
   const value = column.values[Math.min(map, column.values.length - 1)][i];
   return column.names ? (value < 0 ? "" : column.names[value]) : Number.isFinite(value) ? shortNumber(value) : "";
-}
-
-// Pictures.
-
-const tiles = page.tiles && { ...page.tiles, place: unpack(page.tiles.place, Int32Array) }; // [N] tile, -1 if there is none
-const atlases = [...document.querySelectorAll("script.atlas")].map((script) => {
-  const image = new Image();
-  image.source = script;
-  return image;
-});
-
-/** The loaded atlas with the picture of an image and where it lies in it; undefined if there is none yet. */
-function tileOf(i) {
-  if (!tiles || tiles.place[i] < 0) return undefined;
-  const atlas = atlases[Math.floor(tiles.place[i] / tiles.perAtlas)];
-  if (atlas.source) {
-    atlas.onload = () => atlas.decode().then(() => { atlas.ready = true; requestDrawing(); refreshPictures(); });
-    atlas.src = `data:image/webp;base64,${atlas.source.textContent}`;
-    atlas.source = null;
-  }
-  const within = tiles.place[i] % tiles.perAtlas;
-  return atlas.ready && { atlas, x: (within % tiles.columns) * tiles.size, y: Math.floor(within / tiles.columns) * tiles.size };
-}
-
-function hasPicture(i) {
-  return Boolean(tiles) && tiles.place[i] >= 0;
-}
-
-/** A canvas with the picture of an image, or its name where there is none. */
-function picture(i) {
-  if (!hasPicture(i)) return element("span", { className: "none", textContent: shortName(i) });
-  const canvas = element("canvas", { width: tiles.size, height: tiles.size });
-  canvas.image = i;
-  paintPicture(canvas);
-  return canvas;
-}
-
-function paintPicture(canvas) {
-  const tile = tileOf(canvas.image);
-  if (!tile || canvas.painted) return;
-  canvas.getContext("2d").drawImage(tile.atlas, tile.x, tile.y, tiles.size, tiles.size, 0, 0, tiles.size, tiles.size);
-  canvas.painted = true;
-}
-
-function refreshPictures() {
-  for (const canvas of document.querySelectorAll("#panel canvas, #card canvas")) paintPicture(canvas);
 }

@@ -66,6 +66,7 @@ function recolor() {
       const color = themed(grouping.shade(i));
       plane.colors[i] = packed(color);
       plane.faded[i] = packed(mix(color, theme.canvas, 0.8));
+      plane.paled[i] = packed(mix(color, theme.canvas, 0.5));
     }
     state.visible[plane.number] = Uint8Array.from(grouping.of, (group) => (state.hidden.has(group) ? 0 : 1));
     plane.clusters = undefined;

@@ -2,7 +2,8 @@
 // World coordinates lie in [-1, 1]; the camera says which of them is in the middle, and how large the world is drawn.
 
 const MORPH_MS = 700;
-const PICTURES_PER_PIXEL = 1 / 1500; // in "auto", pictures appear when fewer images than this are in view
+const MOST_PICTURES = 1500; // on one map
+const PICTURES_PER_PIXEL = 1 / 600; // in "auto", pictures appear when fewer images than this are in view
 
 class Plane {
   constructor(map, number) {
@@ -20,7 +21,8 @@ class Plane {
     this.camera = { x: 0, y: 0, zoom: 1 };
     this.drawn = []; // pictures on the screen: {i, x, y, size}
     this.colors = new Uint32Array(count);
-    this.faded = new Uint32Array(count);
+    this.faded = new Uint32Array(count); // beside a selection
+    this.paled = new Uint32Array(count); // beside a picked image
     this.project(0);
   }
 
@@ -28,6 +30,7 @@ class Plane {
   project(which) {
     this.projection = which;
     this.goal = this.map.projections[which].world;
+    this.reach = this.map.projections[which].reach;
     this.started = this.world && !still ? performance.now() : 0;
     this.from = this.world || this.goal;
     this.world = this.started ? this.from.slice() : this.goal;
@@ -49,7 +52,7 @@ class Plane {
   }
 
   get scale() {
-    return this.camera.zoom * 0.46 * Math.min(this.width, this.height);
+    return this.camera.zoom * 0.465 * Math.min(this.width / this.reach[0], this.height / this.reach[1]);
   }
 
   toScreen(i) {
@@ -86,7 +89,7 @@ class Plane {
       }
     }
     const half = Math.max(high[0] - low[0], high[1] - low[1], 0.04) / 2;
-    this.camera = { x: (low[0] + high[0]) / 2, y: (low[1] + high[1]) / 2, zoom: Math.min(60, 0.85 / half) };
+    this.camera = { x: (low[0] + high[0]) / 2, y: (low[1] + high[1]) / 2, zoom: Math.min(60, 0.85 * Math.min(...this.reach) / half) };
   }
 
   get radius() {
@@ -111,40 +114,35 @@ class Plane {
   }
 
   drawDots() {
-    const { pixels, colors, faded } = this;
+    const { pixels, colors } = this, others = state.selectionTitle ? this.faded : this.paled;
     pixels.fill(packed(theme.canvas));
-    this.mask = dotMask(this.radius * this.ratio);
+    this.mask = dotMask(this.radius * this.ratio, this.dots.width);
     this.inView = 0;
     const focus = state.focus;
-    if (focus) this.splat(faded, (i) => !focus[i]);
-    this.splat(colors, focus ? (i) => focus[i] : () => true);
+    if (focus) this.splat(others, focus, 0);
+    this.splat(colors, focus, 1);
     this.dots.getContext("2d", { alpha: false, willReadFrequently: true }).putImageData(this.image, 0, 0);
   }
 
-  /** Blend a soft dot into the pixels for each image that is chosen and not hidden. */
-  splat(colors, chosen) {
+  /** Blend a soft dot into the pixels for each image that is not hidden and, if there is a focus, has that value in it. */
+  splat(colors, focus, wanted) {
     const { pixels, world, mask } = this, visible = state.visible[this.number];
-    const { width, height } = this.dots, side = mask.side, scale = this.scale * this.ratio;
+    const { width, height } = this.dots, { reach } = mask, scale = this.scale * this.ratio;
     const left = width / 2 - this.camera.x * scale, top = height / 2 + this.camera.y * scale;
     for (let k = 0; k < count; k++) {
       const i = order[k];
-      if (!visible[i] || !chosen(i)) continue;
+      if (!visible[i] || (focus && focus[i] !== wanted)) continue;
       const x4 = Math.floor((left + world[2 * i] * scale) * 4), y4 = Math.floor((top - world[2 * i + 1] * scale) * 4);
-      const x = (x4 >> 2) - mask.reach, y = (y4 >> 2) - mask.reach;
-      if (x < 0 || y < 0 || x + side > width || y + side > height) continue;
+      const x = x4 >> 2, y = y4 >> 2;
+      if (x < reach || y < reach || x + reach >= width || y + reach >= height) continue;
       this.inView++;
-      const cover = mask.covers[(y4 & 3) * 4 + (x4 & 3)], color = colors[i];
+      const { offsets, alphas } = mask.places[(y4 & 3) * 4 + (x4 & 3)], at = y * width + x, color = colors[i];
       const red = color & 0xff00ff, green = color & 0x00ff00;
-      for (let row = 0, m = 0; row < side; row++) {
-        let at = (y + row) * width + x;
-        for (let end = at + side; at < end; at++, m++) {
-          const alpha = cover[m];
-          if (!alpha) continue;
-          const old = pixels[at], oldRed = old & 0xff00ff, oldGreen = old & 0x00ff00;
-          pixels[at] = 0xff000000
-            | ((oldRed + (Math.imul(red - oldRed, alpha) >> 8)) & 0xff00ff)
-            | ((oldGreen + (Math.imul(green - oldGreen, alpha) >> 8)) & 0x00ff00);
-        }
+      for (let m = 0; m < offsets.length; m++) {
+        const old = pixels[at + offsets[m]], oldRed = old & 0xff00ff, oldGreen = old & 0x00ff00, alpha = alphas[m];
+        pixels[at + offsets[m]] = 0xff000000
+          | ((oldRed + (Math.imul(red - oldRed, alpha) >> 8)) & 0xff00ff)
+          | ((oldGreen + (Math.imul(green - oldGreen, alpha) >> 8)) & 0x00ff00);
       }
     }
   }
@@ -162,13 +160,15 @@ class Plane {
 
   drawPictures(context) {
     this.drawn = [];
+    if (kept) kept.clock++;
     const area = this.width * this.height;
     const wanted = state.marks === "pictures" || (state.marks === "auto" && this.inView <= area * PICTURES_PER_PIXEL);
     if (!tiles || !wanted || this.started) return;
-    const roomy = Math.min(72, Math.max(22, 0.62 * Math.sqrt(area / Math.max(1, this.inView))));
+    const roomy = Math.min(72, Math.max(22, 0.72 * Math.sqrt(area / Math.max(1, this.inView))));
     const size = state.marks === "auto" ? roomy : Math.max(roomy, Math.min(56, 24 * Math.max(1, this.camera.zoom) ** 0.4));
     const columns = Math.ceil(this.width / size) + 4, rows = Math.ceil(this.height / size) + 4;
     const taken = new Array(columns * rows);
+    let strength = 1;
     // The cells are anchored in the world, so that panning keeps the choice.
     const originX = Math.floor((this.camera.x * this.scale - this.width / 2) / size) - 1;
     const originY = Math.floor((-this.camera.y * this.scale - this.height / 2) / size) - 1;
@@ -176,6 +176,7 @@ class Plane {
       const cellX = Math.floor((this.world[2 * i] * this.scale) / size) - originX;
       const cellY = Math.floor((-this.world[2 * i + 1] * this.scale) / size) - originY;
       if (cellX < 1 || cellY < 1 || cellX >= columns - 1 || cellY >= rows - 1) return;
+      if (taken[cellY * columns + cellX] || this.drawn.length >= MOST_PICTURES) return;
       const [x, y] = this.toScreen(i);
       for (let dy = -1; dy <= 1; dy++) {
         for (let dx = -1; dx <= 1; dx++) {
@@ -183,22 +184,28 @@ class Plane {
           if (other && Math.abs(other.x - x) < size && Math.abs(other.y - y) < size) return;
         }
       }
-      const tile = tileOf(i);
+      const place = { i, x, y, size }, tile = tileOf(i);
+      taken[cellY * columns + cellX] = place; // also for a picture that is still to come
       if (!tile) return;
-      const place = { i, x, y, size };
-      taken[cellY * columns + cellX] = place;
       this.drawn.push(place);
-      this.drawPicture(context, place, tile);
+      this.drawPicture(context, place, tile, strength);
     };
     const visible = state.visible[this.number], focus = state.focus;
-    for (const i of order) if (visible[i] && (!focus || focus[i])) accept(i);
+    if (state.picked >= 0 && visible[state.picked]) accept(state.picked);
+    if (focus) for (const i of order) if (visible[i] && focus[i]) accept(i);
+    strength = !focus ? 1 : state.selectionTitle ? 0.2 : 0.55;
+    for (const i of order) if (visible[i] && !(focus && focus[i])) accept(i);
   }
 
-  drawPicture(context, { i, x, y, size }, tile) {
+  drawPicture(context, { i, x, y, size }, tile, strength) {
     const half = size / 2;
+    context.fillStyle = css(theme.canvas);
+    context.fillRect(x - half, y - half, size, size);
+    context.globalAlpha = strength;
     context.fillStyle = css(this.colorOf(i));
     context.fillRect(x - half + 0.5, y - half + 0.5, size - 1, size - 1);
-    context.drawImage(tile.atlas, tile.x, tile.y, tiles.size, tiles.size, x - half + 2, y - half + 2, size - 4, size - 4);
+    context.drawImage(kept.canvas, tile.x, tile.y, tiles.size, tiles.size, x - half + 2, y - half + 2, size - 4, size - 4);
+    context.globalAlpha = 1;
   }
 
   drawNeighbors(context) {
@@ -212,9 +219,9 @@ class Plane {
       context.lineTo(...this.toScreen(i));
       context.stroke();
       context.globalAlpha = 1;
-      this.ring(context, i, theme.ink, 1.4, 1.5);
+      this.ring(context, i, theme.ink, 1.6, 2.5);
     }
-    this.ring(context, state.picked, theme.ink, 2.6, 4);
+    this.ring(context, state.picked, theme.ink, 3, 5);
   }
 
   ring(context, i, color, width, distance) {
@@ -222,15 +229,13 @@ class Plane {
     context.beginPath();
     if (place) context.roundRect(x - place.size / 2 - 1, y - place.size / 2 - 1, place.size + 2, place.size + 2, 3);
     else {
-      context.arc(x, y, this.radius + 1, 0, 7);
-      context.fillStyle = css(this.colorOf(i));
-      context.fill();
-      context.beginPath();
       context.arc(x, y, this.radius + distance, 0, 7);
+      context.fillStyle = css(this.colorOf(i));
     }
     context.lineWidth = width + 2;
     context.strokeStyle = css(theme.canvas);
     context.stroke();
+    if (!place) context.fill();
     context.lineWidth = width;
     context.strokeStyle = css(color);
     context.stroke();
@@ -310,17 +315,21 @@ class Plane {
   }
 }
 
-/** How much of each pixel a dot covers, for the 16 places within a pixel that its middle can have. */
-function dotMask(radius) {
-  const reach = Math.ceil(radius + 1), side = 2 * reach + 1, covers = [];
+/** The pixels that a dot covers, and how much, for the 16 places within a pixel that its middle can have. */
+function dotMask(radius, width) {
+  const reach = Math.ceil(radius + 1), places = [];
   for (let place = 0; place < 16; place++) {
-    const middleX = reach + ((place & 3) + 0.5) / 4, middleY = reach + ((place >> 2) + 0.5) / 4;
-    covers.push(Uint8Array.from({ length: side * side }, (_, m) => {
-      const distance = Math.hypot((m % side) + 0.5 - middleX, Math.floor(m / side) + 0.5 - middleY);
-      return Math.round(215 * Math.min(1, Math.max(0, radius + 0.5 - distance)));
-    }));
+    const offsets = [], alphas = [];
+    for (let y = -reach; y <= reach; y++) {
+      for (let x = -reach; x <= reach; x++) {
+        const distance = Math.hypot(x + 0.5 - ((place & 3) + 0.5) / 4, y + 0.5 - ((place >> 2) + 0.5) / 4);
+        const alpha = Math.round(215 * Math.min(1, Math.max(0, radius + 0.5 - distance)));
+        if (alpha > 0) offsets.push(y * width + x) && alphas.push(alpha);
+      }
+    }
+    places.push({ offsets: Int32Array.from(offsets), alphas: Int32Array.from(alphas) });
   }
-  return { reach, side, covers };
+  return { reach, places };
 }
 
 function packed([red, green, blue]) {

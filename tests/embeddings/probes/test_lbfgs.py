@@ -59,3 +59,20 @@ def test_minimize__a_problem_that_is_done_is_not_asked_again() -> None:
     assert found.iterations.tolist()[0] == 0
     assert all(problems.tolist() == [1] for _, problems in bowls.asked[1:])
     assert torch.equal(start, torch.tensor([[0.0], [3.0]], dtype=torch.float64))  # the caller's own
+
+
+def test_minimize__quadratics_of_any_condition() -> None:
+    generator = torch.Generator().manual_seed(0)
+    diagonals = torch.stack([torch.logspace(0, power, 30, dtype=torch.float64) for power in (0, 2, 4)])
+    targets = torch.randn(3, 30, generator=generator, dtype=torch.float64)
+
+    def evaluate(points: Tensor, problems: Tensor) -> Evaluation:
+        gradients = diagonals[problems] * (points - targets[problems])
+        values = 0.5 * (gradients * (points - targets[problems])).sum(1)
+        return Evaluation(values=values, gradients=gradients, curvatures=torch.ones_like(points))
+
+    found = minimize(evaluate, torch.zeros_like(targets), max_iterations=1000, tolerance=1e-8)
+    torch.testing.assert_close(found.points, targets, atol=1e-7, rtol=0)
+    assert found.iterations[0] < found.iterations[1] < found.iterations[2]
+    stopped = minimize(evaluate, torch.zeros_like(targets), max_iterations=2, tolerance=1e-8)
+    assert stopped.iterations.tolist() == [1, 2, 2]

@@ -15,11 +15,11 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
+from contrastive_cli.core.choices import Metric
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.embeddings import pieces
 from contrastive_cli.embeddings.search import exact_search, query_join
 from contrastive_cli.embeddings.search import nearest_neighbors as knn
-from contrastive_cli.embeddings.search.exact_search import Metric
 from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors
 
 METRICS: list[Metric] = ["cosine", "euclidean"]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from contrastive_cli.core.choices import Metric
 from contrastive_cli.embeddings.search import exact_search, query_join, self_join
 from contrastive_cli.embeddings.search import nearest_neighbors as knn
-from contrastive_cli.embeddings.search.exact_search import ExactSearch, Metric
+from contrastive_cli.embeddings.search.exact_search import ExactSearch
 from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors
 from contrastive_cli.embeddings.search.running_best import first_best
 from contrastive_cli.embeddings.search.self_join import best_partners

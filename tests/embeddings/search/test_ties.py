@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from contrastive_cli.embeddings.search.exact_search import ExactSearch, Metric
+from contrastive_cli.core.choices import Metric
+from contrastive_cli.embeddings.search.exact_search import ExactSearch
 from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors
 
 DIRECTIONS, COPIES, K = 20, 60, 3

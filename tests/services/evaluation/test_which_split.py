@@ -217,6 +217,25 @@ def test_supervised_rows__the_optimizer_is_chosen_on_images_that_it_was_not_fitt
         np.testing.assert_array_equal(pixels, splits.test.images)
 
 
+def test_supervised_rows__the_optimizer_that_was_best_trains_the_baseline(
+    model: Model, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = supervised_baseline.CANDIDATES[0]
+    hopeless = {"name": "sgd", "lr": 1e6}  # ends in weights that are no numbers
+    used: list[Any] = []
+    train = supervised_baseline._train
+
+    def noted(model: Model, images: Any, training: Any, *, optim: Any, count: Any) -> Any:
+        used.append(optim)
+        return train(model, images, training, optim=optim, count=count)
+
+    monkeypatch.setattr(supervised_baseline, "_train", noted)
+    monkeypatch.setattr(supervised_baseline, "CANDIDATES", (hopeless, good, hopeless))
+    splits = open_splits(model)
+    list(supervised_rows(model, splits, trainings=plan_supervised(model, splits, fractions=(1.0,), seeds=1)))
+    assert used == [hopeless, good, hopeless, good]
+
+
 def test_finetune_session__of_a_run_whose_drawn_split_has_moved(place: Path) -> None:
     """The encoder would be tested on images that it was trained on."""
     for number, (name, bright) in enumerate((("a", "above"), ("b", "below"))):

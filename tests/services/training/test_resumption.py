@@ -21,7 +21,7 @@ from contrastive_cli.services.inference.model import load_model
 from contrastive_cli.services.inference.similarity import reference_pairs
 from contrastive_cli.services.training import sessions
 from contrastive_cli.services.training.loop import train_session
-from contrastive_cli.services.training.loop_state import checkpoint_state, cut_metrics
+from contrastive_cli.services.training.loop_state import checkpoint_state, cut_metrics, require_finite_weights
 from contrastive_cli.services.training.resumption import Changes
 from contrastive_cli.services.training.sessions import resume_session, start_session
 
@@ -247,12 +247,12 @@ def test_resume_session__a_configuration_that_was_edited(tmp_path: Path, old: st
     assert resume_session(run).state.step == 5
 
 
-def test_checkpoint_state__weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
+def test_require_finite_weights__those_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
     session = resume_session(begun(tmp_path))
     with torch.no_grad():
         next(iter(session.setup.method.parameters())).view(-1)[0] = float("inf")
     with pytest.raises(TrainingError, match="not finite after step 5"):
-        checkpoint_state(session.setup, session.state)
+        require_finite_weights(checkpoint_state(session.setup, session.state)["method"], step=5)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"checkpoint": 1}', b"[" * 100_000])

@@ -1,0 +1,23 @@
+"""Choices that several rooms know: written once, from which options, checks and help follow."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+Layer: TypeAlias = Literal["h", "z"]
+"""Of an embedding: h of the encoder, or z of the projector."""
+
+Average: TypeAlias = Literal["none", "mirror", "crops"]
+"""Over what a picture's embedding is averaged: nothing, its mirror image, or that and crops around the center."""
+
+Metric: TypeAlias = Literal["cosine", "euclidean"]
+"""How far two vectors are apart."""
+
+Precision: TypeAlias = Literal["fp32", "bf16"]
+"""The number format that a network computes in."""
+
+AskedPrecision: TypeAlias = Literal["auto", "fp32", "bf16"]
+"""A `Precision`, or what the processor is good at."""
+
+ProjectionKind: TypeAlias = Literal["tsne", "umap", "pca"]
+"""How embeddings become a map of two dimensions."""

@@ -1,0 +1,36 @@
+"""Which of Pillow's formats a file may be, so that a stranger's file reaches no decoder but the one of its kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import features
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+AVIF_BRANDS = (b"avif", b"avis")
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+
+class UnreadFormatError(ValueError):
+    """A format that is known, and for which a library is missing."""
+
+
+def formats_of(path: Path) -> tuple[str, ...]:
+    """The formats that Pillow may take a file for: the known ones, or what the first bytes of a phone's file say."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head[4:8] != b"ftyp":
+        return FORMATS
+    brands = {head[8:12], *(head[place : place + 4] for place in range(16, min(len(head), head[3]), 4))}
+    if brands & {*AVIF_BRANDS}:
+        if not features.check("avif"):
+            raise UnreadFormatError("an AVIF picture needs Pillow 11.3 or newer: pip install -U pillow")
+        return ("AVIF",)
+    if brands & {*HEIF_BRANDS}:
+        try:
+            import pillow_heif
+        except ImportError:
+            raise UnreadFormatError("a HEIC picture needs the extra: pip install 'contrastive-cli[heic]'") from None
+        pillow_heif.register_heif_opener()
+        return ("HEIF",)
+    return FORMATS

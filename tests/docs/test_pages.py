@@ -1,0 +1,66 @@
+"""Every command block of the documents runs in the order of its page, as written but for `fast.SUBSTITUTIONS`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clr_process import clr_environment
+from clr_server import write_client
+from fast import fast
+from pages import blocks, read_page, runnable_pages
+from reader_data import make_cifar, make_faces, make_photos
+
+START_SECONDS = 60.0
+NEEDED = {"photos": make_photos, "--dataset lfw": make_faces, "--dataset cifar10": make_cifar}
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a shell in which `clr` is quick."""
+    folder = tmp_path_factory.mktemp("shell")
+    address = folder / "socket"
+    environment = clr_environment(folder / "cache")
+    server = subprocess.Popen([sys.executable, Path(__file__).with_name("clr_server.py"), address], env=environment)
+    end = time.monotonic() + START_SECONDS
+    while not address.exists():
+        assert server.poll() is None, "the server did not start"
+        assert time.monotonic() < end, "the server did not start in time"
+        time.sleep(0.05)
+    (folder / "bin").mkdir()
+    write_client(folder / "bin" / "clr", address=address)
+    own_python = folder / "bin" / "python"
+    own_python.symlink_to(sys.executable)
+    yield {**environment, "PATH": f"{folder / 'bin'}{os.pathsep}{environment['PATH']}"}
+    server.terminate()
+    server.wait()
+
+
+@pytest.mark.parametrize("page", runnable_pages())
+def test_page__every_block_runs(page: str, shell: dict[str, str], tmp_path: Path) -> None:
+    for word, make in NEEDED.items():
+        if word in read_page(page):
+            make(tmp_path)
+    for block in blocks(page):
+        if block.language == "sh":
+            lines = [part for line in block.text.replace("\\\n", "").splitlines() for part in fast(line)]
+            command, script = ["bash", "-e", "-x", "-c"], "\n".join(lines)
+        elif block.language == "python":
+            command, script = [sys.executable, "-c"], block.text
+        else:
+            continue
+        finished = subprocess.run(
+            [*command, script], cwd=tmp_path, env=shell, capture_output=True, text=True, timeout=300
+        )
+        assert finished.returncode == 0, f"{page}:\n{script}\n{finished.stderr[-3000:]}"
+
+
+def test_blocks__say_their_language() -> None:
+    known = {"sh", "python", "text", "yaml"}
+    for page in runnable_pages():
+        assert {block.language for block in blocks(page)} <= known, page
