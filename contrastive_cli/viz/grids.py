@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.viz.canvas import FAINT, HEADING_INCHES, class_name, drawing, heading
+from contrastive_cli.viz.canvas import FAINT, HEADING_INCHES, class_name, drawing, heading, note_numbered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,6 +152,7 @@ def neighbors_grid(
                 _name(axes, int(other), classes, x=1.5 + gap + column, y=top)
                 if label >= 0 and other >= 0:
                     _frame(axes, right=bool(label == other), x=1 + gap + column, y=top)
+    note_numbered(np.union1d(query_labels, neighbor_labels).tolist(), classes)
 
 
 def _known_labels(

@@ -11,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.viz.canvas import FAINT, HEADING_INCHES, INK, PALETTE, RULE, class_name, drawing, heading
+from contrastive_cli.viz.canvas import (
+    FAINT,
+    HEADING_INCHES,
+    INK,
+    PALETTE,
+    RULE,
+    class_name,
+    drawing,
+    heading,
+    note_numbered,
+)
+from contrastive_cli.viz.fonts import draw_in_any_script
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +30,9 @@ if TYPE_CHECKING:
 
 MAX_NAMED_CLASSES: Final = 20
 _MARKERS: Final = ("o", "^")  # classes 11 to 20 repeat the colors with another shape
+_WIDTH, _MARGIN = 9.5, 0.2  # inches
+_INCHES_PER_LETTER: Final = 0.082
+_FLATTEST, _TALLEST = 0.5, 1.15  # heights of the map to its width
 _MAX_VECTOR_POINTS: Final = 3000  # beyond, the points of an SVG become one embedded image
 
 
@@ -51,9 +65,15 @@ def scatter(
     if labels.shape != (len(coordinates),):
         raise DataError(f"labels of shape {list(labels.shape)} do not belong to {len(coordinates)} points")
     present = np.unique(labels[labels >= 0])
-    with drawing(path, width=9.5, height=7.6) as figure:
+    names = [class_name(int(i), classes, limit=18) for i in present[: MAX_NAMED_CLASSES + 1]]
+    is_named = 0 < len(names) <= MAX_NAMED_CLASSES
+    beside = _inches_beside(names, count=len(coordinates)) if is_named else 1.1 if len(names) else _MARGIN
+    map_width = _WIDTH - _MARGIN - beside
+    map_height = max(map_width * _relative_height(coordinates), _legend_inches(len(names) + 1) if is_named else 0.0)
+    height = map_height + HEADING_INCHES + _MARGIN
+    with drawing(path, width=_WIDTH, height=height) as figure:
         heading(figure, title=title, caption=caption)
-        axes = figure.add_axes((0.02, 0.02, 0.74, 0.97 - HEADING_INCHES / 7.6))
+        axes = figure.add_axes((_MARGIN / _WIDTH, _MARGIN / height, map_width / _WIDTH, map_height / height))
         axes.set_aspect("equal", adjustable="datalim")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(True)
@@ -61,9 +81,23 @@ def scatter(
         if len(present) > MAX_NAMED_CLASSES:
             _scatter_many(axes, coordinates[labels >= 0], labels=labels[labels >= 0])
         elif len(present):
-            _scatter_named(
-                axes, coordinates, labels=labels, names=[class_name(int(i), classes, limit=18) for i in present]
-            )
+            _scatter_named(axes, coordinates, labels=labels, names=names)
+            note_numbered(present.tolist(), classes)
+
+
+def _relative_height(coordinates: NDArray[Any]) -> float:
+    """Of the map to its width: as of what it shows, so that no part of it is empty, but never a strip."""
+    width, height = np.ptp(coordinates, axis=0)
+    return float(np.clip(height / max(width, 1e-12), _FLATTEST, _TALLEST)) if height > 0 else _FLATTEST
+
+
+def _inches_beside(names: Sequence[str], *, count: int) -> float:
+    """What the legend takes at the right of the map."""
+    return 0.55 + _INCHES_PER_LETTER * (max(map(len, [*names, "unlabeled"])) + 3 + len(str(count)))
+
+
+def _legend_inches(lines: int) -> float:
+    return 0.2 + 0.21 * lines
 
 
 def _scatter_points(axes: Axes, coordinates: NDArray[Any], *, colors: Any, count: int, marker: str = "o") -> None:
@@ -125,12 +159,20 @@ def _scatter_many(axes: Axes, coordinates: NDArray[Any], *, labels: NDArray[Any]
 
 
 def _push_apart(axes: Axes, texts: Sequence[Text]) -> None:
-    """Move overlapping names up and down until none overlap (or 200 rounds have passed)."""
+    """Move overlapping names up and down, within the map, until none overlap (or 400 rounds have passed).
+
+    A line leads from a name that had to go far to where its class is.
+    """
     axes.autoscale_view()
     axes.apply_aspect()
+    axes.set_autoscale_on(False)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    draw_in_any_script(figure)  # letters of another font are wider
     boxes = [text.get_window_extent() for text in texts]
+    frame = axes.get_window_extent()
     middles = np.array([(box.y0 + box.y1) / 2 for box in boxes])
-    for _ in range(200):
+    for _ in range(400):
         moved = False
         for first in range(len(boxes)):
             for second in range(first):
@@ -142,9 +184,17 @@ def _push_apart(axes: Axes, texts: Sequence[Text]) -> None:
                     middles[first] += shift
                     middles[second] -= shift
                     moved = True
+        for number, box in enumerate(boxes):
+            lowest, highest = frame.y0 + box.height / 2 + 2, frame.y1 - box.height / 2 - 2
+            middles[number] = min(max(middles[number], lowest), highest)
         if not moved:
             break
     to_data = axes.transData.inverted()
     for text, box, middle in zip(texts, boxes, middles, strict=True):
-        x, y = to_data.transform(((box.x0 + box.x1) / 2, middle))
+        half = box.width / 2 + 2
+        center = min(max((box.x0 + box.x1) / 2, frame.x0 + half), frame.x1 - half)
+        before = text.get_position()
+        x, y = to_data.transform((center, middle))
         text.set_position((float(x), float(y)))
+        if abs(middle - (box.y0 + box.y1) / 2) > 1.5 * box.height:
+            axes.plot([before[0], x], [before[1], y], color=INK, linewidth=0.6, alpha=0.7, zorder=4)

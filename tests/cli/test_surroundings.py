@@ -175,3 +175,14 @@ def test_manifest__names_every_file_of_the_run(clr: Clr, trained: Path) -> None:
     entries = json.loads((run / "manifest.json").read_bytes())["artifacts"]
     files = {file.relative_to(run).as_posix() for file in run.rglob("*") if file.is_file()}
     assert files - set(entries) == {"manifest.json", "run.lock"}
+
+
+def test_plot_neighbors__of_pictures_that_moved(clr: Clr, trained: Path, tmp_path: Path) -> None:
+    clr("datasets", "digits", "--save-images", "photos/all", "--count", "6", cwd=tmp_path)
+    run = trained / "runs/small"
+    assert clr("embed", "photos", "--run", run, "--out", "e.pkl", cwd=tmp_path).code == 0
+    assert clr("knn", "e.pkl", "-k", "2", cwd=tmp_path).code == 0
+    (tmp_path / "photos" / "all").rename(tmp_path / "away")
+    lost = clr("plot", "neighbors", "e-neighbors.pkl", cwd=tmp_path)
+    assert (lost.code, str(tmp_path / "photos" / "all") in lost.err, "--data-dir" in lost.err) == (3, True, True)
+    assert clr("plot", "neighbors", "e-neighbors.pkl", "--data-dir", "away", cwd=tmp_path).code == 0

@@ -199,3 +199,12 @@ def test_list_methods__imports_none_and_finds_a_new_file(tmp_path: Path, monkeyp
         assert method.num_views == 2
     finally:
         sys.modules.pop("contrastive_cli.methods.brand_new", None)
+
+
+@pytest.mark.parametrize("name", list_methods())
+def test_method__loss_and_metrics_are_not_rounded_to_half_precision(name: str, digits: Batch) -> None:
+    method = make(name).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = method.training_loss(with_views(digits, method.num_views), START)
+    assert output.loss.dtype == torch.float32
+    assert {value.dtype for value in output.metrics.values()} <= {torch.float32, torch.int64}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +31,7 @@ THUMBNAIL = 96  # pixels of the side of an image file that is drawn
 def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, count: int, data_dir: Path | None) -> Path:
     """Some images beside their mined neighbors: those of a file, or those that a run was trained with.
 
-    A file of embedded image files, without a run, is drawn from these files.
+    A file of embedded image files, without a run, is drawn from these files, which may have moved to `data_dir`.
 
     Raises:
         UsageError: If there is neither.
@@ -42,7 +43,7 @@ def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, coun
     path = file or Path(known.path if known else "")
     mined = read_neighbors(path)
     if run is None and not mined.dataset and not mined.queries and mined.paths is not None:
-        return _plot_neighboring_files(mined, mined.paths, path, out=out, count=count)
+        return _plot_neighboring_files(mined, mined.paths, path, out=out, count=count, data_dir=data_dir)
     own = None if run is None else read_run_config(run).dataset
     name = str(mined.dataset.get("name") or (own.name if own else ""))
     if not name:
@@ -95,8 +96,16 @@ def _scaled_as(mined: NeighborsFile, dataset: DatasetConfig, of_run: Manifest | 
     return build(DatasetConfig, {**dataset.model_dump(), **tree, "display_bands": shown})
 
 
+def _places(names: Sequence[str], *, moved_to: Path | None) -> list[Path]:
+    """Where the images are: as they are named, or below the folder that stands for the one they all lay in."""
+    if moved_to is None:
+        return [Path(name) for name in names]
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(name)) for name in names])  # noqa: PTH100, PTH120
+    return [moved_to / Path(os.path.abspath(name)).relative_to(common) for name in names]  # noqa: PTH100
+
+
 def _plot_neighboring_files(
-    mined: NeighborsFile, names: Sequence[str], path: Path, *, out: Path | None, count: int
+    mined: NeighborsFile, names: Sequence[str], path: Path, *, out: Path | None, count: int, data_dir: Path | None
 ) -> Path:
     indices = without_self(mined.indices)
     if 0 in indices.shape or indices.min() < 0 or indices.max() >= len(names):
@@ -104,7 +113,12 @@ def _plot_neighboring_files(
     chosen = draw_positions(len(indices), limit=count, seed=0)
     shown = indices[chosen, :SHOWN_NEIGHBORS]
     wanted = np.union1d(chosen, shown)
-    files = [Path(names[index]) for index in wanted]
+    places = _places(names, moved_to=data_dir)
+    files = [places[index] for index in wanted]
+    for file in files:
+        if not file.exists():
+            message = f"{path} names {file.absolute()}, which is not there"
+            raise DataError(message, hint="give the folder that the images are in now by --data-dir", path=path)
     scaled = survey_files(files, asked="auto", bands=None).picture_range
     pixels = np.stack([decode(file, size=THUMBNAIL, channels=3, picture_range=scaled) for file in files])
     target = out or path.with_suffix(".png")
