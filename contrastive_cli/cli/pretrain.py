@@ -14,6 +14,7 @@ from contrastive_cli.cli.training import run_session
 from contrastive_cli.cli.waiting import waiting
 from contrastive_cli.core.clock import process_start
 from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.wording import counted
 
 if TYPE_CHECKING:
     from contrastive_cli.core.runs import Run
@@ -193,7 +194,7 @@ def _start(config: Any, *, out: Path | None, overwrite: bool, output: Output, be
         session = start_session(config, out=out, overwrite=overwrite, progress=work.count, say=work.say, began=began)
     bad = session.setup.images.bad_files
     if bad:
-        output.note(f"{len(bad)} unreadable files left out, first {bad[0].path}: {bad[0].reason}")
+        output.note(f"{counted(len(bad), 'unreadable file')} left out, first {bad[0].path}: {bad[0].reason}")
     return session
 
 

@@ -24,6 +24,7 @@ from contrastive_cli.core.errors import DataError, RunError
 from contrastive_cli.core.files import TEMPORARY_SUFFIX, cannot_write, harmless_cell, sync_directory
 from contrastive_cli.core.pictures import PictureRange
 from contrastive_cli.core.types import CountProgress, Say, silent
+from contrastive_cli.core.wording import counted
 from contrastive_cli.data.images import Images
 from contrastive_cli.data.packing import Packed, pack_samples
 from contrastive_cli.data.reading import Reading
@@ -188,7 +189,7 @@ def _build_entry(entry: Path, *, source: Source, progress: CountProgress | None,
             hint="set CLR_CACHE to a folder with enough space",
             path=entry.parent,
         )
-    say(f"decoding {len(samples.paths)} images, once, into {needed / 1e6:.0f} MB of {entry.parent}")
+    say(f"decoding {counted(len(samples.paths), 'image')}, once, into {needed / 1e6:.0f} MB of {entry.parent}")
     temporary = entry.with_name(f".{entry.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     temporary.mkdir()
     try:
