@@ -23,6 +23,20 @@ def silent(text: str) -> None:
     """Say nothing."""
 
 
+class Noise(Protocol):
+    """Random numbers for the samples of a batch, which depend on the seed, the step and the sample only."""
+
+    @property
+    def step_seed(self) -> int:
+        """Of a generator for what is drawn for a whole batch; the same in all of its parts."""
+
+    def normal(self, slots: int) -> Tensor:
+        """Standard normal numbers [B, slots] float32."""
+
+    def part(self, piece: slice) -> Noise:
+        """Those of some of the samples."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
     """One batch of views.
@@ -31,11 +45,13 @@ class Batch:
         views: For each group of equal views, float [V_g, B, C, H_g, W_g], normalized.
         indices: [B] int64, position of each sample in the training set.
         labels: [B] int64, -1 where unknown; None if the dataset has none.
+        noise: What a method may draw from, instead of torch's generator; None for a batch that was made by hand.
     """
 
     views: tuple[Tensor, ...]
     indices: Tensor
     labels: Tensor | None = None
+    noise: Noise | None = None
 
     @property
     def single_views(self) -> list[Tensor]:
@@ -46,7 +62,16 @@ class Batch:
         """Some of its samples."""
         labels = None if self.labels is None else self.labels[piece]
         views = tuple(group[:, piece] for group in self.views)
-        return Batch(views=views, indices=self.indices[piece], labels=labels)
+        noise = None if self.noise is None else self.noise.part(piece)
+        return Batch(views=views, indices=self.indices[piece], labels=labels, noise=noise)
+
+    def normal(self, slots: int) -> Tensor:
+        """Standard normal numbers [B, slots] float32: of `noise`, or of torch's generator where there is none."""
+        if self.noise is not None:
+            return self.noise.normal(slots)
+        import torch
+
+        return torch.randn(len(self.indices), slots)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,6 +181,14 @@ class Contrastive(Protocol):
 
     def contrast(self, projections: Tensor, labels: Tensor | None) -> LossOutput:
         """The loss of z [V, B, P] with labels [B]."""
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """A `Contrastive` method whose loss draws random numbers."""
+
+    def contrast_drawing(self, projections: Tensor, labels: Tensor | None, *, seed: int | None) -> LossOutput:
+        """As `contrast`, with the draws of a generator that begins with `seed`; None for torch's own."""
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from contrastive_cli.core.types import Batch, Contrastive, LossOutput, Method, Progress
+from contrastive_cli.core.types import Batch, Contrastive, Drawing, LossOutput, Method, Progress
 
 Autocast = Callable[[], contextlib.AbstractContextManager[object]]
 
@@ -72,7 +72,11 @@ def _all_negatives(
     projections = torch.cat(projected, dim=1).requires_grad_()  # [V, B, P]
     labels = None if labeled[0] is None else torch.cat([labels for labels in labeled if labels is not None])
     with autocast():
-        output = method.contrast(projections, labels)
+        if isinstance(method, Drawing):
+            seed = None if part.noise is None else part.noise.step_seed
+            output = method.contrast_drawing(projections, labels, seed=seed)
+        else:
+            output = method.contrast(projections, labels)
     output.loss.backward()  # type: ignore[no-untyped-call]
     gradient = projections.grad
     assert gradient is not None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -54,8 +53,8 @@ class Autoencoder(nn.Module):
         """Mean over images, channels and pixels of the squared error, in normalized units: 1 is the error of gray."""
         (images,) = batch.single_views
         seen = images
-        if self.noise > 0:  # drawn on the CPU, whose generator is saved in checkpoints
-            seen = images + self.noise * torch.randn(images.shape).to(images)
+        if self.noise > 0:
+            seen = images + self.noise * batch.normal(images[0].numel()).view(images.shape).to(images)
         loss = (self.decode(self.embed(seen)).float() - images).square().mean()
         return LossOutput(loss=loss, metrics={"reconstruction_error": loss.detach()})
 

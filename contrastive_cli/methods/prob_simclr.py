@@ -106,7 +106,8 @@ class ProbSimCLR(nn.Module):
 
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
         """The loss of both views of the batch."""
-        return self.contrast(self.project(batch.views), batch.labels)
+        seed = None if batch.noise is None else batch.noise.step_seed
+        return self.contrast_drawing(self.project(batch.views), batch.labels, seed=seed)
 
     def project(self, views: tuple[Tensor, ...]) -> Tensor:
         """Groups of views -> [V, B, P + 1] float32: mu, not normalized, and log kappa (for gaussian P values)."""
@@ -116,7 +117,11 @@ class ProbSimCLR(nn.Module):
         return torch.cat([mu, self._log_kappa(h)], dim=1).view(*embeddings.shape[:2], -1)
 
     def contrast(self, projections: Tensor, labels: Tensor | None) -> LossOutput:
-        """The configured loss of `project`'s [2, B, P + 1]; the draws come from torch's generator of the CPU."""
+        """The configured loss of `project`'s [2, B, P + 1], with draws of torch's generator."""
+        return self.contrast_drawing(projections, labels, seed=None)
+
+    def contrast_drawing(self, projections: Tensor, labels: Tensor | None, *, seed: int | None) -> LossOutput:
+        """The configured loss of `project`'s [2, B, P + 1]; a whole batch draws from one generator."""
         config = self.config
         with torch.autocast(projections.device.type, enabled=False):
             rows = projections.float().flatten(0, 1)
@@ -134,7 +139,7 @@ class ProbSimCLR(nn.Module):
                 loss = nt_xent_multiview(mu.view(2, -1, mu.shape[1]), temperature=config.temperature) + likelihood
                 metrics["view_likelihood"] = likelihood.detach()
             else:
-                loss = self._mc_info_nce(mu, log_kappa.squeeze(1).exp())
+                loss = self._mc_info_nce(mu, log_kappa.squeeze(1).exp(), seed=seed)
                 if config.learn_temperature:
                     metrics["temperature"] = (-self.log_inverse_temperature).detach().exp()
                 elif config.negatives == "sum":
@@ -164,9 +169,8 @@ class ProbSimCLR(nn.Module):
             log_kappa: Tensor = self.kappa_head(h) + math.log(self.config.initial_kappa)
             return log_kappa.clamp(max=LOG_KAPPA_LIMIT)
 
-    def _mc_info_nce(self, mu: Tensor, kappa: Tensor) -> Tensor:
-        # One number from the generator that checkpoints hold; the draws themselves are made on the device.
-        seed = int(torch.randint(2**62, ()))
+    def _mc_info_nce(self, mu: Tensor, kappa: Tensor, *, seed: int | None) -> Tensor:
+        seed = int(torch.randint(2**62, ())) if seed is None else seed
         generator = torch.Generator(mu.device).manual_seed(seed)
         draws = sample(mu, kappa, samples=self.config.samples, generator=generator)
         inverse = self.log_inverse_temperature.exp()

@@ -57,7 +57,7 @@ class VAE(nn.Module):
         """Mean over images of half the summed squared error plus beta times the divergence, in nats."""
         (images,) = batch.single_views
         mean, log_variance = self._posterior(images)
-        noise = torch.randn(mean.shape).to(mean)  # drawn on the CPU, whose generator is saved in checkpoints
+        noise = batch.normal(mean.shape[1]).to(mean)
         decoded = self.decode(mean + (0.5 * log_variance).exp() * noise)
         error = (decoded.float() - images).square()
         divergence = divergence_from_normal(mean, log_variance).mean()

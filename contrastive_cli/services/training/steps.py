@@ -14,6 +14,7 @@ from contrastive_cli.engine.train import StepRecord, train
 from contrastive_cli.services.configuration import PretrainConfig
 from contrastive_cli.services.training.setup import TrainingSetup
 from contrastive_cli.views.augment import make_views
+from contrastive_cli.views.noise import StepNoise
 from contrastive_cli.views.sources import view_sources
 
 
@@ -61,7 +62,9 @@ class Batches:
                 )
             )
             first += group.count
-        return Batch(views=tuple(views), indices=indices, labels=None if self.labels is None else self.labels[indices])
+        labels = None if self.labels is None else self.labels[indices]
+        noise = StepNoise(seed=config.seed, step=step, indices=indices)
+        return Batch(views=tuple(views), indices=indices, labels=labels, noise=noise)
 
 
 def train_steps(setup: TrainingSetup, *, first_step: int, total_steps: int) -> Iterator[StepRecord]:
