@@ -104,8 +104,9 @@ def _columns(maps: Sequence[EmbeddingMap]) -> list[dict[str, Any]]:
     first = maps[0]
     columns: list[dict[str, Any]] = []
     if first.labels is not None:
-        names = [first.label_name(label) for label in range(int(first.labels.max()) + 1)]
-        values = [_packed(first.labels, "<i4")]
+        present = np.unique(first.labels[first.labels >= 0])  # labels may be any numbers, as large as they like
+        names = [first.label_name(label) for label in present.tolist()]
+        values = [_packed(np.where(first.labels >= 0, np.searchsorted(present, first.labels), -1), "<i4")]
         columns.append({"title": "class", "role": "class", "names": names, "values": values, "missing": UNLABELED})
     measures = {
         "uncertainty": [shown.uncertainty for shown in maps],

@@ -8,6 +8,7 @@ import html
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,14 @@ def test_write_page__names_stay_data(tmp_path: Path, name: str) -> None:
 
 def test_write_page__equal_input_gives_equal_bytes(tmp_path: Path) -> None:
     assert written(tmp_path, tiny_map()) == written(tmp_path, tiny_map())
+
+
+def test_write_page__labels_may_be_any_numbers(tmp_path: Path) -> None:
+    numbers = np.array([10**15, 7, -1, 10**15])
+    page = written(tmp_path, replace(tiny_map(), labels=numbers, classes=()))
+    column = json.loads(page.partition('id="data">')[2].partition("</script>")[0])["columns"][0]
+    assert column["names"] == ["7", str(10**15)]
+    assert np.frombuffer(base64.b64decode(column["values"][0]), "<i4").tolist() == [1, 0, -1, 1]
 
 
 def test_json_for_html__begins_no_tag_and_reads_back() -> None:

@@ -285,11 +285,12 @@ class Plane {
 
   /** The image at a place of the screen: a picture that covers it, else the nearest dot within reach; -1 if there is none. */
   imageAt(x, y, reach) {
+    const visible = state.visible[this.number];
     for (const place of this.drawn) {
-      if (Math.abs(place.x - x) <= place.size / 2 && Math.abs(place.y - y) <= place.size / 2) return place.i;
+      if (visible[place.i] && Math.abs(place.x - x) <= place.size / 2 && Math.abs(place.y - y) <= place.size / 2) return place.i;
     }
     this.grid ||= gridOf(this.goal);
-    const [worldX, worldY] = this.toWorld(x, y), visible = state.visible[this.number];
+    const [worldX, worldY] = this.toWorld(x, y);
     let best = -1, nearest = (reach / this.scale) ** 2;
     this.grid.around(worldX, worldY, reach / this.scale, (i) => {
       const distance = (this.goal[2 * i] - worldX) ** 2 + (this.goal[2 * i + 1] - worldY) ** 2;
