@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test install format slow docs clean browser
+.PHONY: demo test install format slow docs mutants oldest clean browser
 
 DEMO := runs/demo
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -30,7 +30,7 @@ test: .venv/installed-dev browser
 
 # The tests of pages need a browser. Without one, and without the right to install it, they are skipped (in CI they fail).
 browser:
-	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || { \
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
 	} || echo "no Chromium is installed: the tests of pages are skipped" >&2
@@ -43,6 +43,14 @@ docs: .venv/installed-dev
 	$(BIN)/python -m benchmarks.record
 	$(BIN)/mkdocs build --strict
 	@printf '\nLook at:\n  build/site/index.html\n'
+
+# Some hundred small wrong changes, one at a time in a copy: do the tests notice? About ten minutes.
+mutants: .venv/installed-dev
+	$(BIN)/python tests/mutants/kill_mutants.py
+
+# The tests once with the oldest versions that pyproject.toml allows, in an environment of its own. Slow.
+oldest: .venv/installed-dev
+	$(BIN)/python tests/oldest_versions.py
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .

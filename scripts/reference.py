@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer.main
 from pydantic.fields import FieldInfo
@@ -25,15 +26,23 @@ from contrastive_cli.data.datasets import DATASETS
 from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.methods import list_methods, load_method
 from contrastive_cli.models.encoders import EncoderConfig
-from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, TrainConfig
+from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, TrainConfig, parse_duration
 from contrastive_cli.views.recipe import RECIPES, Recipe
 
 DOCS = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- fields: written by python -m scripts.reference -->", "<!-- end of fields -->"
 WRITTEN = "<!-- This page is written by python -m scripts.reference. Edit the code, not the page. -->"
 BOUNDS = {"gt": "above {}", "ge": "{} or more", "lt": "below {}", "le": "at most {}"}
-WORDS = {"str": "text", "int": "whole number", "float": "number", "bool": "true, false", "Path": "path"}
+WORDS = {
+    "str": "text",
+    "int": "whole number",
+    "float": "number",
+    "bool": "true, false",
+    "Path": "path",
+    "ViewGroup": "group",
+}
 WORDS |= {"integer": "whole number", "integer range": "whole number", "float range": "number"}
+NUMBERS = {2: "two", 3: "three"}
 INHERITED = (
     "name",
     "method",
@@ -79,8 +88,13 @@ def configuration_page() -> str:
     lines += ["Every field can be set on the command line, such as `--set optim.lr=2e-3`, or in a YAML file that"]
     lines += ["`--config` names. The order, lowest first: defaults, the data set's own preset, `--config`, `--set`,"]
     lines += ["named options. The fields `method.*` stand on [the pages of the methods](methods/index.md), the fields"]
-    lines += ["`views.*` on [the page of the views](views.md)."]
-    sections = {"dataset": DatasetConfig, "encoder": EncoderConfig, "optim": OptimConfig, "train": TrainConfig}
+    lines += ["`views.*` and `view_groups` on [the page of the views](views.md)."]
+    sections: dict[str, type[Config]] = {
+        "dataset": DatasetConfig,
+        "encoder": EncoderConfig,
+        "optim": OptimConfig,
+        "train": TrainConfig,
+    }
     for section, model in sections.items():
         summary = (inspect.getdoc(model) or "").partition("\n")[0]
         lines += ["", f"## {section}", "", summary, "", *field_table(model, prefix=f"{section}.", keep_name=True)]
@@ -119,22 +133,38 @@ def documented_fields(model: type[Config]) -> dict[str, str]:
 
 def allowed(info: FieldInfo) -> str:
     """The type and the bounds of a field, in words."""
-    name = getattr(info.annotation, "__name__", str(info.annotation))
-    text = str(info.annotation) if "[" in str(info.annotation) else name
-    text = re.sub(r"\b(typing|pathlib|collections\.abc)\.", "", text)
-    literal = re.search(r"Literal\[(.*?)\]", text)
-    if literal is not None:
-        text = text.replace(literal[0], ", ".join(literal[1].replace("'", "").split(", ")))
+    rules = [*info.metadata, *_annotations(info.annotation)]
+    if any(getattr(rule, "func", None) is parse_duration for rule in rules):
+        return "seconds, or such as 15m, 2h"
     bounds = [
         pattern.format(f"{getattr(rule, key):,}")
         for rule in info.metadata
         for key, pattern in BOUNDS.items()
         if isinstance(getattr(rule, key, None), int | float)
     ]
-    if "BeforeValidator" in text + str(info.metadata):
-        return "seconds, or such as 15m, 2h"
-    text = re.sub(r"tuple\[float, float\]", "two numbers", re.sub(r"( \| )?None$", "", text))
-    return ", ".join([WORDS.get(text, text), *bounds])
+    return ", ".join([_in_words(info.annotation), *bounds])
+
+
+def _annotations(kind: Any) -> list[Any]:
+    """What stands beside a type in `Annotated`, at any depth."""
+    inner = [rule for part in get_args(kind) for rule in _annotations(part)]
+    return [*getattr(kind, "__metadata__", ()), *inner]
+
+
+def _in_words(kind: Any) -> str:
+    """A type for people: `Literal["a", "b"] | None` is "a, b"."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _in_words(parts[0])
+    if origin is Literal:
+        return ", ".join(map(str, parts))
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_in_words(part) for part in parts if part is not type(None)))
+    if origin is tuple:
+        item = _in_words(parts[0])
+        plural = item if item.endswith("s") else f"{item}s"
+        return f"list of {plural}" if parts[1:] == (...,) else f"{NUMBERS.get(len(parts), len(parts))} {plural}"
+    return WORDS.get(getattr(kind, "__name__", ""), getattr(kind, "__name__", str(kind)))
 
 
 def with_fields(text: str, table: list[str]) -> str:

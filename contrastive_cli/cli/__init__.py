@@ -35,6 +35,7 @@ from contrastive_cli.cli import (
     similarity,
 )
 from contrastive_cli.cli.console import NotesHandler, show_error
+from contrastive_cli.cli.suggestions import explain
 from contrastive_cli.core.errors import ClrError, DataError, RunError, TrainingError, UsageError
 from contrastive_cli.core.files import NO_SPACE, at_home
 from contrastive_cli.core.notes import LOGGER
@@ -130,8 +131,9 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
     except ClrError as error:
         return _end(error, as_json=as_json)
     except typer.TyperException as error:
+        message, meant = explain(error)
         hint = "`clr --help` and `clr COMMAND --help` show what is accepted"
-        return _end(UsageError(error.format_message(), hint=hint), as_json=as_json)
+        return _end(UsageError(message, hint=f"did you mean `{meant}`? {hint}" if meant else hint), as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except SystemExit as end:

@@ -9,7 +9,9 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 10.0
 LONGEST_MESSAGE = 2000
+MOST_NARROW_COLUMNS = 6  # of a table that is folded where it is too wide; one of more is written as records
 
 
 class NotesHandler(logging.Handler):
@@ -75,6 +78,9 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
+        if len(columns) > MOST_NARROW_COLUMNS and _drawn_width(columns, rows) > (width or _terminal_width()):
+            sys.stdout.write(_records(title, columns, rows, width=width or _terminal_width()))
+            return
         bold = "" if os.environ.get("NO_COLOR") else "bold"
         sys.stdout.write(clean_line(title) + "\n")  # rich would break it at the width of the table
         table = Table(header_style=bold)
@@ -193,6 +199,29 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
+
+
+def _drawn_width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Of a table whose cells are on one line each."""
+    return 1 + sum(3 + max(map(len, cells)) for cells in zip(columns, *rows, strict=True))
+
+
+def _records(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> str:
+    """Rows that do not fit beside each other: the first cell on a line, the others with their names below it."""
+    lines = [clean_line(title)]
+    for name, *cells in rows:
+        facts = ", ".join(
+            f"{column}\N{NO-BREAK SPACE}{clean_line(cell)}"
+            for column, cell in zip(columns[1:], cells, strict=True)
+            if cell != "-"
+        )
+        lines.append(clean_line(name))
+        lines += textwrap.wrap(facts, width=width, initial_indent="  ", subsequent_indent="  ")
+    return "\n".join(lines).replace("\N{NO-BREAK SPACE}", " ") + "\n"
+
+
+def _terminal_width() -> int:
+    return shutil.get_terminal_size().columns
 
 
 def _asked_width() -> int | None:

@@ -17,6 +17,7 @@ from contrastive_cli.cli.options import (
     Labels,
     Layout,
     MaxBad,
+    Overwrite,
     Quiet,
     RunName,
     Unlabeled,
@@ -25,7 +26,7 @@ from contrastive_cli.cli.options import (
 )
 from contrastive_cli.core.errors import UsageError
 
-SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet")
+SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet", ".csv", ".jsonl")
 
 
 def embed(
@@ -33,7 +34,10 @@ def embed(
         list[Path] | None, typer.Argument(help="Image files and folders; none for a split of the run's dataset.")
     ] = None,
     run: RunName = None,
-    out: Annotated[Path, typer.Option(help=".pkl, .npz, .safetensors or .parquet.")] = Path("embeddings.pkl"),
+    out: Annotated[Path, typer.Option(help=".pkl, .npz, .safetensors, .parquet, .csv or .jsonl.")] = Path(
+        "embeddings.pkl"
+    ),
+    overwrite: Overwrite = False,
     split: Annotated[
         str | None, typer.Option(help="Split of the dataset, such as train, val or all; test if not given.")
     ] = None,
@@ -63,6 +67,9 @@ def embed(
         refuse_beside("PATHS", {"--split": split, "--dataset": dataset, "--data-dir": data_dir, "--download": download})
     output = Output(json=json, quiet=quiet)
     found = chosen_run(run, output)
+    from contrastive_cli.services.outputs import refuse_other_embeddings, refuse_table
+
+    refuse_table(out, overwrite=overwrite)
     from contrastive_cli.data.cache import refuse_many_bad
     from contrastive_cli.data.sources import BadFile, TreeOptions, known_layout
     from contrastive_cli.embeddings.files import write_embeddings
@@ -78,6 +85,9 @@ def embed(
             options = TreeOptions(labels=labels, unlabeled=unlabeled, layout=known_layout(layout))
             expanded = expand_paths(paths, options=options)
             unused = expanded.unused
+            refuse_other_embeddings(
+                out, overwrite=overwrite, run=found.name, layer=layer, dataset=None, paths=set(map(str, expanded.files))
+            )
             embeddings, bad = embed_paths(
                 model, expanded.files, labels=expanded.labels, layer="z" if layer == "z" else "h", progress=progress
             )
@@ -100,6 +110,8 @@ def embed(
                 unlabeled=unlabeled,
             )
             images = open_split(model, split or "test", dataset=other, progress=progress)
+            facts = {"name": images.name, "split": images.split}
+            refuse_other_embeddings(out, overwrite=overwrite, run=found.name, layer=layer, dataset=facts, paths=())
             embeddings = embed_images(model, images, layer="z" if layer == "z" else "h", progress=progress)
     write_embeddings(out, embeddings)
     enter_file(found, out, kind="embeddings")

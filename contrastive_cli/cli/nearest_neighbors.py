@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import Device, Json, Quiet, RunName, chosen_run, refuse_beside
+from contrastive_cli.cli.options import Device, Json, Overwrite, Quiet, RunName, chosen_run, refuse_beside
 from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.wording import counted
 
 if TYPE_CHECKING:
     from contrastive_cli.embeddings.files import Embeddings
     from contrastive_cli.embeddings.search.nearest_neighbors import Neighbors
 
+    Metric = Literal["cosine", "euclidean"]
+
 SHOWN = 5
-SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet")
+SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet", ".csv", ".jsonl")
 
 
 def nearest_neighbors(
-    file: Annotated[Path, typer.Argument(help="Embeddings: .pkl, .npz, .npy, .safetensors, .parquet.")],
+    file: Annotated[
+        Path, typer.Argument(help="Embeddings: .pkl, .npz, .npy, .safetensors, .parquet, .pt, .csv, .json, .h5 ...")
+    ],
     metric: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Neighbors of each.")] = 20,
     query: Annotated[
@@ -29,42 +34,65 @@ def nearest_neighbors(
     queries: Annotated[
         Path | None, typer.Option(help="Embeddings to look up in FILE, which is then read in pieces if large.")
     ] = None,
+    include_self: Annotated[
+        bool, typer.Option("--include-self", help="Return an image of --query too where FILE holds it.")
+    ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help=".pkl, .npz, .safetensors or .parquet; FILE's name with -neighbors.pkl if not given."),
+        typer.Option(
+            help=".pkl, .npz, .safetensors, .parquet, .csv or .jsonl; if not given, FILE's name with -neighbors.pkl, "
+            "and none for --query."
+        ),
     ] = None,
+    overwrite: Overwrite = False,
     run: RunName = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find exact nearest neighbors; each item of FILE is left out of its own, an image of --query is not.
+    """Find exact nearest neighbors; what is looked up is left out of its own neighbors.
 
     clr knn embeddings.pkl --metric cosine
 
-    clr knn photos.npz --query photo.jpg -k 5
+    clr knn photos.npz --query photo.jpg -k 5 --out nearest.csv
 
     clr knn million.npy --queries embeddings.pkl
     """
     if query and queries is not None:
         raise UsageError("--query and --queries exclude each other", hint="embed the images and give --queries FILE")
-    if query:
-        refuse_beside("--query", {"--out": out})
-    else:
-        refuse_beside("a file alone, without --query", {"--run": run, "--device": None if device == "auto" else device})
+    if not query:
+        options = {"--run": run, "--device": None if device == "auto" else device, "--include-self": include_self}
+        refuse_beside("a file alone, without --query", options)
     if metric not in ("cosine", "euclidean"):
         raise UsageError(f"--metric {metric!r} is unknown; known are cosine, euclidean")
     if out is not None and out.suffix not in SUFFIXES:
         raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(SUFFIXES)}")
     output = Output(json=json, quiet=quiet)
     from contrastive_cli.embeddings.files import read_embeddings
+    from contrastive_cli.services.outputs import refuse_table
 
+    if out is not None:
+        refuse_table(out, overwrite=overwrite)
     embeddings = read_embeddings(file)
-    chosen: Literal["cosine", "euclidean"] = "cosine" if metric == "cosine" else "euclidean"
+    for note in embeddings.notes:
+        output.note(f"{file}: {note}")
+    chosen: Metric = "cosine" if metric == "cosine" else "euclidean"
     if query:
-        _look_up(embeddings, query, k=k, metric=chosen, run=run, device=device, output=output)
+        _look_up(
+            embeddings,
+            file,
+            query,
+            k=k,
+            metric=chosen,
+            include_self=include_self,
+            out=out,
+            overwrite=overwrite,
+            run=run,
+            device=device,
+            output=output,
+        )
     else:
-        _mine(embeddings, file, queries=queries, k=k, metric=chosen, out=out, output=output)
+        _mine(embeddings, file, queries=queries, k=k, metric=chosen, out=out, overwrite=overwrite, output=output)
 
 
 def _mine(
@@ -73,14 +101,18 @@ def _mine(
     *,
     queries: Path | None,
     k: int,
-    metric: Literal["cosine", "euclidean"],
+    metric: Metric,
     out: Path | None,
+    overwrite: bool,
     output: Output,
 ) -> None:
-    from contrastive_cli.embeddings.files import NeighborsFile, read_embeddings, write_neighbors
+    from contrastive_cli.embeddings.files import read_embeddings
     from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors as search
+    from contrastive_cli.services.outputs import refuse_other_neighbors
 
     asked = embeddings if queries is None else read_embeddings(queries)
+    for note in () if queries is None else asked.notes:
+        output.note(f"{queries}: {note}")
     available = len(embeddings.vectors) - (queries is None)
     if available < 1:
         raise UsageError(f"{file} holds {len(embeddings.vectors)} embedding; neighbors need two or more")
@@ -89,6 +121,7 @@ def _mine(
     for given in (file, of):
         if target.exists() and target.samefile(given):
             raise UsageError(f"--out {target} is an embeddings file itself", hint="give the neighbors another name")
+    refuse_other_neighbors(target, overwrite=overwrite, source=file, queries=queries, metric=metric)
     k = _clip(k, available, output)
     zeros = int((~asked.vectors.any(axis=1)).sum()) if metric == "cosine" else 0
     if zeros:
@@ -101,16 +134,9 @@ def _mine(
             queries=None if queries is None else asked.vectors,
             progress=progress,
         )
-    neighbors = NeighborsFile(
-        indices=found.indices,
-        distances=found.distances,
-        metric=metric,
-        paths=asked.paths,
-        dataset=embeddings.dataset,
-        source=str(file),
-        queries="" if queries is None else str(queries),
-    )
-    write_neighbors(target, neighbors)
+    names, own_names = _plain_names(embeddings), _plain_names(asked)
+    items = [own_names(row) for row in range(len(found.indices))] if output.json or _is_table(target) else []
+    _write(target, embeddings, found, items, asked=asked, metric=metric, source=file, queries=str(queries or ""))
     purity = _purity(asked, embeddings, found)
     count = len(asked.vectors)
     text = f"{target}: {k} neighbors of {count} embeddings"
@@ -119,18 +145,26 @@ def _mine(
     if purity is not None:
         text += f"; {100 * purity:.1f} % of the nearest are of the same class"
     _show_first(asked, embeddings, found, metric=metric, output=output)
-    output.result({"file": str(target), "count": count, "k": k, "metric": metric, "same_class": purity}, text)
+    value: dict[str, Any] = {"file": str(target), "count": count, "k": k, "metric": metric, "same_class": purity}
+    if output.json:
+        value["neighbors"] = [
+            {"item": item, "neighbors": _neighbors_of(found, row, names=names, metric=metric)}
+            for row, item in enumerate(items)
+        ]
+    output.result(value, text)
 
 
-def _show_first(asked: Embeddings, embeddings: Embeddings, found: Neighbors, *, metric: str, output: Output) -> None:
+def _show_first(asked: Embeddings, embeddings: Embeddings, found: Neighbors, *, metric: Metric, output: Output) -> None:
     names, own_names = _names(embeddings), _names(asked)
-    shown = min(3, found.indices.shape[1])
+    shown = min(SHOWN, found.indices.shape[1])
     rows = []
     for row, (nearest, distances) in enumerate(zip(found.indices[:SHOWN], found.distances[:SHOWN], strict=True)):
         pairs = zip(nearest[:shown].tolist(), distances[:shown].tolist(), strict=True)
-        rows.append([own_names(row), *(f"{names(index)} ({distance:.3g})" for index, distance in pairs)])
+        rows.append([own_names(row), *(f"{names(index)} ({_shown(distance, metric)})" for index, distance in pairs)])
+    count = found.indices.shape[1]
     output.table(
-        title=f"{metric} neighbors of {len(asked.vectors)} embeddings, the first {SHOWN}",
+        title=f"neighbors of {len(asked.vectors)} embeddings ({_measure(metric)}), the first {SHOWN}"
+        + ("" if count == shown else f", {shown} of {count} each"),
         columns=["item", *(f"neighbor {rank + 1}" for rank in range(shown))],
         rows=rows,
     )
@@ -138,20 +172,27 @@ def _show_first(asked: Embeddings, embeddings: Embeddings, found: Neighbors, *, 
 
 def _look_up(
     embeddings: Embeddings,
+    file: Path,
     queries: list[Path],
     *,
     k: int,
-    metric: Literal["cosine", "euclidean"],
+    metric: Metric,
+    include_self: bool,
+    out: Path | None,
+    overwrite: bool,
     run: str | None,
     device: str,
     output: Output,
 ) -> None:
-    from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors as search
+    from contrastive_cli.embeddings.search.looked_up import nearest_others
     from contrastive_cli.services.inference.image_files import embed_paths
     from contrastive_cli.services.inference.model import load_model
+    from contrastive_cli.services.outputs import refuse_other_neighbors
 
-    made_by = embeddings.model.get("run")
-    found_run = chosen_run(run or (made_by if isinstance(made_by, str) else None), output)
+    asked_of = ", ".join(map(str, queries))
+    if out is not None:
+        refuse_other_neighbors(out, overwrite=overwrite, source=file, queries=Path(asked_of), metric=metric)
+    found_run = chosen_run(run or _maker(embeddings, file), output)
     model = load_model(found_run, device=device)
     if embeddings.model.get("checkpoint") not in (None, model.checkpoint):
         raise UsageError(
@@ -163,27 +204,126 @@ def _look_up(
     if bad:
         raise bad[0]
     k = _clip(k, len(embeddings.vectors), output)
-    found = search(embeddings.vectors, k=k, metric=metric, queries=embedded.vectors)
-    names = _names(embeddings)
-    results: list[dict[str, Any]] = []
+    found, left_out = nearest_others(
+        embeddings.vectors,
+        embedded.vectors,
+        names=embeddings.paths,
+        queries=[] if include_self else [str(path.absolute()) for path in queries],
+        k=k,
+        metric=metric,
+    )
+    if left_out:
+        output.note(f"{left_out} of {len(queries)} queries are in {file} and left out there; --include-self keeps them")
+    if out is not None:
+        items = [str(path) for path in queries]
+        _write(out, embeddings, found, items, asked=embedded, metric=metric, source=file, queries=asked_of)
+    names, shown_names = _plain_names(embeddings), _names(embeddings)
     for row, path in enumerate(queries):
-        nearest = [
-            {"item": names(int(index)), "index": int(index), "distance": float(distance)}
-            for index, distance in zip(found.indices[row], found.distances[row], strict=True)
-        ]
-        results.append({"query": str(path), "neighbors": nearest})
         output.table(
             title=f"nearest to {path}",
-            columns=["rank", "item", f"{metric} distance"],
-            rows=[[str(rank + 1), item["item"], f"{item['distance']:.4g}"] for rank, item in enumerate(nearest)],
+            columns=["rank", "item", _measure(metric)],
+            rows=[
+                [str(rank + 1), shown_names(int(index)), _shown(float(distance), metric)]
+                for rank, (index, distance) in enumerate(zip(found.indices[row], found.distances[row], strict=True))
+            ],
         )
-    if output.json:
-        output.result({"queries": results, "metric": metric}, "")
+    results = [
+        {"query": str(path), "neighbors": _neighbors_of(found, row, names=names, metric=metric)}
+        for row, path in enumerate(queries)
+    ]
+    if output.json or out is not None:
+        written = {} if out is None else {"file": str(out)}
+        output.result({"queries": results, "metric": metric, **written}, str(out))
+
+
+def _write(
+    target: Path,
+    embeddings: Embeddings,
+    found: Neighbors,
+    items: list[str],
+    *,
+    asked: Embeddings,
+    metric: Metric,
+    source: Path,
+    queries: str,
+) -> None:
+    """The neighbors as a file of ours, or as a table with a line a neighbor."""
+    from contrastive_cli.embeddings.files import NeighborsFile, write_neighbors
+    from contrastive_cli.embeddings.result_tables import write_table
+
+    if _is_table(target):
+        names = _plain_names(embeddings)
+        measure = "similarity" if metric == "cosine" else "distance"
+        lines = (
+            {"item": item, "rank": rank, "neighbor": near["item"], "index": near["index"], measure: near[measure]}
+            for row, item in enumerate(items)
+            for rank, near in enumerate(_neighbors_of(found, row, names=names, metric=metric), 1)
+        )
+        write_table(target, lines, columns=["item", "rank", "neighbor", "index", measure], paths=["item", "neighbor"])
+        return
+    neighbors = NeighborsFile(
+        indices=found.indices,
+        distances=found.distances,
+        metric=metric,
+        paths=asked.paths,
+        dataset=embeddings.dataset,
+        source=str(source),
+        queries=queries,
+    )
+    write_neighbors(target, neighbors)
+
+
+def _neighbors_of(found: Neighbors, row: int, *, names: Any, metric: Metric) -> list[dict[str, Any]]:
+    pairs = zip(found.indices[row].tolist(), found.distances[row].tolist(), strict=True)
+    if metric == "cosine":
+        return [
+            {"item": names(index), "index": index, "similarity": 1 - distance, "distance": distance}
+            for index, distance in pairs
+        ]
+    return [{"item": names(index), "index": index, "distance": distance} for index, distance in pairs]
+
+
+def _measure(metric: Metric) -> str:
+    return "cosine similarity" if metric == "cosine" else "euclidean distance"
+
+
+def _shown(distance: float, metric: Metric) -> str:
+    """The similarity for cosine, whose difference from one is written out where it is small; else the distance."""
+    if metric == "euclidean":
+        return f"{distance:.4g}"
+    return f"1 - {distance:.1e}" if 0 < distance < 1e-3 else f"{1 - distance:.4f}"
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix in (".csv", ".jsonl")
+
+
+def _maker(embeddings: Embeddings, file: Path) -> str | None:
+    """The run that an embeddings file says it was made by: the one that the file lies in, or one of that name.
+
+    Raises:
+        RunError: If there is none of that name here.
+    """
+    from contrastive_cli.core.errors import RunError
+    from contrastive_cli.core.runs import find_run
+
+    name = embeddings.model.get("run")
+    if not isinstance(name, str):
+        return None
+    for folder in file.absolute().parents[:2]:
+        if folder.name == name and (folder / "manifest.json").is_file():
+            return str(folder)
+    try:
+        return str(find_run(name).path)
+    except RunError as error:
+        message = f"{file} was made by run {name}, which is not here: {error.message}"
+        raise RunError(message, hint="give its directory by --run", path=file) from None
 
 
 def _clip(k: int, available: int, output: Output) -> int:
     if k > available:
-        output.note(f"warning: only {available} neighbors are available, not {k}")
+        are = "is" if available == 1 else "are"
+        output.note(f"warning: only {counted(available, 'neighbor')} {are} available, not {k}")
     return min(k, available)
 
 
@@ -194,6 +334,11 @@ def _purity(asked: Embeddings, embeddings: Embeddings, found: Neighbors) -> floa
     labels, nearest = asked.labels, embeddings.labels[found.indices[:, 0]]
     known = labels >= 0
     return float((nearest == labels)[known].mean()) if known.any() else None
+
+
+def _plain_names(embeddings: Embeddings) -> Any:
+    paths = embeddings.paths
+    return (lambda index: str(index)) if paths is None else (lambda index: paths[index])
 
 
 def _names(embeddings: Embeddings) -> Any:

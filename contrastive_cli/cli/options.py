@@ -54,6 +54,9 @@ TestSplit = Annotated[
     str | None,
     typer.Option("--split", help="Labeled split to measure on, such as val; test, or val if that has no labels."),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Write over a file of another origin; one of the same is replaced anyway.")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 
 

@@ -208,6 +208,9 @@ def _embeddings(request: Request) -> Drawn:
             device=request.device,
             progress=progress,
         )
+    for file, one in zip(request.files, mapped, strict=False):
+        for left_out in one.embeddings.notes:
+            request.output.note(f"{file}: {left_out}")
     with request.output.counting("projecting") as progress:
         targets, note = plot_embeddings(
             mapped,

@@ -14,6 +14,7 @@ from contrastive_cli.cli.training import run_session
 from contrastive_cli.cli.waiting import waiting
 from contrastive_cli.core.clock import process_start
 from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.wording import counted
 
 if TYPE_CHECKING:
     from contrastive_cli.core.runs import Run
@@ -100,7 +101,12 @@ def pretrain(
         bool, typer.Option("--overwrite", help="Rename an existing run away.", rich_help_panel=RUN)
     ] = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Show what would happen, time two steps, write no run.", rich_help_panel=RUN)
+        bool,
+        typer.Option(
+            "--plan",
+            help="Show what would happen, from a sample of the images and a few timed steps; nothing is written.",
+            rich_help_panel=RUN,
+        ),
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -188,7 +194,7 @@ def _start(config: Any, *, out: Path | None, overwrite: bool, output: Output, be
         session = start_session(config, out=out, overwrite=overwrite, progress=work.count, say=work.say, began=began)
     bad = session.setup.images.bad_files
     if bad:
-        output.note(f"{len(bad)} unreadable files left out, first {bad[0].path}: {bad[0].reason}")
+        output.note(f"{counted(len(bad), 'unreadable file')} left out, first {bad[0].path}: {bad[0].reason}")
     return session
 
 
@@ -214,10 +220,10 @@ def _resume(
 
 def _show_plan(config: Any, output: Output) -> None:
     from contrastive_cli.core.config import dump_yaml
-    from contrastive_cli.services.training.plan import plan_training
+    from contrastive_cli.services.training.forecast import plan_training
 
     with waiting(output) as work:
-        plan = plan_training(config, progress=work.count, say=work.say)
+        plan = plan_training(config, say=work.say)
     facts = plan.as_json()
     text = dump_yaml({"configuration": config.model_dump(mode="json")})
     text += "\n" + "\n".join(f"{key.replace('_', ' ')}: {value}" for key, value in facts.items())

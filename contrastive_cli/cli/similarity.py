@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import Device, Json, Quiet, RunName, chosen_run, refuse_beside
-from contrastive_cli.core.errors import UsageError
+from contrastive_cli.cli.options import DataDir, Device, Json, Overwrite, Quiet, RunName, chosen_run, refuse_beside
+from contrastive_cli.core.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from contrastive_cli.data.spec import DatasetSpec
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LAYERS = ("h", "z")
 AVERAGES = ("none", "mirror", "crops")
+TABLES = (".csv", ".jsonl")
 
 
 def similarity(
@@ -39,7 +40,12 @@ def similarity(
             "its center too); default: what the run's validation chose."
         ),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help=".csv or .jsonl: a line for every two images, or for every pair of --pairs.")
+    ] = None,
+    overwrite: Overwrite = False,
     run: RunName = None,
+    data_dir: DataDir = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -59,6 +65,11 @@ def similarity(
         refuse_beside("images", {"--root": root})
     if pairs is None and len(images or []) < 2:
         raise UsageError(f"similarity compares two images or more (given: {len(images or [])})")
+    if out is not None and out.suffix.lower() not in TABLES:
+        raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(TABLES)}")
+    if out is not None and out.exists() and not overwrite:
+        hint = "pass --overwrite to replace it, or choose another --out"
+        raise RunError(f"{out} exists, and does not say what it is of", hint=hint, path=out)
     output = Output(json=json, quiet=quiet)
     found = chosen_run(run, output)
     from contrastive_cli.services.inference.comparison import comparison_of
@@ -68,17 +79,57 @@ def similarity(
     model = load_model(found, device=device)
     how = comparison_of(model, layer=layer, average=average)
     if pairs is not None:
+        refuse_beside("--pairs", {"--data-dir": data_dir})
         from contrastive_cli.services.evaluation.verification import verify_pairs
 
         with output.counting("decoding images") as progress:
             verdict = verify_pairs(model, pairs, root=root or Path(), how=how, progress=progress)
-        output.result({**verdict.as_json(), "run": found.name}, _verdict(verdict))
+        _write_pairs(out, verdict)
+        output.result({**verdict.as_json(), "run": found.name, **_file(out)}, _verdict(verdict, out))
         return
     assert images is not None, "without --pairs there are images"
-    _show(compare(model, images, how=how), model, output)
+    compared = compare(model, images, how=how, dataset=model.dataset_at(data_dir))
+    if compared.missing:
+        hint = "" if data_dir is not None else "; give --data-dir"
+        output.note(f"no percentiles, so nothing says how much the cosine means: {compared.missing}{hint}")
+    _write_similarities(out, compared)
+    _show(compared, model, output, out=out)
 
 
-def _show(result: Similarities, model: Model, output: Output) -> None:
+def _file(out: Path | None) -> dict[str, str]:
+    return {} if out is None else {"file": str(out)}
+
+
+def _write_pairs(out: Path | None, verdict: PairResult) -> None:
+    from contrastive_cli.embeddings.result_tables import write_table
+
+    columns = ("path_a", "path_b", "same", "similarity")
+    if out is not None:
+        rows = (dict(zip(columns, row, strict=True)) for row in verdict.rows)
+        write_table(out, rows, columns=columns, paths=columns[:2])
+
+
+def _write_similarities(out: Path | None, result: Similarities) -> None:
+    """A line for every two images: their similarity, and its percentiles among pairs of other images."""
+    from contrastive_cli.embeddings.result_tables import write_table
+
+    columns = ["path_a", "path_b", "similarity", *(f"percentile_{kind}" for kind in result.percentiles)]
+    if out is None:
+        return
+    rows = [
+        {
+            "path_a": result.paths[first],
+            "path_b": result.paths[second],
+            "similarity": float(result.cosines[first, second]),
+        }
+        | {f"percentile_{kind}": float(values[first, second]) for kind, values in result.percentiles.items()}
+        for first in range(len(result.paths))
+        for second in range(first + 1, len(result.paths))
+    ]
+    write_table(out, rows, columns=columns, paths=columns[:2])
+
+
+def _show(result: Similarities, model: Model, output: Output, *, out: Path | None) -> None:
     """A sentence for two images, a matrix for more."""
     is_pair = len(result.paths) == 2
     value = {
@@ -91,11 +142,13 @@ def _show(result: Similarities, model: Model, output: Output) -> None:
         "layer": result.how.layer,
         "average": result.how.average,
         "run": model.run.name,
+        **_file(out),
     }
+    written = "" if out is None else f"\n{out}"
     if is_pair:
         from contrastive_cli.data.datasets import known_dataset
 
-        output.result(value, _sentence(result, spec=known_dataset(model.config.dataset.name)))
+        output.result(value, _sentence(result, spec=known_dataset(model.config.dataset.name)) + written)
         return
     output.table(
         title=f"cosine similarity, {result.how}",
@@ -105,8 +158,8 @@ def _show(result: Similarities, model: Model, output: Output) -> None:
             for row, path in enumerate(result.paths)
         ],
     )
-    if output.json:
-        output.result(value, "")
+    if output.json or out is not None:
+        output.result(value, str(out))
 
 
 def _sentence(result: Similarities, *, spec: DatasetSpec | None) -> str:
@@ -119,7 +172,7 @@ def _sentence(result: Similarities, *, spec: DatasetSpec | None) -> str:
     return text
 
 
-def _verdict(result: PairResult) -> str:
+def _verdict(result: PairResult, out: Path | None) -> str:
     found = result.verification
     return (
         f"{found.pairs:,} pairs of {result.images:,} images ({found.same:,} same), {result.how}\n"
@@ -128,5 +181,5 @@ def _verdict(result: PairResult) -> str:
         f"  accuracy  {100 * found.accuracy:.2f} +- {100 * found.accuracy_error:.2f} % "
         f"(mean and standard error of {found.folds} folds)\n"
         f"  threshold {found.threshold:.4f}\n"
-        f"{result.figure}"
+        f"{result.figure}\n{result.curve}\n{result.scores}" + ("" if out is None else f"\n{out}")
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from contrastive_cli.cli.console import Output, progress_bar, shows_bars
 from contrastive_cli.cli.waiting import Heartbeat
+from contrastive_cli.core.wording import counted
 
 if TYPE_CHECKING:
     from contrastive_cli.services.training.loop import Status
@@ -27,14 +28,15 @@ def run_session(session: Session, output: Output) -> dict[str, Any]:
     setup = session.setup
     encoder = setup.config.encoder.name.replace("none", "no encoder")
     output.note(
-        f"{setup.config.method_name} on {setup.num_samples} images of {setup.images.name}: "
-        f"{encoder}, {session.total_steps} steps of {setup.config.batch_size}, "
+        f"{setup.config.method_name} on {counted(setup.num_samples, 'image')} of {setup.images.name}: "
+        f"{encoder}, {counted(session.total_steps, 'step')} of {setup.config.batch_size}, "
         f"{setup.device}, {setup.precision} -> {session.run.path}"
     )
     if setup.neighbors is not None:
         output.note(setup.neighbors.describe())
     if setup.config.train.plan:
         output.note("the steps are those of the plan in its configuration; no clock is asked")
+    output.note(_legend(session))
     last: Mapping[str, float] = {}
     final = None
     planned = session.total_steps
@@ -125,6 +127,17 @@ def _describe(status: Status, last: Mapping[str, float]) -> str:
     if "online/effective_rank" in last:
         parts.append(f"rank {last['online/effective_rank']:.0f}")
     return "  ".join(parts)
+
+
+def _legend(session: Session) -> str:
+    """What the words of the lines to come mean."""
+    labeled = session.setup.images.has_labels
+    words = ["loss falls from chance (nothing learned) toward aligned (perfect), where a method knows these"]
+    if session.setup.config.train.evaluations:
+        if labeled:
+            words.append("kNN is the part of training images whose 20 nearest neighbors vote for their class")
+        words.append("rank is the number of dimensions that the embedding fills")
+    return "; ".join(words)
 
 
 def _collapse_warning(last: Mapping[str, float]) -> str:

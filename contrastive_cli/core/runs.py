@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import re
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from contrastive_cli import __version__
 from contrastive_cli.core.config import Config, Tree, dump_yaml, read_preset
 from contrastive_cli.core.containment import refuse_what_leads_out
 from contrastive_cli.core.errors import RunError, UsageError
@@ -30,6 +25,7 @@ from contrastive_cli.core.manifest import Artifact, Manifest
 
 RUNS = Path("runs")
 LOCK_FILE = "run.lock"
+OF_RECORD = {"config.yaml": "configuration", "metrics.jsonl": "metrics", "bad_files.csv": "bad files"}
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -67,10 +63,24 @@ class Run:
         write_atomically(self.path / "manifest.json", (manifest.model_dump_json(indent=2) + "\n").encode())
 
     def update(self, **changes: Any) -> Manifest:
-        """Replace some fields of the manifest and return the new one."""
+        """Replace some fields of the manifest and return the new one.
+
+        Files that change while a run is trained have an entry while it is not.
+        """
         manifest = self.manifest().model_copy(update=changes)
+        if "status" in changes:
+            entries = {} if manifest.status == "running" else self._entries_of_record()
+            others = {key: value for key, value in manifest.artifacts.items() if key not in OF_RECORD}
+            manifest = manifest.model_copy(update={"artifacts": {**others, **entries}})
         self.write_manifest(manifest)
         return manifest
+
+    def _entries_of_record(self) -> dict[str, Artifact]:
+        found = {name: self.path / name for name in OF_RECORD if (self.path / name).is_file()}
+        return {
+            name: Artifact(kind=OF_RECORD[name], bytes=file.stat().st_size, sha256=sha256_of(file))
+            for name, file in found.items()
+        }
 
     def is_empty(self) -> bool:
         """Whether nothing is there, or only what a start that was killed or has just begun leaves."""
@@ -230,7 +240,7 @@ def find_run(name_or_path: str | None) -> Run:
             refuse_what_leads_out(path)
             return Run(path)
     places = f"{given.absolute()} nor {(RUNS / name_or_path).absolute()}"
-    message = f"no run {name_or_path!r}: neither {places} holds a manifest.json"
+    message = f"no run at {name_or_path!r}: neither {places} holds a manifest.json"
     raise RunError(message, hint="give the run's directory; `clr runs FOLDER` lists those of a folder", path=given)
 
 
@@ -261,35 +271,6 @@ def default_run_name(*, method: str, dataset: str, seed: int) -> str:
 def now() -> str:
     """The time in UTC, for manifests."""
     return datetime.now(UTC).isoformat()
-
-
-def versions() -> dict[str, str]:
-    """The versions that can change a result."""
-    known = {"clr": __version__, "python": platform.python_version(), "platform": platform.platform()}
-    for package in ("torch", "torchvision", "numpy", "scikit-learn", "pillow"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            known[package] = metadata.version(package)
-    return known
-
-
-def git_revision() -> str | None:
-    """The commit of the working directory, with `+` when it has changes; None outside git."""
-    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--match="]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.strip() or None
-
-
-def command_line() -> tuple[str, ...]:
-    """The command as typed, with the program's bare name."""
-    return ("clr", *(argument.encode("utf-8", "backslashreplace").decode() for argument in sys.argv[1:]))
-
-
-def process_facts() -> Mapping[str, Any]:
-    """Facts of this process for a new manifest."""
-    return {"command": command_line(), "versions": versions(), "git": git_revision(), "started": now()}
 
 
 def _free_name(path: Path) -> Path:

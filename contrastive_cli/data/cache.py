@@ -24,6 +24,7 @@ from contrastive_cli.core.errors import DataError, RunError
 from contrastive_cli.core.files import TEMPORARY_SUFFIX, cannot_write, harmless_cell, sync_directory
 from contrastive_cli.core.pictures import PictureRange
 from contrastive_cli.core.types import CountProgress, Say, silent
+from contrastive_cli.core.wording import counted
 from contrastive_cli.data.images import Images
 from contrastive_cli.data.packing import Packed, pack_samples
 from contrastive_cli.data.reading import Reading
@@ -134,7 +135,7 @@ def open_cached(
         DataError: If more files are bad, or none is good.
         RunError: If the cache cannot be written.
     """
-    entry = cache_directory() / f"{source.name}-{source.split}-{source.size}px-{source_key(source)[:16]}"
+    entry = _entry_of(source)
     image_set = _read_entry(entry, source=source)
     if image_set is None:
         try:
@@ -162,6 +163,15 @@ def open_cached(
     return image_set
 
 
+def find_cached(source: Source) -> ImageSet | None:
+    """The decoded split if it is in the cache; nothing is written."""
+    return _read_entry(_entry_of(source), source=source)
+
+
+def _entry_of(source: Source) -> Path:
+    return cache_directory() / f"{source.name}-{source.split}-{source.size}px-{source_key(source)[:16]}"
+
+
 def source_key(source: Source) -> str:
     """Hex sha256 that changes with the schema, the size, the channels, the split or any file of the source."""
     parts = [SCHEMA, source.name, source.split, source.size, source.channels, *source.identity]
@@ -179,7 +189,7 @@ def _build_entry(entry: Path, *, source: Source, progress: CountProgress | None,
             hint="set CLR_CACHE to a folder with enough space",
             path=entry.parent,
         )
-    say(f"decoding {len(samples.paths)} images, once, into {needed / 1e6:.0f} MB of {entry.parent}")
+    say(f"decoding {counted(len(samples.paths), 'image')}, once, into {needed / 1e6:.0f} MB of {entry.parent}")
     temporary = entry.with_name(f".{entry.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     temporary.mkdir()
     try:

@@ -18,7 +18,7 @@ from contrastive_cli.data import entries
 from contrastive_cli.data.cache import ImageSet, open_cached
 from contrastive_cli.data.downloads import download_dataset
 from contrastive_cli.data.own_datasets import checked_source, find_own, is_file_name
-from contrastive_cli.data.sources import AS_NAMED, Request, TreeOptions
+from contrastive_cli.data.sources import AS_NAMED, Request, Source, TreeOptions
 from contrastive_cli.data.spec import DatasetSpec
 
 DEFAULT_DATA_DIR = Path("data")
@@ -53,6 +53,55 @@ def open_dataset(
     """Return a split of a dataset as one uint8 array of square images, decoded now or earlier.
 
     Args:
+        name: As the next ones, see `find_source`.
+        split: One of the dataset's splits.
+        data_dir: Where its files are.
+        size: Side of the stored images in pixels.
+        download: Fetch the files if they are not there.
+        max_bad: Largest fraction of undecodable files.
+        seed: Draws the split where a dataset has none.
+        tree: How a folder is to be read.
+        picture_range: Of pictures with more than eight bits.
+        bands: Of the pictures of a folder.
+        progress: Called with (done, total) while decoding.
+        say: Called before decoding with how many images become how many MB.
+
+    Raises:
+        UsageError: If there is no such dataset, split or size.
+        DataError: If the files are absent or unusable.
+        RunError: If the cache cannot be written.
+    """
+    source = find_source(
+        name,
+        split=split,
+        data_dir=data_dir,
+        size=size,
+        download=download,
+        max_bad=max_bad,
+        seed=seed,
+        tree=tree,
+        picture_range=picture_range,
+        bands=bands,
+    )
+    return open_cached(source, max_bad=max_bad, progress=progress, say=say)
+
+
+def find_source(
+    name: str,
+    *,
+    split: str,
+    data_dir: Path | None,
+    size: int,
+    download: bool = False,
+    max_bad: float = 0.01,
+    seed: int = 0,
+    tree: TreeOptions = AS_NAMED,
+    picture_range: AskedRange = "auto",
+    bands: tuple[int, ...] | None = None,
+) -> Source:
+    """Find a split of a dataset, of which nothing is decoded yet, and say how it was read.
+
+    Args:
         name: A key of `DATASETS`, or a dataset of one's own.
         split: One of the dataset's splits.
         data_dir: Where its files are; ./data if None. Not used by datasets that need no files.
@@ -63,13 +112,10 @@ def open_dataset(
         tree: How a folder is to be read, where its names do not say enough.
         picture_range: What becomes 0 and 255 of pictures with more than eight bits; "auto" measures it.
         bands: Bands of the pictures of a folder that become the channels; None takes the colors.
-        progress: Called with (done, total) while decoding.
-        say: Called before decoding with how many images become how many MB.
 
     Raises:
         UsageError: If there is no such dataset, split or size.
         DataError: If the files are absent or unusable.
-        RunError: If the cache cannot be written.
     """
     spec = find_dataset(name)
     if split not in spec.splits:
@@ -111,7 +157,7 @@ def open_dataset(
         )
     for line in (*(source.reading.lines if source.reading is not None else ()), *source.notes):
         note(line)
-    return open_cached(source, max_bad=max_bad, progress=progress, say=say)
+    return source
 
 
 def find_dataset(name: str) -> DatasetSpec:

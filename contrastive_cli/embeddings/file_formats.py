@@ -48,7 +48,7 @@ _OLD_PICKLE = re.compile(rb"[(\]}]|c[A-Za-z_][\w.]*\r?\n[A-Za-z_][\w.]*\r?\n")  
 _DAMAGED = (*TORCH_LOAD_ERRORS, RefusedError)  # UnsafeFileError and DataError are caught before
 _KNOWN = {  # what other files begin with, and the way from there
     b"IxF": ("a faiss index", "numpy.save('x.npy', faiss.read_index('x.index').reconstruct_n())"),
-    b"IxM": ("a faiss index with ids", "numpy.save('x.npy', faiss.read_index('x.index').index.reconstruct_n())"),
+    b"IxM": ("a faiss index with ids", "i = faiss.read_index('x.index'); numpy.save('x.npy', i.index.reconstruct_n())"),
     b"MATLAB": ("a MATLAB file", "numpy.savez('x.npz', embeddings=scipy.io.loadmat('x.mat')['features'])"),
     b"ARROW1": ("a feather file", "parquet.write_table(feather.read_table('x.feather'), 'x.parquet') of pyarrow"),
     b"SQLite format 3": ("a SQLite data base", "pandas.read_sql('select * from t', c).to_parquet('x.parquet')"),

@@ -29,6 +29,7 @@ from contrastive_cli.embeddings.columns import (
 )
 from contrastive_cli.embeddings.foreign_columns import columns_beside
 from contrastive_cli.embeddings.foreign_layouts import layout_of
+from contrastive_cli.embeddings.result_tables import is_table, write_embeddings_table
 
 EMBEDDINGS_SCHEMA = "clr-embeddings/1"
 NEIGHBORS_SCHEMA = "clr-neighbors/1"
@@ -91,7 +92,7 @@ class NeighborsFile:
 
 
 def write_embeddings(path: Path, embeddings: Embeddings) -> str:
-    """Write `embeddings` in the format that the suffix names (.pkl, .npz, .safetensors); returns the sha256.
+    """Write `embeddings` in the format that the suffix names (.pkl, .npz, .csv, ...); returns the sha256.
 
     Raises:
         UsageError: If the suffix names no format.
@@ -99,6 +100,8 @@ def write_embeddings(path: Path, embeddings: Embeddings) -> str:
         RunError: If the file cannot be written.
     """
     _check_embeddings(embeddings)
+    if is_table(path):
+        return write_embeddings_table(path, embeddings)
     columns: dict[str, Any] = {
         "schema": EMBEDDINGS_SCHEMA,
         "embeddings": np.ascontiguousarray(embeddings.vectors),

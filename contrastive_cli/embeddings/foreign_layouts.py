@@ -161,9 +161,7 @@ def _of_keys(value: dict[Any, Any]) -> Layout | None:
 
 
 def _with_names(found: Layout, names: list[str]) -> Layout:
-    return found if "paths" in found.columns else Layout(
-        matrix=found.matrix, columns={"paths": names} | found.columns, notes=found.notes
-    )  # fmt: skip
+    return Layout(matrix=found.matrix, columns={"key": names} | found.columns, notes=found.notes)
 
 
 def _of_several(names: list[str], items: list[Any]) -> Layout | None:

@@ -1,21 +1,30 @@
 """HDF5, as h5py, Keras and CLIP retrieval scripts write it. Needs the extra `hdf5`.
 
-Only data sets of numbers and text that lie in the file itself are read; links to other files are never followed.
+Only data sets of numbers and text that lie in the file itself are read; links to other files are never followed. The C
+library loops for ever on some damaged files and crashes on others, so it works in a process of its own, with a limit
+of time; what that process says is read as a stranger's pickle.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import math
+import pickle
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
 
 from contrastive_cli.core.errors import DataError, UnsafeFileError, UsageError
+from contrastive_cli.pickles import reader
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 MAX_ENTRIES = 1_000_000
 MAX_LEVELS = 32
+SECONDS = 20
+BYTES_PER_SECOND = 10_000_000
 
 
 def decode(data: bytes, *, limit: int) -> dict[str, Any]:
@@ -31,17 +40,51 @@ def decode(data: bytes, *, limit: int) -> dict[str, Any]:
         DataError: If it holds no data set of numbers.
         ValueError, or another error of h5py: If it is damaged.
     """
+    if importlib.util.find_spec("h5py") is None:
+        raise UsageError("HDF5 files need h5py", hint="install the extra `hdf5`, or use .npz")
+    code = f"import sys; sys.path[:] = {sys.path!r}\nfrom {__name__} import answer\nanswer({limit})"
+    seconds = SECONDS + len(data) // BYTES_PER_SECOND
     try:
-        import h5py
-    except ImportError:
-        raise UsageError("HDF5 files need h5py", hint="install the extra `hdf5`, or use .npz") from None
+        child = subprocess.run(
+            [sys.executable, "-c", code], input=data, capture_output=True, timeout=seconds, check=True
+        )
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+        raise ValueError("the HDF5 library does not come to an end with it") from None
+    said = reader.load(child.stdout)
+    match said["kind"]:
+        case "values":
+            return dict(said["value"])
+        case "unsafe":
+            raise UnsafeFileError(said["value"], hint="write it again without compression")
+        case "data":
+            raise DataError(said["value"], hint="store the matrix as a data set named `embeddings`")
+        case _:
+            raise ValueError(said["value"])
+
+
+def answer(limit: int) -> None:
+    """What the process of its own does: HDF5 on stdin, a pickle of plain values on stdout."""
+    try:
+        kind, value = "values", _values_of(sys.stdin.buffer.read(), limit)
+    except UnsafeFileError as error:
+        kind, value = "unsafe", error.message
+    except DataError as error:
+        kind, value = "data", error.message
+    except (OSError, RuntimeError, ValueError, TypeError, LookupError, OverflowError, MemoryError) as error:
+        kind, value = "damaged", str(error)[:200]
+    sys.stdout.buffer.write(pickle.dumps({"kind": kind, "value": value}, protocol=4))
+
+
+def _values_of(data: bytes, limit: int) -> Any:
+    import h5py
+
     left = [limit, MAX_ENTRIES]
 
     def spend(size: int) -> None:
         left[0] -= size
         left[1] -= 1
         if min(left) < 0:
-            raise UnsafeFileError("it would fill the memory", hint="write it again without compression")
+            raise UnsafeFileError("it would fill the memory")
 
     def group_values(group: Any, level: int) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -59,14 +102,11 @@ def decode(data: bytes, *, limit: int) -> dict[str, Any]:
                     values[name] = value
         return values
 
-    try:
-        with h5py.File(io.BytesIO(data), "r") as file:
-            values = group_values(file, 0)
-    except RuntimeError as error:
-        raise ValueError(str(error)) from error
+    with h5py.File(io.BytesIO(data), "r") as file:
+        values = group_values(file, 0)
     leaves = _leaves(values, "")
     if not any(isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fiu" for leaf in leaves.values()):
-        raise DataError("no data set in it holds numbers", hint="store the matrix as a data set named `embeddings`")
+        raise DataError("no data set in it holds numbers")
     # A name of a file as a key makes a group of every folder in it.
     is_vector_each = len(leaves) > 1 and all(_is_vector(leaf) for leaf in leaves.values())
     return leaves if is_vector_each else values

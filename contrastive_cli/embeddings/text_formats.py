@@ -22,7 +22,7 @@ from contrastive_cli.embeddings.wide_columns import gathered
 MAX_BYTES = 2 << 30
 ROWS_PER_BLOCK = 2048
 HEADERS = ("path", "label")  # of columns of text in a table without a header
-SHORTENED_HINT = "write them whole: pickle.dump(frame.reset_index().to_dict('list'), open('x.pkl', 'wb'))"
+SHORTENED_HINT = "write them whole: pandas.to_pickle(frame.reset_index().to_dict('list'), 'x.pkl')"
 
 _LOOKED_AT = 4096
 _MOST_ODD = 0.05  # part of the characters that text may have unprintable
@@ -108,7 +108,7 @@ def _delimiter(text: str) -> str:
     lines = [line for line in text[: 1 << 20].splitlines()[:50] if line.strip() and not line.startswith("#")][:2]
     for delimiter in _DELIMITERS:
         counts = {len(cells) for cells in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)}
-        if max(counts, default=0) > 1 and (len(counts) == 1 or delimiter == ","):
+        if min(counts, default=0) > 1 and (len(counts) == 1 or delimiter == ","):
             return delimiter
     return " "
 

@@ -9,11 +9,11 @@ from contrastive_cli.pickles.containers import CONTAINER_NAMES
 from contrastive_cli.pickles.refusals import TEXT_HINT, Global, RefusedError
 
 CONVERTERS = {
-    "pandas": "convert it: pickle.dump(frame.reset_index().to_dict('list'), open('x.pkl', 'wb')), "
+    "pandas": "convert it: pandas.to_pickle(frame.reset_index().to_dict('list'), 'x.pkl'), "
     "or frame.to_parquet('x.parquet')",
     "torch": "save it with torch.save(...), or convert it: numpy.savez('x.npz', embeddings=tensor.numpy())",
     "pathlib": "store the paths as text: [str(path) for path in paths]",
-    "joblib": "convert it: pickle.dump(joblib.load('x.joblib'), open('x.pkl', 'wb'))",
+    "joblib": "convert it: pathlib.Path('x.pkl').write_bytes(pickle.dumps(joblib.load('x.joblib')))",
 }
 
 _GLOBALS: dict[str, Global] = ARRAY_NAMES | CONTAINER_NAMES

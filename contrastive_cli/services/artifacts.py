@@ -50,7 +50,7 @@ def enter_file(run: Run, file: Path, *, kind: str) -> None:
 
     While the run is being trained its manifest belongs to the training, and the file stays without an entry.
     """
-    if not file.resolve().is_relative_to(run.path.resolve()):
+    if not file.is_file() or not file.resolve().is_relative_to(run.path.resolve()):
         return
     with contextlib.suppress(RunError), run.locked():
         run.add_artifact(run.path / file.resolve().relative_to(run.path.resolve()), kind=kind)

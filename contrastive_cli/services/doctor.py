@@ -10,7 +10,7 @@ from pathlib import Path
 
 from contrastive_cli.core.errors import ClrError
 from contrastive_cli.core.files import write_atomically
-from contrastive_cli.core.runs import versions
+from contrastive_cli.core.provenance import versions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,8 @@ from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.data.cache import ImageSet
-from contrastive_cli.data.datasets import find_dataset, open_dataset
+from contrastive_cli.data.datasets import find_dataset, find_source, open_dataset
+from contrastive_cli.data.sampling import Sampled, sample_images
 from contrastive_cli.data.sources import TreeOptions
 from contrastive_cli.services.configuration import DatasetConfig
 
@@ -39,6 +40,27 @@ def open_images(
         progress=progress,
         say=say,
     )
+
+
+def sample_split(dataset: DatasetConfig, *, split: str, size: int) -> Sampled:
+    """Some images of a split, without decoding the rest and without writing anything.
+
+    Raises:
+        UsageError: If there is no such dataset or split.
+        DataError: If the images are absent or unusable.
+    """
+    source = find_source(
+        dataset.name,
+        split=split,
+        data_dir=dataset.data_dir,
+        size=size,
+        download=False,
+        max_bad=dataset.max_bad,
+        picture_range=dataset.range,
+        bands=dataset.bands,
+        tree=tree_options(dataset),
+    )
+    return sample_images(source)
 
 
 def tree_options(dataset: DatasetConfig) -> TreeOptions:

@@ -24,7 +24,7 @@ from contrastive_cli.viz.atlases import COLUMNS, TILES, make_atlases
 from contrastive_cli.viz.canvas import PALETTE
 from contrastive_cli.viz.embedding_map import UNLABELED, EmbeddingMap, Names
 
-SCRIPTS: Final = ("data.js", "clusters.js", "plane.js", "panel.js", "page.js")
+SCRIPTS: Final = ("data.js", "tiles.js", "clusters.js", "plane.js", "panel.js", "page.js")
 POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{hash}'"
 
 

@@ -32,7 +32,7 @@ def paint(folder: Path, count: int) -> None:
             "no second class",
         ),
         (["knn", "x.npy", "--device", "cpu"], 2, "--device would be ignored"),
-        (["knn", "x.npy", "--query", "photos/00.png", "--out", "y.pkl"], 2, "--out would be ignored"),
+        (["knn", "x.npy", "--include-self"], 2, "--include-self would be ignored"),
         (["plot", "embeddings", "x.npy", "--split", "train"], 2, "--split would be ignored"),
         (["similarity", "--root", ".", "photos/00.png", "photos/01.png"], 2, "--root would be ignored"),
         (["datasets", "--split", "test"], 2, "--split would be ignored"),

@@ -231,12 +231,20 @@ def test_pretrain__budget_leaves_a_plan_that_repeats_it_exactly(clr: Clr, tmp_pa
     assert_same_training(tmp_path / "run", tmp_path / "again")
 
 
-def test_pretrain__plan_writes_no_run(clr: Clr, tmp_path: Path) -> None:
-    result = clr("pretrain", *TINY, "--epochs", "3", "--plan", "--json", "--lr", "0.002", cwd=tmp_path)
-    assert result.code == 0, result.err
-    assert result.json["negatives_per_anchor"] == 2 * 128 - 2
-    assert result.json["peak_learning_rate"] == pytest.approx(0.002 * 0.5**0.5)
-    assert result.json["steps"] == 33
+def test_pretrain__plan_writes_nothing(tmp_path: Path) -> None:
+    """Not even decoded images: the cache stays as empty as it was."""
+    cache = tmp_path / "cache"
+    options = [*TINY, "--epochs", "3", "--plan", "--json", "--lr", "0.002"]
+    process = subprocess.run(
+        clr_command(["pretrain", *options]), cwd=tmp_path, env=clr_environment(cache), capture_output=True, check=True
+    )
+    plan = json.loads(process.stdout)
+    assert plan["negatives_per_anchor"] == 2 * 128 - 2
+    assert plan["peak_learning_rate"] == pytest.approx(0.002 * 0.5**0.5)
+    assert plan["steps"] == 33
+    assert plan["images"] == 1438
+    assert 2 <= plan["sampled"] <= 300
+    assert plan["cache_mb"] == pytest.approx(1438 * 32 * 32 / 1e6, rel=0.1)
     assert not list(tmp_path.iterdir())
 
 

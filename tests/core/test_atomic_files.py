@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pwd
 import random
 import signal
 import subprocess
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from contrastive_cli.core.errors import RunError
+from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import (
     TEMPORARY_SUFFIX,
+    at_home,
     sha256_of,
     sweep_temporaries,
     write_atomically,
@@ -146,3 +148,18 @@ def test_write_atomically__a_killed_writer_is_told_by_its_signal(tmp_path: Path)
         writer.stdout.readline()
         writer.kill()
         assert writer.wait(timeout=10) == -signal.SIGKILL
+
+
+def test_at_home__only_homes_that_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert at_home(Path("~/a/b")) == tmp_path / "a" / "b"
+    assert at_home(Path("~")) == tmp_path
+    for path in ("a/~", "./x", "~nobody-of-this-name.npy", "/~/x"):
+        assert at_home(Path(path)) == Path(path)
+
+
+def test_at_home__without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # a user whom the system does not know
+    with pytest.raises(UsageError, match="no home directory for '~/x'"):
+        at_home(Path("~/x"))

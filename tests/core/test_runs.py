@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,19 @@ from contrastive_cli.core.config import Config
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import TEMPORARY_SUFFIX, sha256_of
 from contrastive_cli.core.manifest import Artifact, DatasetFacts, Manifest
+from contrastive_cli.core.provenance import git_revision, process_facts
 from contrastive_cli.core.runs import (
     Run,
+    create_named_run,
     default_run_name,
     find_run,
     free_run_path,
-    git_revision,
     list_runs,
-    process_facts,
 )
 
 HOLDER = """
 import sys, time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from contrastive_cli.core.runs import Run
 with Run(Path(sys.argv[1])).locked():
@@ -298,3 +300,45 @@ def test_create_run__overwrite_of_a_linked_run_leaves_what_it_names(tmp_path: Pa
     assert not made.path.is_symlink()
     assert list(made.path.iterdir()) == []
     assert {file.name: file.read_bytes() for file in run.path.iterdir()} == before
+
+
+def test_create_named_run__many_at_once_each_get_their_own(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: create_named_run(tmp_path / "runs" / "a-s0"), range(40)))
+    assert len({run.path for run in made}) == 40
+    assert {run.name for run in made} == {"a-s0", *(f"a-s0-{number}" for number in range(2, 41))}
+
+
+def test_create_named_run__below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("x")
+    with pytest.raises(RunError, match="cannot write"):
+        create_named_run(tmp_path / "runs" / "a")
+
+
+def test_find_run__by_a_file_in_it_and_what_was_looked_for(in_folder: Path) -> None:
+    run = run_with(in_folder / "elsewhere" / "r", status="finished")
+    (run.path / "checkpoints").mkdir()
+    for name in ("checkpoints/step-00000001.pt", "config.yaml"):
+        (run.path / name).touch()
+        assert find_run(f"elsewhere/r/{name}").path == run.path
+    with pytest.raises(RunError, match="no run at 'demo'") as caught:
+        find_run("demo")
+    for place in (in_folder / "demo", in_folder / "runs" / "demo"):
+        assert str(place) in caught.value.message
+    with pytest.raises(RunError, match=re.escape(f"no finished run under runs/ of {in_folder}")):
+        find_run(None)
+
+
+def test_update__files_of_record_have_an_entry_while_nothing_is_trained(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "run")
+    for name in ("config.yaml", "metrics.jsonl", "other.txt"):
+        (run.path / name).write_text(name)
+    run.add_artifact(run.path / "other.txt", kind="note")
+    run.update(status="interrupted")
+    (run.path / "metrics.jsonl").write_text("longer")
+    found = run.update(status="finished").artifacts
+    assert sorted(found) == ["config.yaml", "metrics.jsonl", "other.txt"]
+    for name, artifact in found.items():
+        assert artifact.sha256 == sha256_of(run.path / name)
+    assert sorted(run.update(seconds=3.0).artifacts) == ["config.yaml", "metrics.jsonl", "other.txt"]
+    assert list(run.update(status="running").artifacts) == ["other.txt"]

@@ -1,91 +1,64 @@
+"""A signal ends a process within seconds, whatever it computes."""
+
 from __future__ import annotations
 
 import signal
 import subprocess
 import sys
-import threading
+import time
+from pathlib import Path
 
 import pytest
 
-from contrastive_cli.core.signals import StopSignals
-
-LOOP = """
-import sys, time
-from contrastive_cli.core.signals import StopSignals
-with StopSignals() as signals:
+# One line of Python that computes for a minute: no handler runs before its end.
+BUSY = """
+import hashlib, signal, sys
+from contrastive_cli.core import signals
+signals.GRACE_SECONDS = 0.5
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as the command line does
+with {guard}:
     print("ready", flush=True)
-    while signals.received is None:
-        time.sleep(0.002)
-    print("received", signals.received, flush=True)
-    if sys.argv[1] == "stay":
-        time.sleep(30)
-print("left", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
 """
 
 
-IGNORE = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); exec(sys.argv.pop(1))"
+def end_of(code: str, number: signal.Signals) -> tuple[int, float, str]:
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(0.3)
+    started = time.monotonic()
+    process.send_signal(number)
+    err = process.communicate(timeout=30)[1]
+    return process.returncode, time.monotonic() - started, err
 
 
-def start(behavior: str, *, ignored: bool = False) -> subprocess.Popen[str]:
-    code = [IGNORE, LOOP] if ignored else [f"import signal; signal.signal(2, signal.default_int_handler)\n{LOOP}"]
-    return subprocess.Popen(
-        [sys.executable, "-c", *code, behavior], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    "guard", ["signals.Watchdog(lambda: 'last words')", "signals.StopSignals(lambda: 'last words')"]
+)
+def test_watchdog__ends_what_does_not_hear(guard: str, number: signal.Signals, code: int) -> None:
+    returned, seconds, err = end_of(BUSY.format(guard=guard), number)
+    assert returned == code
+    assert seconds < 5
+    assert err == "last words"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stop_signals__the_first_only_sets_the_flag(number: signal.Signals) -> None:
-    with start("leave") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(number)
-        out, errors = process.communicate(timeout=10)
-    assert out == f"received {int(number)}\nleft\n"
-    assert errors == ""
-    assert process.returncode == 0
+def test_watchdog__last_words_that_fail_keep_nothing_alive() -> None:
+    returned, _, err = end_of(BUSY.format(guard="signals.Watchdog(lambda: 1 / 0)"), signal.SIGTERM)
+    assert (returned, err) == (143, "")
 
 
-@pytest.mark.parametrize("ignored", [False, True])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stop_signals__the_second_ends_the_process(number: signal.Signals, ignored: bool) -> None:
-    with start("stay", ignored=ignored) as process:  # ignored as in `clr pretrain &` of a script
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGINT)
-        assert process.stdout.readline() == "received 2\n"
-        process.send_signal(number)
-        out, _ = process.communicate(timeout=10)
-    assert "left" not in out
-    assert process.returncode == -number
-
-
-def test_stop_signals__handlers_come_back() -> None:
-    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        check_handlers()
-    finally:
-        signal.signal(signal.SIGINT, inherited)
-
-
-def check_handlers() -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with StopSignals() as signals:
-        assert signal.getsignal(signal.SIGINT) not in before
-        signal.raise_signal(signal.SIGINT)
-        assert signals.received == signal.SIGINT
-        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-
-
-def test_stop_signals__outside_the_main_thread_does_nothing() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    seen: list[object] = []
-
-    def work() -> None:
-        with StopSignals() as signals:
-            seen.extend([signals.received, signal.getsignal(signal.SIGINT)])
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [None, before]
+def test_stop_signals__what_hears_in_time_is_left_alone(tmp_path: Path) -> None:
+    code = """
+import time
+from contrastive_cli.core import signals
+signals.GRACE_SECONDS = 1.0
+with signals.StopSignals(lambda: "last words") as stop:
+    print("ready", flush=True)
+    while stop.received is None:
+        time.sleep(0.01)
+time.sleep(1.5)
+"""
+    returned, _, err = end_of(code, signal.SIGTERM)
+    assert (returned, err) == (0, "")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pwd
 import resource
 import shutil
 import signal
@@ -258,3 +259,12 @@ def test_cache_directory__follows_the_environment(monkeypatch: pytest.MonkeyPatc
     for relative_or_empty in ("relative", ""):
         monkeypatch.setenv("XDG_CACHE_HOME", relative_or_empty)
         assert cache_directory() == tmp_path / ".cache" / "clr"
+
+
+def test_cache_directory__without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "CLR_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # a user whom the system does not know
+    with pytest.raises(RunError, match="no home directory") as caught:
+        cache_directory()
+    assert "CLR_CACHE" in str(caught.value.hint)

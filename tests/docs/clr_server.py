@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
 
 CLIENT = """#!{python} -SE
@@ -45,6 +46,8 @@ def serve(address: str) -> None:
             code = 98
             try:
                 code = answer(connection)
+            except BaseException:  # noqa: BLE001 - the child must not go on as a server
+                traceback.print_exc()
             finally:
                 connection.sendall(str(code).encode())
                 os._exit(0)
@@ -60,6 +63,7 @@ def answer(connection: socket.socket) -> int:
     folder, arguments, environment = json.loads(request)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
     os.chdir(folder)
     os.environ.update(environment)
     sys.argv = ["clr", *arguments]

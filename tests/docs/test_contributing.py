@@ -64,7 +64,7 @@ def test_recipe__works_as_written(title: str, copy: Path, tmp_path_factory: pyte
     for step in INSTRUCTION.finditer(section(title)):
         if step["commands"] is not None:
             command = ["bash", "-e", "-x", "-c", step["commands"]]
-            finished = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
+            finished = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=900)
             said = f"{finished.stdout[-3000:]}\n{finished.stderr[-3000:]}"
             assert finished.returncode == 0, f"{step['commands']}\n{said}"
         elif step["new"] is not None:

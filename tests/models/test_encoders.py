@@ -94,7 +94,7 @@ def test_resnet__starts_as_torchvisions() -> None:
             torch.testing.assert_close(value.std(), reference[key].std(), rtol=0.05, atol=0)
 
 
-@pytest.mark.parametrize(("channels", "stem"), [(3, "imagenet"), (1, "imagenet"), (3, "small")])
+@pytest.mark.parametrize(("channels", "stem"), [(3, "imagenet"), (1, "imagenet"), (3, "small"), (9, "imagenet")])
 def test_build_encoder__torchvisions_weights(channels: int, stem: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pretrained = models.resnet18()
     monkeypatch.setattr(models.ResNet18_Weights, "get_state_dict", lambda *_, **__: pretrained.state_dict())
@@ -104,7 +104,8 @@ def test_build_encoder__torchvisions_weights(channels: int, stem: str, monkeypat
     if stem == "imagenet":
         images = torch.randn(2, channels, 64, 64)
         pretrained.fc = nn.Identity()
-        expected = pretrained.eval()(images.expand(-1, 3, -1, -1))
+        colors = images.unflatten(1, (-1, 3)).mean(dim=1) if channels == 9 else images.expand(-1, 3, -1, -1)
+        expected = pretrained.eval()(colors)  # of nine bands the first, fourth and seventh are red
         torch.testing.assert_close(encoder(images), expected, atol=1e-5, rtol=1e-4)
 
 

@@ -193,3 +193,17 @@ def test_make_views__is_the_same_on_the_accelerator() -> None:
         on_device = views_of(images.cuda(), recipe).cpu()
         # Noise, and a rounding at the solarize threshold, are the only large steps.
         assert ((on_device - views_of(images, recipe)).abs() > 1e-3).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("channels", [2, 4, 13, 16])
+@pytest.mark.parametrize("mode", ["fast", "exact"])
+def test_make_views__bands_of_any_number(mode: str, channels: int) -> None:
+    images = photographs(12).repeat(1, 6, 1, 1)[:, :channels]
+    mean, std = [0.0] * channels, [1.0] * channels
+    views = views_of(images, EVERYTHING.model_copy(update={"mode": mode}), mean=mean, std=std)
+    assert views.shape == (1, 12, channels, 32, 32)
+    assert views.min() >= 0
+    assert views.max() <= 1
+    plain = views_of(images, RECIPES["none"], mean=mean, std=std)[0]
+    torch.testing.assert_close(plain, images / 255, atol=1e-5, rtol=0)
+    torch.testing.assert_close(to_input(images, size=32, mean=mean, std=std), images / 255, atol=1e-6, rtol=0)

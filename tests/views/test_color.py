@@ -81,7 +81,7 @@ def test_jitter__matches_torchvision_in_every_order(channels: int) -> None:
     torch.testing.assert_close(color.jitter(pictures, parameters), torch.stack(expected), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 13])
 def test_color_matrix__is_the_sequence_when_nothing_clamps(channels: int) -> None:
     # Low contrast about the middle: no step leaves [0, 1]. Hue is left out, it is another map by intent.
     pictures = 0.45 + 0.1 * images(channels=channels)
@@ -92,6 +92,21 @@ def test_color_matrix__is_the_sequence_when_nothing_clamps(channels: int) -> Non
     expected = torch.where(parameters.grayscale[:, None, None, None], color.grayscale(expected), expected)
     actual = (matrix @ pictures.flatten(2) + bias).view_as(pictures)
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 16])
+def test_color_matrix__bands_that_are_no_colors_have_no_hue(channels: int) -> None:
+    pictures = images(channels=channels)
+    shifts = torch.linspace(-0.5, 0.5, 24)
+    assert torch.equal(color.adjust_hue(pictures, shifts), pictures)
+    matrix, bias = color.color_matrix(pictures.mean(dim=(2, 3)), parameters_of(Recipe(jitter_probability=1.0, hue=0.5)))
+    torch.testing.assert_close(matrix, torch.eye(channels).expand(24, -1, -1), atol=1e-6, rtol=0)
+    torch.testing.assert_close(bias, torch.zeros(24, channels, 1), atol=1e-6, rtol=0)
+
+
+def test_grayscale__of_bands_is_their_mean() -> None:
+    pictures = images(channels=5)
+    torch.testing.assert_close(color.grayscale(pictures), pictures.mean(dim=1, keepdim=True).expand(-1, 5, -1, -1))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

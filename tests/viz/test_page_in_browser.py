@@ -262,7 +262,7 @@ def test_page__hostile_names_stay_text(opened: Tab) -> None:
         shown = text(opened, "#picked .name")
         assert shown == {3: "\\u202egnp.exe", 4: "{{data}}&lt;\\udcff.png"}.get(image, HOSTILE[image])
     assert opened.run("document.querySelectorAll('img, iframe, b b, [onerror]').length") == 0
-    assert opened.run("document.scripts.length") == 3  # data, one atlas, the script
+    assert opened.run("document.scripts.length") <= 3  # data, one atlas until it is read, the script
 
 
 def test_page__script_of_others_is_refused(tab: Tab, page: str) -> None:

@@ -36,6 +36,8 @@ class PairResult:
     images: int
     figure: Path
     curve: Path
+    scores: Path
+    rows: tuple[tuple[str, str, int, float], ...] = ()  # path_a, path_b, same, similarity
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for `--json` and the result file."""
@@ -45,6 +47,7 @@ class PairResult:
             "images": self.images,
             "figure": str(self.figure),
             "curve": str(self.curve),
+            "scores": str(self.scores),
         }
 
 
@@ -95,6 +98,11 @@ def _save(
         images=images,
         figure=run.path / "plots" / f"{stem}.png",
         curve=run.path / "eval" / f"{stem}-roc.csv",
+        scores=run.path / "eval" / f"{stem}-pairs.csv",
+        rows=tuple(
+            (str(pair.first), str(pair.second), int(pair.same), float(score))
+            for pair, score in zip(pairs, scores, strict=True)
+        ),
     )
     verification_figure(
         rates=(curve.false_positive_rate, curve.true_positive_rate),
@@ -119,11 +127,10 @@ def _save(
         writer.writerow(
             [harmless_cell(str(pair.first)), harmless_cell(str(pair.second)), int(pair.same), f"{score:.6f}"]
         )
-    listed = result.curve.with_name(f"{stem}-pairs.csv")
-    write_atomically(listed, text.getvalue().encode("utf-8", "backslashreplace"))
+    write_atomically(result.scores, text.getvalue().encode("utf-8", "backslashreplace"))
     write_result(run, stem, {**result.as_json(), "checkpoint": model.checkpoint})
     enter_file(run, result.figure, kind="plot")
-    for file in (result.curve, listed):
+    for file in (result.curve, result.scores):
         enter_file(run, file, kind="evaluation")
     return result
 

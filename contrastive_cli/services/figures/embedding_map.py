@@ -247,4 +247,5 @@ def _default_target(run: Run | None, file: Path | None, name: str) -> Path:
 def _entered(run: Run | None, target: Path) -> Path:
     if run is not None:
         enter_file(run, target, kind="plot")
+        enter_file(run, target.with_name(f"{target.stem}-coordinates.csv"), kind="plot")  # where there are any
     return target

@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.choices import Average, Layer
 from contrastive_cli.core.errors import ClrError
-from contrastive_cli.core.files import write_json
-from contrastive_cli.core.runs import Run
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.data.pairs import draw_pairs
 from contrastive_cli.embeddings.similarity import paired_cosines, unit_rows
 from contrastive_cli.embeddings.verification import verify
-from contrastive_cli.services.inference.model import Model, embed_pixels, load_model
+from contrastive_cli.services.inference.model import Model, embed_pixels
 from contrastive_cli.services.inference.splits import open_split
 
 CROP_SIDES = (1.0, 0.9, 0.8)  # of the image's side, around its center
@@ -115,13 +113,3 @@ def choose_comparison(model: Model) -> tuple[Comparison, dict[str, float]]:
     except ClrError:  # the images are absent or there are too few pairs to tell, which must not fail a training
         return Comparison(), {}
     return max(ways, key=lambda way: areas[way]), {way.name: area for way, area in areas.items()}
-
-
-def record_comparison(run: Run, *, device: str) -> Comparison:
-    """Choose at the end of a training, which holds the run, and leave the figures in it."""
-    chosen, areas = choose_comparison(load_model(run, device=device))
-    if areas:
-        file = run.path / "eval" / "similarity-layer.json"
-        write_json(file, {"layer": chosen.layer, "average": chosen.average, "validation_auc": areas})
-        run.add_artifact(file, kind="evaluation")
-    return chosen

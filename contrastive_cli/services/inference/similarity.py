@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import ClrError, DataError
 from contrastive_cli.core.files import write_json
+from contrastive_cli.core.runs import Run
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import known_dataset
 from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.embeddings.similarity import cosine_matrix, percentile_of, random_pair_similarities
-from contrastive_cli.services.inference.comparison import Comparison, compared_vectors
+from contrastive_cli.services.artifacts import enter_file
+from contrastive_cli.services.configuration import DatasetConfig
+from contrastive_cli.services.inference.comparison import Comparison, choose_comparison, compared_vectors
 from contrastive_cli.services.inference.image_files import decode_all
-from contrastive_cli.services.inference.model import Model
+from contrastive_cli.services.inference.model import Model, load_model
 from contrastive_cli.services.inference.splits import open_split
 
 REFERENCE_IMAGES = 1000
@@ -33,7 +36,8 @@ class Similarities:
     """Cosines [N, N] of N images, and their percentiles among pairs of other images, by kind of pair.
 
     The kinds are `all`, and with labels `same` and `different` class; empty where the dataset's images are absent.
-    `reference` is the split that the pairs are of: people who were not trained on where the dataset has them.
+    `reference` is the split that the pairs are of: people who were not trained on where the dataset has them; `missing`
+    says why there are none.
     """
 
     paths: tuple[str, ...]
@@ -41,9 +45,12 @@ class Similarities:
     percentiles: Mapping[str, NDArray[np.float64]]
     reference: str
     how: Comparison
+    missing: str = ""
 
 
-def similarity(model: Model, paths: Sequence[Path], *, how: Comparison) -> Similarities:
+def similarity(
+    model: Model, paths: Sequence[Path], *, how: Comparison, dataset: DatasetConfig | None = None
+) -> Similarities:
     """Cosine similarities of the embeddings of image files.
 
     Raises:
@@ -55,25 +62,57 @@ def similarity(model: Model, paths: Sequence[Path], *, how: Comparison) -> Simil
     if len(paths) < 2:
         raise DataError(f"similarity compares two images or more (given: {len(paths)})")
     cosines = cosine_matrix(compared_vectors(model, pixels, how))
-    split, quantiles = reference_pairs(model, how)
+    missing, split = "", ""
+    quantiles: dict[str, NDArray[np.float64]] = {}
+    try:
+        split, quantiles = reference_pairs(model, how, dataset=dataset)
+        enter_file(model.run, _pairs_file(model, how), kind="evaluation")
+    except DataError as error:
+        missing = error.message
     percentiles = {kind: _percentiles(cosines, sample) for kind, sample in quantiles.items()}
+    names = tuple(map(str, paths))
     return Similarities(
-        paths=tuple(map(str, paths)), cosines=cosines, percentiles=percentiles, reference=split, how=how
+        paths=names, cosines=cosines, percentiles=percentiles, reference=split, how=how, missing=missing
     )
 
 
-def reference_pairs(model: Model, how: Comparison) -> tuple[str, dict[str, NDArray[np.float64]]]:
+def record_comparison(run: Run, *, device: str) -> Comparison:
+    """Choose how images are compared at the end of a training, which holds the run, and leave the figures in it.
+
+    So does the yardstick of random pairs: the run may be moved to where its images are not.
+    """
+    model = load_model(run, device=device)
+    chosen, areas = choose_comparison(model)
+    if areas:
+        file = run.path / "eval" / "similarity-layer.json"
+        write_json(file, {"layer": chosen.layer, "average": chosen.average, "validation_auc": areas})
+        run.add_artifact(file, kind="evaluation")
+    if hasattr(model.method, "encoder"):  # without one, embedding takes long
+        with contextlib.suppress(DataError):  # the images went away meanwhile, which must not fail a training
+            reference_pairs(model, chosen)
+            run.add_artifact(_pairs_file(model, chosen), kind="evaluation")
+    return chosen
+
+
+def reference_pairs(
+    model: Model, how: Comparison, *, dataset: DatasetConfig | None = None
+) -> tuple[str, dict[str, NDArray[np.float64]]]:
     """Quantiles of the cosine of random pairs of a split, made once for a checkpoint and a comparison, kept in the run.
 
-    The split is the dataset's identity split where it has one, else the one that was trained on. No quantiles when
-    its images cannot be had any more.
+    The split is the dataset's identity split where it has one, else the one that was trained on.
+
+    Args:
+        model: The trained model.
+        how: How images are compared.
+        dataset: Where the images are, if not where they were.
+
+    Raises:
+        DataError: If there are none yet, and the images cannot be had or are not those of the training.
     """
     kept = _kept_pairs(model, how)
     if kept is not None:
         return kept
-    images = _reference_images(model)
-    if images is None:
-        return "", {}
+    images = _reference_images(model, dataset)
     chosen = draw_positions(images.num_samples, limit=REFERENCE_IMAGES, seed=0)
     vectors = compared_vectors(model, np.asarray(images.images[chosen]), how)
     labels = images.labels[chosen] if images.has_labels else None
@@ -110,15 +149,24 @@ def _kept_pairs(model: Model, how: Comparison) -> tuple[str, dict[str, NDArray[n
         return None
 
 
-def _reference_images(model: Model) -> ImageSet | None:
+def _reference_images(model: Model, dataset: DatasetConfig | None) -> ImageSet:
     spec = known_dataset(model.config.dataset.name)
-    if spec is None:  # a file of somebody's own that nobody has named
-        return None
+    if spec is None:
+        raise DataError(f"the file of the dataset {model.config.dataset.name} was not named by --dataset")
+    known, reason = model.manifest.dataset, ""
     for split in (spec.identity_split, spec.pretrain_split):
-        with contextlib.suppress(DataError):
-            if split is not None and (images := open_split(model, split)).num_samples > 1:
-                return images
-    return None
+        if split is None:
+            continue
+        try:
+            images = open_split(model, split, dataset=dataset)
+        except DataError as error:
+            reason = reason or error.message
+            continue
+        if images.split == known.split and images.fingerprint != known.fingerprint:
+            reason = f"the images of {images.name} are not those that {model.run.name} was trained on"
+        elif images.num_samples > 1:
+            return images
+    raise DataError(reason or f"{model.run.name} was trained on one image")
 
 
 def _percentiles(cosines: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from contrastive_cli.engine.schedule import Pace
 from contrastive_cli.services.training.cadence import Cadence
 
-CHECKS = 50  # corrections a budget may have
+CHECKS = 50  # looks at the clock in a budget, about
 AIM = 0.97  # of the budget: the last checkpoint and the end of the process take time too
 LEAST_SHARE = 0.2  # of a budget is trained, however long the images took to open
 TOLERANCE = 0.02  # of the steps that are left: a smaller change is not worth recording
@@ -61,7 +61,8 @@ class BudgetClock:
 
     def corrected(self, pace: Pace, cadence: Cadence, *, step: int, now: float) -> Pace:
         """The pace that ends in time if steps and looks go on as since the last check; the old one where it fits."""
-        if now - self._checked < self.seconds / CHECKS:
+        is_last = step == pace.total_steps - 1  # a length that was guessed too short may come before the first check
+        if now - self._checked < self.seconds / CHECKS and not is_last:
             return pace
         per_step = max(1e-6, now - self._checked - self._looks) / (step - self._step)
         looks = cadence.evaluations - cadence.evaluated(step, pace) + self.closing

@@ -21,7 +21,7 @@ from contrastive_cli.engine.device import memory_errors
 from contrastive_cli.engine.distributed import agree
 from contrastive_cli.engine.train import StepRecord
 from contrastive_cli.services.configuration import read_run_config
-from contrastive_cli.services.inference.comparison import record_comparison
+from contrastive_cli.services.inference.similarity import record_comparison
 from contrastive_cli.services.training.cadence import Cadence
 from contrastive_cli.services.training.loop_state import (
     checkpoint_state,

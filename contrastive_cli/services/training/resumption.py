@@ -9,7 +9,8 @@ from typing import Any
 from contrastive_cli.core.config import Tree, build, read_preset
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.manifest import Artifact, Manifest, checkpoints_of
-from contrastive_cli.core.runs import Run, versions
+from contrastive_cli.core.provenance import versions
+from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import Progress
 from contrastive_cli.data.own_datasets import with_named_dataset
 from contrastive_cli.engine.schedule import Pace

@@ -16,13 +16,13 @@ from torch import Tensor
 from contrastive_cli.core.errors import DataError, RunError
 from contrastive_cli.core.files import write_atomically
 from contrastive_cli.core.manifest import DatasetFacts, Manifest, ParentFacts, checkpoints_of
+from contrastive_cli.core.provenance import process_facts
 from contrastive_cli.core.runs import (
     Run,
     create_named_run,
     create_run,
     default_run_name,
     free_run_path,
-    process_facts,
     run_exists,
 )
 from contrastive_cli.core.types import CountProgress, Say, silent

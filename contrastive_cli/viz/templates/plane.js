@@ -2,6 +2,7 @@
 // World coordinates lie in [-1, 1]; the camera says which of them is in the middle, and how large the world is drawn.
 
 const MORPH_MS = 700;
+const MOST_PICTURES = 1500; // on one map
 const PICTURES_PER_PIXEL = 1 / 600; // in "auto", pictures appear when fewer images than this are in view
 
 class Plane {
@@ -159,6 +160,7 @@ class Plane {
 
   drawPictures(context) {
     this.drawn = [];
+    if (kept) kept.clock++;
     const area = this.width * this.height;
     const wanted = state.marks === "pictures" || (state.marks === "auto" && this.inView <= area * PICTURES_PER_PIXEL);
     if (!tiles || !wanted || this.started) return;
@@ -166,6 +168,7 @@ class Plane {
     const size = state.marks === "auto" ? roomy : Math.max(roomy, Math.min(56, 24 * Math.max(1, this.camera.zoom) ** 0.4));
     const columns = Math.ceil(this.width / size) + 4, rows = Math.ceil(this.height / size) + 4;
     const taken = new Array(columns * rows);
+    let strength = 1;
     // The cells are anchored in the world, so that panning keeps the choice.
     const originX = Math.floor((this.camera.x * this.scale - this.width / 2) / size) - 1;
     const originY = Math.floor((-this.camera.y * this.scale - this.height / 2) / size) - 1;
@@ -173,7 +176,7 @@ class Plane {
       const cellX = Math.floor((this.world[2 * i] * this.scale) / size) - originX;
       const cellY = Math.floor((-this.world[2 * i + 1] * this.scale) / size) - originY;
       if (cellX < 1 || cellY < 1 || cellX >= columns - 1 || cellY >= rows - 1) return;
-      if (taken[cellY * columns + cellX]) return;
+      if (taken[cellY * columns + cellX] || this.drawn.length >= MOST_PICTURES) return;
       const [x, y] = this.toScreen(i);
       for (let dy = -1; dy <= 1; dy++) {
         for (let dx = -1; dx <= 1; dx++) {
@@ -181,25 +184,28 @@ class Plane {
           if (other && Math.abs(other.x - x) < size && Math.abs(other.y - y) < size) return;
         }
       }
-      const tile = tileOf(i);
+      const place = { i, x, y, size }, tile = tileOf(i);
+      taken[cellY * columns + cellX] = place; // also for a picture that is still to come
       if (!tile) return;
-      const place = { i, x, y, size };
-      taken[cellY * columns + cellX] = place;
       this.drawn.push(place);
-      this.drawPicture(context, place, tile);
+      this.drawPicture(context, place, tile, strength);
     };
     const visible = state.visible[this.number], focus = state.focus;
+    if (state.picked >= 0 && visible[state.picked]) accept(state.picked);
     if (focus) for (const i of order) if (visible[i] && focus[i]) accept(i);
-    context.globalAlpha = focus ? 0.25 : 1;
+    strength = !focus ? 1 : state.selectionTitle ? 0.2 : 0.55;
     for (const i of order) if (visible[i] && !(focus && focus[i])) accept(i);
-    context.globalAlpha = 1;
   }
 
-  drawPicture(context, { i, x, y, size }, tile) {
+  drawPicture(context, { i, x, y, size }, tile, strength) {
     const half = size / 2;
+    context.fillStyle = css(theme.canvas);
+    context.fillRect(x - half, y - half, size, size);
+    context.globalAlpha = strength;
     context.fillStyle = css(this.colorOf(i));
     context.fillRect(x - half + 0.5, y - half + 0.5, size - 1, size - 1);
-    context.drawImage(tile.atlas, tile.x, tile.y, tiles.size, tiles.size, x - half + 2, y - half + 2, size - 4, size - 4);
+    context.drawImage(kept.canvas, tile.x, tile.y, tiles.size, tiles.size, x - half + 2, y - half + 2, size - 4, size - 4);
+    context.globalAlpha = 1;
   }
 
   drawNeighbors(context) {

@@ -1,0 +1,91 @@
+"""What may be written over: the output of the same command on the same origin, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from contrastive_cli.core.errors import ClrError, RunError
+from contrastive_cli.embeddings.files import read_embeddings, read_neighbors
+from contrastive_cli.embeddings.result_tables import is_table
+
+
+def refuse_table(out: Path, *, overwrite: bool) -> None:
+    """Refuse to write over a .csv or .jsonl, which does not say what it is of.
+
+    Raises:
+        RunError: If it exists.
+    """
+    if is_table(out) and out.exists() and not overwrite:
+        raise _exists(out, "a table, which does not say what it is of")
+
+
+def refuse_other_embeddings(
+    out: Path, *, overwrite: bool, run: str, layer: str, dataset: Mapping[str, Any] | None, paths: Collection[str]
+) -> None:
+    """Refuse to write over embeddings of another run, layer or set of images, or over a file of another kind.
+
+    Args:
+        out: The file that is to be written.
+        overwrite: Whether anything may be written over.
+        run: The name of the run.
+        layer: h or z.
+        dataset: Name and split of the data set; None for image files.
+        paths: The image files where there is no data set.
+
+    Raises:
+        RunError: If the file is of another origin.
+    """
+    if overwrite or not out.exists() or is_table(out):
+        return
+    try:
+        there = read_embeddings(out)
+    except ClrError:
+        raise _exists(out, "something else than embeddings") from None
+    if there.model.get("run") != run:
+        raise _exists(out, f"embeddings of {there.model.get('run', 'an unknown run')}")
+    if there.model.get("layer", "h") != layer:
+        raise _exists(out, f"embeddings of layer {there.model.get('layer')}")
+    if dataset is None:
+        if there.dataset or not there.paths or there.paths[0] not in paths:
+            raise _exists(out, f"embeddings of {_images(there.dataset) or 'other images'}")
+    elif any(there.dataset.get(name) != dataset[name] for name in ("name", "split")):
+        raise _exists(out, f"embeddings of {_images(there.dataset) or 'image files'}")
+
+
+def refuse_other_neighbors(out: Path, *, overwrite: bool, source: Path, queries: Path | None, metric: str) -> None:
+    """Refuse to write over neighbors of another file or by another metric, or over a file of another kind.
+
+    Raises:
+        RunError: If the file is of another origin.
+    """
+    if overwrite or not out.exists() or is_table(out):
+        return
+    try:
+        there = read_neighbors(out)
+    except ClrError:
+        raise _exists(out, "something else than neighbors") from None
+    if not _is_same(there.source, source, out) or not _is_same(there.queries, queries, out):
+        raise _exists(out, f"neighbors of {there.queries or there.source or 'an unknown file'}")
+    if there.metric != metric:
+        raise _exists(out, f"neighbors by {there.metric}")
+
+
+def _is_same(there: str, given: Path | None, out: Path) -> bool:
+    """Whether a name that was stored, maybe from another working directory, means the given file."""
+    if given is None or not there:
+        return given is None and not there
+    stored = Path(there)
+    if stored.is_absolute() or stored.name != given.name:
+        return stored.resolve() == given.resolve()
+    return stored.resolve() == given.resolve() or given.resolve().parent == out.resolve().parent
+
+
+def _images(dataset: Mapping[str, Any]) -> str:
+    return f"{dataset.get('name')} {dataset.get('split')}" if dataset else ""
+
+
+def _exists(out: Path, what: str) -> RunError:
+    hint = "pass --overwrite to replace it, or choose another --out"
+    return RunError(f"{out} exists and holds {what}", hint=hint, path=out)
