@@ -281,9 +281,8 @@ def refuse_many_bad(bad: Sequence[BadFile], total: int, *, max_bad: float, hint:
 
 
 def _all_bad(source: Source, packed: Packed) -> DataError:
-    return DataError(
-        f"none of the {len(packed.bad_files)} files of {source.name} can be read: {_first_three(packed.bad_files)}"
-    )
+    shown = _first_three(packed.bad_files)
+    return DataError(f"none of the {len(packed.bad_files)} files of {source.name} can be read: {shown}")
 
 
 def _first_three(bad_files: Sequence[BadFile]) -> str:

@@ -16,13 +16,13 @@ from contrastive_cli.data.decodable import with_decodable
 from contrastive_cli.data.images import BadImage, Images, decode
 from contrastive_cli.data.kinds import picture_suffixes
 from contrastive_cli.data.label_file import join_labels, read_labels
-from contrastive_cli.data.layout import Layout, read_layout, split_of
+from contrastive_cli.data.layout import Layout, read_layout
+from contrastive_cli.data.linked_splits import with_linked_splits
 from contrastive_cli.data.ranges import survey_files
 from contrastive_cli.data.reading import Reading, SplitReading
 from contrastive_cli.data.scan import (
     FolderLabels,
     Labels,
-    Scan,
     Unused,
     label_folders,
     relative_names,
@@ -84,7 +84,7 @@ def read_tree(
         DataError: If it cannot be listed, the reading is doubtful, or the file of labels does not fit.
     """
     scan = scan_tree(root)
-    files = _with_linked_splits(scan, root)
+    files = with_linked_splits(scan, root)
     names = relative_names(files, root)
     as_classes = options.layout == "classes"
     layout = read_layout(names, whole_classes=whole_classes, as_classes=as_classes)
@@ -255,29 +255,6 @@ def _read(files: Sequence[Path], request: Request, picture_range: PictureRange |
         if files[index].is_symlink() and not files[index].exists():
             raise BadImage(files[index], f"a link to {str(files[index].readlink())!r}, which is not there") from None
         raise error from None
-
-
-def _with_linked_splits(scan: Scan, root: Path) -> list[Path]:
-    """All pictures; in a split's folder also those of folders that are linked to and were listed elsewhere.
-
-    Splits are often links into a folder that holds everything. Elsewhere such a link is the same picture twice.
-    """
-    again = {_split_folder(path, root) for path in scan.linked_again} - {None}
-    found = {os.fspath(file) for file in scan.files}
-    for folder in again:
-        if folder is not None and folder != root:
-            found |= {os.fspath(file) for file in scan_tree(folder).files}
-    return [Path(path) for path in sorted(found)] if again else scan.files
-
-
-def _split_folder(path: Path, root: Path) -> Path | None:
-    """The folder of a split that a path lies in."""
-    below = root
-    for name in path.relative_to(root).parts:
-        below = below / name
-        if split_of(name) is not None:
-            return below
-    return None
 
 
 def _beside_splits(names: Sequence[str], layout: Layout) -> list[Unused]:

@@ -18,7 +18,7 @@ ROOT = Path(contrastive_cli.__file__).parent
 PAGE = Path(__file__).parents[2] / "docs" / "folders.md"
 OTHER_MEANING = {  # the recipe of that name, and the word
     ("views/recipe.py", "digits"),
-    *((f"data/{name}.py", "folder") for name in ("layout", "scan", "reading")),
+    *((f"{name}.py", "folder") for name in ("data/layout", "data/scan", "data/reading", "cli/suggestions")),
 }
 
 
