@@ -151,7 +151,10 @@ def _finish(
     found = picture.values.shape[2]
     if bands is not None:
         if max(bands) >= found:
-            raise BadImage(path, f"it has {found} bands, and band {max(bands)} of dataset.bands is counted from 0")
+            raise BadImage(
+                path,
+                f"there is no band {max(bands)}, counted from 0: it has {found} {'band' if found == 1 else 'bands'}",
+            )
         pixels = to_8_bit(picture, bands, picture_range=picture_range)
         parts = [
             _to_array(_turned(Image.fromarray(np.ascontiguousarray(band)), picture), size=size, channels=1)

@@ -20,7 +20,7 @@ from contrastive_cli.data.tiff_pages import Page, read_pages
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 HEAD_BYTES = 4096
-VALUES_A_PIXEL = 16  # a picture of more bands must have fewer pixels
+VALUES_A_PIXEL = 4  # a picture of more bands must have fewer pixels
 _PNG_BANDS = {0: 1, 2: 3, 4: 2, 6: 4}
 _GRAY_PHOTOMETRIC = (0, 1, 32803, 34892)  # what is no color of a model: gray, a sensor's mosaic, linear raw
 
@@ -102,7 +102,7 @@ def read_deep(path: Path, facts: Facts, *, wanted: int, max_pixels: int) -> Valu
     if facts.kind == "tiff":
         return _tiff_values(path, facts, wanted=wanted, max_pixels=max_pixels)
     if facts.kind == "pnm":
-        return Values(values=_pnm_values(path), full=facts.declared or (0.0, 65535.0))
+        return Values(values=_pnm_values(path, max_pixels=max_pixels), full=facts.declared or (0.0, 65535.0))
     values, orientation = _png_values(path, bands=facts.bands, max_pixels=max_pixels)
     return Values(values=values, full=(0.0, 65535.0), alpha=facts.alpha, orientation=orientation)
 
@@ -167,9 +167,12 @@ def _pnm_head(head: bytes) -> tuple[int, int, int, int]:
     return width, height, largest, place + 1
 
 
-def _pnm_values(path: Path) -> NDArray[Any]:
+def _pnm_values(path: Path, *, max_pixels: int) -> NDArray[Any]:
+    with path.open("rb") as file:
+        width, height, _, start = _pnm_head(file.read(HEAD_BYTES))
+    if width * height > max_pixels:
+        raise ValueError(f"{width} x {height} pixels are more than the limit of {max_pixels}")
     data = path.read_bytes()
-    width, height, _, start = _pnm_head(data[:HEAD_BYTES])
     bands = 3 if data[:2] == b"P6" else 1
     if len(data) < start + 2 * width * height * bands:
         raise ValueError("Truncated File Read")

@@ -186,7 +186,7 @@ def _notes_on_range(samples: Sequence[_Sample], asked: PictureRange) -> tuple[st
     if min(high, largest) - max(low, least) < LEAST_SHARE * (largest - least):
         return (
             f"warning: the pictures use {low:.6g} to {high:.6g} of dataset.range {least:.6g} to {largest:.6g}, "
-            "less than a sixteenth; 'auto' measures it",
+            "less than a sixteenth; --set dataset.range=auto measures it",
         )
     return ()
 

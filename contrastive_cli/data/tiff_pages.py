@@ -107,13 +107,15 @@ def read_values(file: BinaryIO, page: Page, *, max_values: int) -> NDArray[Any]:
         raise ValueError(f"a TIFF with tiles of {columns} x {rows} pixels")
     samples = 1 if separate else page.bands
     whole = np.zeros((page.height, page.width, page.bands), np.dtype(f"{page.kind}{_width_of(page.bits)}"))
-    places = [
+    number = (page.bands if separate else 1) * -(-page.height // rows) * -(-page.width // columns)
+    segments = _segments(file, page, tiled=tiled, number=number)
+    places = (
         (plane, top, left)
         for plane in range(page.bands if separate else 1)
         for top in range(0, page.height, rows)
         for left in range(0, page.width, columns)
-    ]
-    for (plane, top, left), data in zip(places, _segments(file, page, tiled=tiled, number=len(places)), strict=True):
+    )
+    for (plane, top, left), data in zip(places, segments, strict=True):
         height = rows if tiled else min(rows, page.height - top)
         block = _block(data, page, shape=(height, columns, samples))
         block = block[: page.height - top, : page.width - left]

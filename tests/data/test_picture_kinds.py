@@ -240,7 +240,7 @@ def test_open_dataset__a_file_that_lacks_a_band_is_left_out(tmp_path: Path) -> N
     images = open_folder(tmp_path, bands=(4, 0, 0))
     assert images.images.shape == (9, 3, SIDE, SIDE)
     assert [bad.path for bad in images.bad_files] == ["rgb.png"]
-    assert images.bad_files[0].reason == "it has 3 bands, and band 4 of dataset.bands is counted from 0"
+    assert images.bad_files[0].reason == "there is no band 4, counted from 0: it has 3 bands"
     with pytest.raises(DataError, match="none of the 10 files"):
         open_folder(tmp_path, bands=(40,))
     with pytest.raises(UsageError, match="digits has 1"):

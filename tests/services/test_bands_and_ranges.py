@@ -28,6 +28,7 @@ from contrastive_cli.services.figures.reconstructions import plot_reconstruction
 from contrastive_cli.services.inference.image_files import decode_all, embed_paths
 from contrastive_cli.services.inference.model import embed_images, load_model
 from contrastive_cli.services.inference.splits import open_split
+from contrastive_cli.services.training.finetuning import finetune_session
 from contrastive_cli.services.training.loop import train_session
 from contrastive_cli.services.training.resumption import Changes
 from contrastive_cli.services.training.sessions import resume_session, start_session
@@ -176,6 +177,15 @@ def test_range__runs_of_earlier_versions_load_and_scale_as_they_did(tmp_path: Pa
     longer = Changes(config=None, sets={}, flags={"train": {"epochs": 2.0}})
     session = resume_session(Run(run.path), changes=longer)
     assert session.trainee.images.picture_range is None
+
+
+def test_range__finetuning_goes_on_by_the_range_and_bands_of_its_parent(tmp_path: Path) -> None:
+    folder = make_pictures(tmp_path / "data", bands=4)
+    run = trained(folder, tmp_path / "run", **{"dataset.bands": [3, 0, 1, 2], "dataset.display_bands": [3]})
+    flags = {"train": {"epochs": 1.0, "batch_size": 4}, "device": "cpu"}
+    session = finetune_session(run, config=None, sets={}, flags=flags, out=tmp_path / "fine", overwrite=False)
+    assert session.trainee.images.picture_range == run.manifest().range == session.run.manifest().range
+    assert session.run.manifest().bands == (3, 0, 1, 2)
 
 
 def test_range__measured_once_so_the_cache_holds_one_copy(tmp_path: Path) -> None:
