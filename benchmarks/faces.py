@@ -93,7 +93,7 @@ def measure(row: str, *, data_dir: Path, steps: int, seed: int) -> dict[str, Any
             for _ in train_steps(trainee, first_step=0, total_steps=steps):
                 pass
         result["seconds"] = round(time.monotonic() - started, 1)
-        vectors = embed(trainee, images)
+        vectors = embed(trainee, images)  # type: ignore[assignment]
     return result | {layer: verify(paired_cosines(table, positions), same)[0].auc for layer, table in vectors.items()}
 
 

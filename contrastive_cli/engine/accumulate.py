@@ -65,7 +65,7 @@ def _all_negatives(method: Any, part_of: Callable[[slice], Batch], pieces: list[
     labels = None if labeled[0] is None else torch.cat([labels for labels in labeled if labels is not None])
     with autocast():
         output: LossOutput = method.contrast(projections, labels)
-    output.loss.backward()  # type: ignore[no-untyped-call]
+    output.loss.backward()
     gradient = projections.grad
     assert gradient is not None
     for piece in pieces:

@@ -48,7 +48,7 @@ def test_method__embeds_and_draws(name: str) -> None:
     assert isinstance(method, Generative) == (name != "autoencoder")
     assert isinstance(method, Uncertain) == (name == "vae")
     with torch.no_grad():
-        assert method.decode(method.embed(make_batch().views[0])).shape == (6, 1, 8, 8)
+        assert method.decode(method.embed(make_batch().views[0])).shape == (6, 1, 8, 8)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("micro_batch_size", [None, 4])
@@ -153,7 +153,7 @@ class LinearDecoder(nn.Module):
         self.map = nn.Linear(4, 64)
 
     def forward(self, codes: Tensor) -> Tensor:
-        return self.map(codes).unflatten(1, (1, 8, 8))
+        return self.map(codes).unflatten(1, (1, 8, 8))  # type: ignore[no-any-return]
 
 
 def test_autodecoder__embeds_by_ridge_regression_where_the_decoder_is_linear() -> None:

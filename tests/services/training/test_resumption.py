@@ -41,7 +41,7 @@ def begun(folder: Path, *, steps: int = 5, epochs: float = 0.3, **more: Any) -> 
     training = train_session(session := start_session(config, out=folder / "run", overwrite=False))
     for _ in range(steps):
         next(training)
-    training.close()
+    training.close()  # type: ignore[attr-defined]
     return session.run
 
 
@@ -99,7 +99,7 @@ def test_resume_session__a_run_that_chose_by_itself_goes_on_again_and_again(tmp_
     for step in (6, 7):
         training = train_session(session := resume_session(run))
         assert next(training).step == step
-        training.close()
+        training.close()  # type: ignore[attr-defined]
         assert str(session.trainee.device) == run.manifest().device
 
 
@@ -182,7 +182,7 @@ def test_train_session__a_run_that_another_process_took_further(tmp_path: Path) 
 
 def test_start_session__two_at_the_same_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = resolve(config=None, sets=nested({**SMALL, "train.epochs": 0.3}), flags={}).config
-    opened = sessions.prepare
+    opened = sessions.prepare  # type: ignore[attr-defined]
 
     def while_another_starts(*arguments: Any, **keywords: Any) -> Any:
         monkeypatch.setattr(sessions, "prepare", opened)
