@@ -90,7 +90,7 @@ def lightly_simclr(train: ImageSet, test: ImageSet, *, minutes: float, seed: int
 
 def lightly_views(images: NDArray[np.uint8]) -> torch.utils.data.Dataset[list[Tensor]]:
     """Two views of each of the images [N, C, H, W], as lightly's tutorial makes them for 32 px."""
-    from lightly.transforms import SimCLRTransform
+    from lightly.transforms import SimCLRTransform  # type: ignore[attr-defined]
     from PIL import Image
 
     class Views(torch.utils.data.Dataset[list[Tensor]]):
@@ -100,7 +100,7 @@ def lightly_views(images: NDArray[np.uint8]) -> torch.utils.data.Dataset[list[Te
             return len(images)
 
         def __getitem__(self, index: int) -> list[Tensor]:
-            views: list[Tensor] = self.transform(Image.fromarray(np.asarray(images[index]).transpose(1, 2, 0)))
+            views: list[Tensor] = self.transform(Image.fromarray(np.asarray(images[index]).transpose(1, 2, 0)))  # type: ignore[assignment]
             return views
 
     return Views()

@@ -82,7 +82,7 @@ class Bench:
             if labels
             else SimCLR(SimCLRConfig(temperature=0.5), encoder=encoder, images=facts)
         )
-        return method.to(self.device, memory_format=torch.channels_last)
+        return method.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def views(self, pixels: Tensor, indices: Tensor, *, epoch: int) -> Tensor:
         """Two views of the recipe for small images."""

@@ -42,22 +42,22 @@ def main() -> None:
     times: dict[str, list[tuple[float, float]]] = {}
     for metric in METRICS:
         for _ in range(options.rounds):
-            ours, found = timed(lambda metric=metric: nearest_neighbors(vectors, k=options.k, metric=metric))
-            theirs, others = timed(lambda metric=metric: by_faiss(vectors, None, options.k, metric))
+            ours, found = timed(lambda metric=metric: nearest_neighbors(vectors, k=options.k, metric=metric))  # type: ignore[misc]
+            theirs, others = timed(lambda metric=metric: by_faiss(vectors, None, options.k, metric))  # type: ignore[misc]
             what = f"exact self-kNN, {options.samples:,} x {options.dimensions}, k {options.k}, {metric}"
             report(what, ours, theirs, found.indices, others)
             times.setdefault(what, []).append((ours, theirs))
             ours, found = timed(
-                lambda metric=metric: nearest_neighbors(vectors, k=options.k, metric=metric, queries=queries)
+                lambda metric=metric: nearest_neighbors(vectors, k=options.k, metric=metric, queries=queries)  # type: ignore[misc]
             )
-            theirs, others = timed(lambda metric=metric: by_faiss(vectors, queries, options.k, metric))
+            theirs, others = timed(lambda metric=metric: by_faiss(vectors, queries, options.k, metric))  # type: ignore[misc]
             what = (
                 f"{len(queries):,} queries against {options.samples:,} x {options.dimensions}, k {options.k}, {metric}"
             )
             report(what, ours, theirs, found.indices, others)
             times.setdefault(what, []).append((ours, theirs))
         if options.scikit_learn:
-            seconds, _ = timed(lambda metric=metric: by_scikit_learn(vectors, options.k, metric))
+            seconds, _ = timed(lambda metric=metric: by_scikit_learn(vectors, options.k, metric))  # type: ignore[misc]
             print(f"self, {metric}: scikit-learn {seconds:.2f} s", flush=True)
     if options.record:
         rows = []

@@ -63,7 +63,7 @@ def step(batch_size: int, micro_batch_size: int, *, encoder_name: str) -> tuple[
     torch.manual_seed(0)
     encoder = build_encoder(EncoderConfig(name=encoder_name), channels=3, size=SIZE)
     facts = ImageFacts(count=NUM_IMAGES, channels=3, size=SIZE)
-    method = SimCLR(SimCLRConfig(), encoder=encoder, images=facts).to(device, memory_format=torch.channels_last)
+    method = SimCLR(SimCLRConfig(), encoder=encoder, images=facts).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(method, OptimConfig(), lr=1e-3)
     pixels = torch.randint(0, 256, (NUM_IMAGES, 3, SIZE, SIZE), dtype=torch.uint8)
     order = torch.randperm(NUM_IMAGES)

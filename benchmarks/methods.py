@@ -35,7 +35,16 @@ def plan(data_dir: Path, out: Path, *, minutes: float, methods: Iterable[str]) -
     file = out / "plan.json"
     plans = json.loads(file.read_text()) if file.exists() else {}
     for method in methods:
-        options = ["--dataset", "cifar10", "--data-dir", data_dir, "--method", method, "--budget", f"{minutes}m"]
+        options: list[str | Path] = [
+            "--dataset",
+            "cifar10",
+            "--data-dir",
+            data_dir,
+            "--method",
+            method,
+            "--budget",
+            f"{minutes}m",
+        ]
         plans[method] = clr("pretrain", *options, "--set", "train.evaluations=0", "--plan")
         print(f"{method}: {plans[method]['steps']} steps at {plans[method]['views_per_second']} views/s", flush=True)
         out.mkdir(parents=True, exist_ok=True)
@@ -53,7 +62,16 @@ def run(data_dir: Path, out: Path, *, methods: Iterable[str], seeds: Iterable[in
             except FileExistsError:
                 continue
             epochs = repr(plans[method]["steps"] / plans[method]["steps_per_epoch"])
-            options = ["--dataset", "cifar10", "--data-dir", data_dir, "--method", method, "--seed", str(seed)]
+            options: list[str | Path] = [
+                "--dataset",
+                "cifar10",
+                "--data-dir",
+                data_dir,
+                "--method",
+                method,
+                "--seed",
+                str(seed),
+            ]
             options += ["--epochs", epochs, "--set", "train.evaluations=0", "--out", folder / "run"]
             trained = clr("pretrain", *options)
             first = method == "simclr" and seed == 0

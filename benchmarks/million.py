@@ -59,7 +59,7 @@ def write_table(path: Path, *, rows: int, dimensions: int) -> None:
         np.lib.format.write_array_header_1_0(stream, header)
         for start in range(0, rows, PIECE):
             part = centers[generator.integers(100, size=min(PIECE, rows - start))]
-            stream.write(part + generator.standard_normal(part.shape, dtype=np.float32))
+            stream.write((part + generator.standard_normal(part.shape, dtype=np.float32)).data)
 
 
 def measure(command: list[str]) -> tuple[float, float]:

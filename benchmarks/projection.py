@@ -42,20 +42,20 @@ def main() -> None:
         labels = generator.integers(NUM_CLUSTERS, size=count)
         vectors = centers[labels] + generator.standard_normal((count, options.dimensions), dtype=np.float32)
         k = max(neighbors_needed(count, kind=kind) for kind in KINDS)
-        found = timed(f"{count}: {k} exact neighbors", lambda vectors=vectors, k=k: nearest_neighbors(vectors, k=k))
+        found = timed(f"{count}: {k} exact neighbors", lambda vectors=vectors, k=k: nearest_neighbors(vectors, k=k))  # type: ignore[misc]
         graph = found.indices, found.distances
         for kind in KINDS:
             started = time.perf_counter()
             drawn = timed(
                 f"{count}: {kind}",
-                lambda vectors=vectors, kind=kind, graph=graph: project(vectors, kind=kind, seed=0, neighbors=graph),
+                lambda vectors=vectors, kind=kind, graph=graph: project(vectors, kind=kind, seed=0, neighbors=graph),  # type: ignore[misc]
             )
             drawn_in = time.perf_counter() - started
             what = f"{kind} of {count:,} x {options.dimensions} from the graph of neighbors"
             rows.append(Row(what=what, clr=drawn_in, unit="s"))
             print(f"{count}: {kind}: {100 * purity(drawn, labels):.1f} % of the ten nearest in the map of one cluster")
         if options.scikit_learn:
-            drawn = timed(f"{count}: t-SNE of scikit-learn", lambda graph=graph, v=vectors: by_scikit_learn(v, graph))
+            drawn = timed(f"{count}: t-SNE of scikit-learn", lambda graph=graph, v=vectors: by_scikit_learn(v, graph))  # type: ignore[misc]
             print(f"{count}: scikit-learn: {100 * purity(drawn, labels):.1f} % of the ten nearest of one cluster")
     if options.record:
         record("projection", rows, threads=count_threads())
@@ -90,7 +90,7 @@ def by_scikit_learn(
     rows = np.arange(0, indices.size + 1, indices.shape[1])
     matrix = csr_matrix((distances.ravel(), indices.ravel(), rows), shape=(count, count))
     start = project(vectors, kind="pca", seed=0)
-    return TSNE(metric="precomputed", init=start / start[:, 0].std() * 1e-4, random_state=0).fit_transform(matrix)
+    return TSNE(metric="precomputed", init=start / start[:, 0].std() * 1e-4, random_state=0).fit_transform(matrix)  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

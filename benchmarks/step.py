@@ -46,7 +46,7 @@ def main() -> None:
     torch.manual_seed(0)
     encoder = build_encoder(EncoderConfig(name=arguments.encoder), channels=3, size=arguments.size)
     facts = ImageFacts(count=50_000, channels=3, size=arguments.size)
-    method = SimCLR(SimCLRConfig(), encoder=encoder, images=facts).to(device, memory_format=torch.channels_last)
+    method = SimCLR(SimCLRConfig(), encoder=encoder, images=facts).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(method, OptimConfig(), lr=1e-3)
     num_images, size = arguments.batch_size, arguments.size
     pixels = torch.randint(0, 256, (num_images, 3, size, size), dtype=torch.uint8, device=device)

@@ -127,7 +127,7 @@ def torchvision_per_image(tiles: Tensor) -> Contestant:
 def lightly_per_image(tiles: Tensor) -> dict[str, Contestant]:
     """Lightly's SimCLR transform on PIL images, if lightly is installed."""
     try:
-        from lightly.transforms import SimCLRTransform
+        from lightly.transforms import SimCLRTransform  # type: ignore[attr-defined]
     except ImportError:
         return {}
     from torchvision.transforms.functional import to_pil_image

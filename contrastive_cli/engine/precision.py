@@ -107,7 +107,7 @@ def _seconds(images: torch.Tensor, kernel: torch.Tensor, *, precision: Precision
 
 
 def _has_onednn() -> bool:
-    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    return bool(torch.backends.mkldnn.is_available())
 
 
 def _accepts_bf16(device: torch.device) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_open_cached__labels_stay_with_their_images() -> None:
     """A bad file takes its own label and path with it."""
     from contrastive_cli.data.images import BadImage
 
-    def read(index: int) -> np.ndarray:  # type: ignore[type-arg]
+    def read(index: int) -> Any:
         if index == 1:
             raise BadImage(Path("1"), "broken")
         return PIXELS[index]
@@ -108,7 +109,7 @@ def test_open_cached__what_is_asked_for_is_part_of_the_entry(change: str) -> Non
         other = replace(source, size=8) if change == "size" else replace(source, channels=1)
         assert source_key(other) != source_key(source)
         return
-    values = {"split": "test", "name": "other", "identity": ("y",)}
+    values: dict[str, Any] = {"split": "test", "name": "other", "identity": ("y",)}
     open_cached(replace(source, **{change: values[change]}))
     assert len(seen) == 2
 

@@ -10,11 +10,11 @@ import torch
 from contrastive_cli.data.loader import balanced_batch_indices, batch_indices, draw_positions
 
 
-def tie(one: np.ndarray, two: np.ndarray) -> float:  # type: ignore[type-arg]
+def tie(one: np.ndarray, two: np.ndarray) -> float:
     return abs(float(np.corrcoef(one, two)[0, 1]))
 
 
-def places(epoch: int, *, seed: int, count: int = 2000) -> np.ndarray:  # type: ignore[type-arg]
+def places(epoch: int, *, seed: int, count: int = 2000) -> np.ndarray:
     """Where in an epoch each sample comes."""
     _, order = batch_indices(step=epoch, num_samples=count, batch_size=count, seed=seed)
     return np.argsort(order.numpy())

@@ -19,7 +19,7 @@ from contrastive_cli.embeddings.verification import (
 )
 
 
-def scored_pairs(count: int = 400, *, step: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def scored_pairs(count: int = 400, *, step: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Scores that tell the kinds apart somewhat, rounded to `step` so that many are equal."""
     generator = np.random.default_rng(seed)
     same = generator.random(count) < 0.4

@@ -123,7 +123,7 @@ def test_load_checkpoint__what_is_no_file_of_its_size_is_not_opened(run: Run, ki
     save_checkpoint(run, state_at(1), step=1, seconds=0)
     newest = save_checkpoint(run, state_at(2), step=2, seconds=0)
     newest.unlink()
-    {"fifo": lambda: os.mkfifo(newest), "endless": lambda: newest.symlink_to("/dev/zero"), "folder": newest.mkdir}[
+    {"fifo": lambda: os.mkfifo(newest), "endless": lambda: newest.symlink_to("/dev/zero"), "folder": newest.mkdir}[  # type: ignore[no-untyped-call]
         kind
     ]()
     assert load_checkpoint(run).damaged == ("checkpoints/step-00000002.pt",)

@@ -207,8 +207,8 @@ def test_muon__a_kernel_is_the_matrix_of_its_rows_in_any_memory_format() -> None
         lambda tensor: tensor.clone(memory_format=torch.channels_last),
         lambda tensor: tensor.flatten(1).clone(),
     ):
-        weight = nn.Parameter(reshape(start))
-        weight.grad = reshape(gradient)
+        weight = nn.Parameter(reshape(start))  # type: ignore[no-untyped-call]
+        weight.grad = reshape(gradient)  # type: ignore[no-untyped-call]
         Muon([weight], lr=0.1).step()
         moved.append(weight.detach().reshape(8, 36) if weight.ndim == 2 else weight.detach().flatten(1))
     torch.testing.assert_close(moved[1], moved[0])

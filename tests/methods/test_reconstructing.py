@@ -155,7 +155,7 @@ class LinearDecoder(nn.Module):
         self.map = nn.Linear(4, 64)
 
     def forward(self, codes: Tensor) -> Tensor:
-        return self.map(codes).unflatten(1, (1, 8, 8))
+        return self.map(codes).unflatten(1, (1, 8, 8))  # type: ignore[no-any-return]
 
 
 def test_autodecoder__embeds_by_ridge_regression_where_the_decoder_is_linear() -> None:

@@ -18,8 +18,8 @@ def trained(name: str) -> nn.Module:
     encoder = build_encoder(EncoderConfig(name=name, width=8), channels=3, size=32).eval()
     for module in encoder.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.3)
-            nn.init.uniform_(module.running_var, 0.3, 3)
+            nn.init.normal_(module.running_mean, std=0.3)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.3, 3)  # type: ignore[arg-type]
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.3)
     return encoder

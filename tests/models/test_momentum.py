@@ -73,8 +73,8 @@ def test_move_average__small_increments_of_16_bit_weights_are_not_lost() -> None
     module = network(0).bfloat16()
     average = momentum_copy(network(0).float())
     with torch.no_grad():
-        module[0].weight.fill_(2.0)
-        average[0].weight.fill_(1.0)
+        module[0].weight.fill_(2.0)  # type: ignore[operator]
+        average[0].weight.fill_(1.0)  # type: ignore[operator]
     for _ in range(100):
         move_average_(average, module, tau=0.9999)
     assert average[0].weight.dtype == torch.float32

@@ -113,7 +113,9 @@ def test_draw_parameters__a_slot_changes_its_own_fields_alone(slot: str) -> None
     assert changed == FIELDS_OF_A_SLOT[slot]
 
 
-def largest_correlation(table: dict[str, Tensor], *, besides: set[frozenset[str]] = frozenset()) -> tuple[float, str]:
+def largest_correlation(
+    table: dict[str, Tensor], *, besides: frozenset[frozenset[str]] = frozenset()
+) -> tuple[float, str]:
     """Of the ranks of any two columns, also of how far they are from their middles."""
     found = (0.0, "")
     ranks = {name: column.numpy().argsort(kind="stable").argsort() for name, column in table.items()}
@@ -132,7 +134,7 @@ def test_draw_parameters__no_two_fields_of_a_view_are_tied() -> None:
     # What happens with a probability of one is no draw.
     table = {name: column for name, column in table.items() if len(column.unique()) > 1}
     assert len(table) == 16
-    worst, which = largest_correlation(table, besides={frozenset(("area", "aspect"))})
+    worst, which = largest_correlation(table, besides=frozenset({frozenset(("area", "aspect"))}))
     assert worst < 0.04, which
 
 

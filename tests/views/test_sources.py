@@ -13,10 +13,10 @@ NEIGHBORS = (torch.arange(NUM_IMAGES)[:, None] + torch.arange(1, K + 1)) % NUM_I
 EVERY = torch.arange(NUM_IMAGES)
 
 
-def draw(indices: Tensor = EVERY, probabilities: tuple[float, ...] = (0.0, 0.3, 1.0), **counters: int) -> Tensor:
-    return view_sources(
-        indices, neighbors=NEIGHBORS, probabilities=probabilities, **{"seed": 0, "epoch": 0, **counters}
-    )
+def draw(
+    indices: Tensor = EVERY, probabilities: tuple[float, ...] = (0.0, 0.3, 1.0), *, seed: int = 0, epoch: int = 0
+) -> Tensor:
+    return view_sources(indices, neighbors=NEIGHBORS, probabilities=probabilities, seed=seed, epoch=epoch)
 
 
 def test_view_sources__each_view_has_its_probability() -> None:
@@ -49,7 +49,7 @@ def test_view_sources__a_function_of_seed_epoch_sample_and_view_alone() -> None:
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 1}])
 def test_view_sources__seeds_epochs_and_views_differ(other: dict[str, int]) -> None:
-    first, second = (draw(probabilities=(1.0, 1.0), **counters) for counters in ({}, other))
+    first, second = (draw(EVERY, (1.0, 1.0), **counters) for counters in ({}, other))
     for one, two in ((first[0], second[0]), (first[0], first[1])):
         same = int((one == two).sum())
         assert stats.binomtest(same, NUM_IMAGES, 1 / K).pvalue > 1e-3

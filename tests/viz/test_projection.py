@@ -111,7 +111,7 @@ def test_tsne_layout__threads_do_not_matter(digits: tuple[NDArray[Any], NDArray[
         patch.setattr(layouts, "STEPS", 5)
         for num_threads in (1, 2, 3):
             patch.setattr(layouts, "_count_threads", lambda num_threads=num_threads: num_threads)
-            maps.append(layouts.tsne_layout((found.indices, found.distances), start=start, perplexity=3, seed=0))
+            maps.append(layouts.tsne_layout((found.indices, found.distances), start=start, perplexity=3, seed=0))  # type: ignore[arg-type]
     np.testing.assert_array_equal(maps[0], maps[1])
     np.testing.assert_array_equal(maps[0], maps[2])
 

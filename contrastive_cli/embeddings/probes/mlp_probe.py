@@ -169,7 +169,7 @@ def _train(
         optimizer.zero_grad(set_to_none=True)
         logits = _forward(features[batch].expand(len(decays), -1, -1), parameters)  # [L, B, C]
         losses = F.cross_entropy(logits.flatten(0, 1), labels[batch].repeat(len(decays)), reduction="sum")
-        (losses / len(batch)).backward()  # type: ignore[no-untyped-call]
+        (losses / len(batch)).backward()
         with torch.no_grad():
             for weights in parameters[::2]:
                 weights.mul_(1 - rate * strengths)

@@ -36,6 +36,13 @@ def test_fit_probe__holds_out_a_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [accuracy for accuracy, _ in probe.held_out_accuracies] == pytest.approx(expected.tolist())
 
 
+def test_fit_probe__the_largest_of_equally_good_penalties_wins() -> None:
+    features, labels = blobs(60, 6, 3, spread=8)
+    probe = fit_probe(features, labels, penalties=[1e-3, 1e-1, 1e-2], seed=0)
+    assert [accuracy for accuracy, _ in probe.held_out_accuracies] == [1.0, 1.0, 1.0]
+    assert probe.penalty == 1e-1
+
+
 def test_fit_probe__one_sample_a_class() -> None:
     features, labels = blobs(5, 8, 5, spread=5)
     probe = fit_probe(features, labels, seed=0)

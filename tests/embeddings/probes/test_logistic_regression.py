@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from contrastive_cli.core.errors import DataError
+from contrastive_cli.embeddings.probes.lbfgs import minimize
 from contrastive_cli.embeddings.probes.logistic_regression import fit_linear
 
 
@@ -79,7 +80,6 @@ def test_fit_linear__penalties_that_do_not_fit_together_are_fitted_apart(monkeyp
     penalties = [1e-4, 1e-2, 1.0]
     together = fit_linear(features, labels, penalties=penalties, num_classes=3)
     largest: list[int] = []
-    minimize = linear_heads.minimize
 
     def counted(objective: Any, start: Tensor, **options: Any) -> Any:
         largest.append(start.numel())

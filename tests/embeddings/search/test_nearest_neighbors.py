@@ -44,7 +44,7 @@ def test_nearest_neighbors__matches_sklearn(metric: Metric, num_vectors: int, k:
     distances, indices = model.kneighbors()
     np.testing.assert_allclose(found.distances, distances, atol=1e-5)
     assert np.array_equal(found.indices, indices)
-    assert (found.indices.dtype, found.distances.dtype) == (np.int64, np.float32)
+    assert (found.indices.dtype, found.distances.dtype) == (np.int64, np.float32)  # type: ignore[comparison-overlap]
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -76,7 +76,7 @@ def test_open_splits__images_of_the_training_are_never_tested_on(tmp_path: Path)
         {"data_dir": Path("photos"), "max_bad": None},  # the run knows the absolute path
         {"data_dir": None, "max_bad": 0.5},
     ):
-        dataset = other_dataset(model, name=None, download=False, **changed)  # type: ignore[arg-type]
+        dataset = other_dataset(model, name=None, download=False, **changed)
         with pytest.raises(DataError, match="test split moved"):
             open_splits(model, dataset=dataset)
     flags = nested({"train.epochs": 1, "device": "cpu"})

@@ -30,7 +30,7 @@ from contrastive_cli.services.evaluation.linear_eval import frozen_rows, weights
 from contrastive_cli.services.evaluation.rows import Row, Splits, open_splits
 from contrastive_cli.services.evaluation.supervised_baseline import plan_supervised, supervised_rows
 from contrastive_cli.services.evaluation.uncertainty import measure_uncertainty
-from contrastive_cli.services.inference.model import Model, embed_pixels, load_model, random_model
+from contrastive_cli.services.inference.model import Model, embed_pixels, load_model, predict_classes, random_model
 from contrastive_cli.services.inference.splits import open_split
 from contrastive_cli.services.training.finetuning import finetune_session
 from contrastive_cli.services.training.loop import train_session
@@ -189,8 +189,8 @@ def test_supervised_rows__the_optimizer_is_chosen_on_images_that_it_was_not_fitt
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted: list[list[int]] = []
-    judged: list[np.ndarray] = []  # type: ignore[type-arg]
-    train, predict = supervised_baseline._train, supervised_baseline.predict_classes
+    judged: list[np.ndarray] = []
+    train = supervised_baseline._train
 
     def noted_train(model: Model, images: Any, training: Any, **options: Any) -> Any:
         fitted.append(training.indices.tolist())
@@ -198,7 +198,7 @@ def test_supervised_rows__the_optimizer_is_chosen_on_images_that_it_was_not_fitt
 
     def noted_predict(method: Any, pixels: Any, **options: Any) -> Any:
         judged.append(np.asarray(pixels))
-        return predict(method, pixels, **options)
+        return predict_classes(method, pixels, **options)
 
     monkeypatch.setattr(supervised_baseline, "_train", noted_train)
     monkeypatch.setattr(supervised_baseline, "predict_classes", noted_predict)

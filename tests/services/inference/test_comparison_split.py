@@ -16,10 +16,10 @@ from contrastive_cli.core.runs import Run
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.scan import split_by_name
 from contrastive_cli.services.configuration import resolve
-from contrastive_cli.services.inference import comparison
 from contrastive_cli.services.inference.comparison import Comparison, choose_comparison
 from contrastive_cli.services.inference.model import Model, load_model
 from contrastive_cli.services.inference.similarity import reference_pairs
+from contrastive_cli.services.inference.splits import open_split
 from contrastive_cli.services.training.loop import train_session
 from contrastive_cli.services.training.sessions import start_session
 
@@ -68,7 +68,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_choose_comparison__opens_the_validation_people_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    open_split = comparison.open_split
 
     def noted(model: Model, split: str, **options: Any) -> ImageSet:
         images = open_split(model, split, **options)
@@ -76,7 +75,7 @@ def test_choose_comparison__opens_the_validation_people_alone(run: Run, monkeypa
         assert {path.split("/")[0] for path in images.paths} == set(people("val", 6))
         return images
 
-    monkeypatch.setattr(comparison, "open_split", noted)
+    monkeypatch.setattr("contrastive_cli.services.inference.comparison.open_split", noted)
     _, areas = choose_comparison(load_model(run, device="cpu"))
     assert opened == ["val"]
     assert set(areas) == {"h", "h-mirror", "h-crops", "z", "z-mirror", "z-crops"}

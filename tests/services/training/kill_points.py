@@ -63,7 +63,7 @@ class Counter:
             opened = plain_open(file, mode, *arguments, **keywords)
             return opened if mode in ("r", "rb") else Written(opened, self)
 
-        io.open = counting_open  # type: ignore[assignment]
+        io.open = counting_open
 
     def _guarded(self, operation: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(*arguments: Any, **keywords: Any) -> Any:
@@ -191,15 +191,15 @@ def main() -> None:
     ended: dict[int, str] = {}
     for point in chosen:
         run = Path(folder) / f"run-{point}"
-        code, said = forked(lambda run=run, point=point: counted(lambda: start(method, settings, run), point))
+        code, said = forked(lambda run=run, point=point: counted(lambda: start(method, settings, run), point))  # type: ignore[misc]
         if code != -signal.SIGKILL:
             ended[point] = f"was not killed: {said}"
             continue
         second = random.Random(point).randint(1, total)
-        code, said = forked(lambda run=run, second=second: counted(lambda: resume(method, settings, run), second))
+        code, said = forked(lambda run=run, second=second: counted(lambda: resume(method, settings, run), second))  # type: ignore[misc]
         if code == -signal.SIGKILL:
-            code, said = forked(lambda run=run: resume(method, settings, run))
-        ended[point] = str(forked(lambda run=run: compare(whole, run))[1]) if code == 0 else f"resume: {said}"
+            code, said = forked(lambda run=run: resume(method, settings, run))  # type: ignore[misc]
+        ended[point] = str(forked(lambda run=run: compare(whole, run))[1]) if code == 0 else f"resume: {said}"  # type: ignore[misc]
     print(json.dumps({"points": total, "ended": ended}))
 
 

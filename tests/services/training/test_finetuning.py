@@ -148,7 +148,7 @@ def test_finetune__refuses(supervised: Run, tmp_path: Path, flags: dict[str, Any
 def test_finetune__refuses_a_method_without_an_encoder(
     supervised: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = finetuning.load_method
+    original = finetuning.load_method  # type: ignore[attr-defined]
     monkeypatch.setattr(finetuning, "load_method", lambda name: replace(original(name), has_encoder=False))
     with pytest.raises(UsageError, match="no encoder, so there is nothing to finetune"):
         finetune(supervised, tmp_path / "none", {})

@@ -176,7 +176,7 @@ def test_resume_session__follows_a_file_that_moved_and_no_other(
     config = resolve(config=None, sets={}, flags=nested({**small, **given, "train.save_every": 1e-9})).config
     training = train_session(session := start_session(config, out=tmp_path / "run", overwrite=False))
     next(training)
-    training.close()
+    training.close()  # type: ignore[attr-defined]
     moved = path.rename(tmp_path / "moved.pkl")
     changes = Changes(config=None, sets={}, flags=nested({"neighbors": str(moved)}))
     resumed = resume_session(session.run, changes=changes)

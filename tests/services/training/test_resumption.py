@@ -41,7 +41,7 @@ def begun(folder: Path, *, steps: int = 5, epochs: float = 0.3, **more: Any) -> 
     training = train_session(session := start_session(config, out=folder / "run", overwrite=False))
     for _ in range(steps):
         next(training)
-    training.close()
+    training.close()  # type: ignore[attr-defined]
     return session.run
 
 

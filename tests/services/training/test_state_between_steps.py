@@ -72,7 +72,7 @@ def kill_after(session: Session, steps: int) -> Run:
     training = train_session(session)
     for _ in range(steps):
         next(training)
-    training.close()
+    training.close()  # type: ignore[attr-defined]
     return session.run
 
 
