@@ -26,6 +26,7 @@ from contrastive_cli.embeddings.probes.linear_probe import fit_probe
 from contrastive_cli.services.inference.model import embed_pixels, load_model, predict_classes
 from contrastive_cli.services.training.finetuning import finetune_session
 from contrastive_cli.services.training.steps import train_steps
+from contrastive_cli.views.preprocessing import Preprocessing
 
 HELD_OUT = 10_000
 SPLIT_SEED = 123
@@ -59,9 +60,7 @@ def judge(run: Run, data_dir: Path | None, sets: Sequence[str], *, fraction: flo
     predicted = predict_classes(
         setup.method,
         images.images[held],
-        size=model.manifest.size,
-        mean=images.mean,
-        std=images.std,
+        preprocessing=Preprocessing(size=model.manifest.size, mean=images.mean, std=images.std),
         device=setup.device,
         precision=setup.precision,
     )

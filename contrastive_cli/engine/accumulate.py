@@ -77,14 +77,14 @@ def _all_negatives(
             output = method.contrast_drawing(projections, labels, seed=seed)
         else:
             output = method.contrast(projections, labels)
-    output.loss.backward()  # type: ignore[no-untyped-call]
+    output.loss.backward()
     gradient = projections.grad
     assert gradient is not None
     for piece in pieces:
         part = part_of(piece)
         with autocast():
             again = method.project(part.views)
-        again.backward(gradient[:, piece])  # type: ignore[no-untyped-call]
+        again.backward(gradient[:, piece])
     return LossOutput(loss=output.loss.detach(), metrics=output.metrics)
 
 

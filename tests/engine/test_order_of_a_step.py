@@ -19,8 +19,9 @@ from contrastive_cli.models.encoders import EncoderConfig, build_encoder
 
 def run(method: Any, optimizer: torch.optim.Optimizer, *, batch: Batch, steps: int = 1, **options: Any) -> None:
     for _ in train(
-        method, make_batch=lambda step: batch.part, batch_size=len(batch.indices), optimizer=optimizer,
-        learning_rate=lambda step: 0.1, steps=range(steps), total_steps=8, autocast=contextlib.nullcontext, **options,
+        method, batch_part=lambda step, piece: batch.part(piece), batch_size=len(batch.indices), optimizer=optimizer,
+        learning_rate=lambda step: 0.1, steps=range(steps), autocast=contextlib.nullcontext,
+        progress_at=lambda step: Progress(step=step, total_steps=8), **options,
     ):  # fmt: skip
         pass
 
@@ -34,7 +35,7 @@ def test_train__the_target_of_byol_follows_the_weights_of_this_step(micro_batch_
     method = BYOL(config, encoder=encoder, images=ImageFacts(count=6, channels=1, size=8)).train()
     pairs = [(method.target_encoder, method.encoder), (method.target_projector, method.projector)]
     before = [[weight.clone() for weight in target.parameters()] for target, _ in pairs]
-    batch = Batch(views=torch.randn(2, 6, 1, 8, 8), indices=torch.arange(6))
+    batch = Batch(views=(torch.randn(2, 6, 1, 8, 8),), indices=torch.arange(6))
     run(method, torch.optim.SGD(method.parameters(), lr=1.0), batch=batch, micro_batch_size=micro_batch_size)
     moved = 0.0
     for (target, online), olds in zip(pairs, before, strict=True):
@@ -55,7 +56,7 @@ class Plane(nn.Module):
         self.norms: list[float] = []
 
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
-        slope = self.slopes[progress.step]
+        slope = self.slopes[int(progress.step)]
         return LossOutput(loss=slope * (self.weight.sum() + self.bias.sum()))
 
     def after_step(self, progress: Progress) -> None:
@@ -64,7 +65,7 @@ class Plane(nn.Module):
 
 
 def small_batch() -> Batch:
-    return Batch(views=torch.zeros(2, 4, 1, 2, 2), indices=torch.arange(4))
+    return Batch(views=(torch.zeros(2, 4, 1, 2, 2),), indices=torch.arange(4))
 
 
 def test_train__a_step_sees_its_own_gradient_alone() -> None:

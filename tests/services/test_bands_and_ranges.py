@@ -176,7 +176,7 @@ def test_range__runs_of_earlier_versions_load_and_scale_as_they_did(tmp_path: Pa
     assert int(train.images.max()) == round(1000 / 257)
     longer = Changes(config=None, sets={}, flags={"train": {"epochs": 2.0}})
     session = resume_session(Run(run.path), changes=longer)
-    assert session.trainee.images.picture_range is None
+    assert session.setup.images.picture_range is None
 
 
 def test_range__finetuning_goes_on_by_the_range_and_bands_of_its_parent(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_range__finetuning_goes_on_by_the_range_and_bands_of_its_parent(tmp_path
     run = trained(folder, tmp_path / "run", **{"dataset.bands": [3, 0, 1, 2], "dataset.display_bands": [3]})
     flags = {"train": {"epochs": 1.0, "batch_size": 4}, "device": "cpu"}
     session = finetune_session(run, config=None, sets={}, flags=flags, out=tmp_path / "fine", overwrite=False)
-    assert session.trainee.images.picture_range == run.manifest().range == session.run.manifest().range
+    assert session.setup.images.picture_range == run.manifest().range == session.run.manifest().range
     assert session.run.manifest().bands == (3, 0, 1, 2)
 
 

@@ -153,7 +153,7 @@ def test_make_views__noise_has_the_strength_that_was_drawn() -> None:
 def test_make_views__takes_images_of_any_shape(mode: str) -> None:
     wide = photographs(6, side=64)[:, :, :40]
     assert views_of(wide, EVERYTHING.model_copy(update={"mode": mode})).shape == (1, 6, 3, 32, 32)
-    whole = views_of(wide, Recipe(mode=mode))  # type: ignore[arg-type]
+    whole = views_of(wide, Recipe(mode=mode))
     torch.testing.assert_close(whole[0], to_input(wide, size=32, mean=MEAN, std=STD), atol=2e-5, rtol=0)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from contrastive_cli.core.runs import Run
 from contrastive_cli.engine import device
+from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.services.inference import image_files as embedding_files
 from contrastive_cli.services.inference.image_files import embed_paths
 from contrastive_cli.services.inference.model import embed_pixels, load_model
@@ -26,12 +27,12 @@ def test_embed_pixels__folded_in_pieces_equals_the_encoder_itself(
     manifest = model.manifest
     with torch.no_grad():
         images = to_input(torch.from_numpy(pixels), size=32, mean=manifest.mean, std=manifest.std)
-        expected = model.method.encoder(images).numpy()
+        expected = encoder_of(model.method)(images).numpy()
     monkeypatch.setattr(device, "PIXELS_PER_PASS", {"cpu": 7 * 32**2, "cuda": 0})
     np.testing.assert_allclose(embed_pixels(model, pixels), expected, rtol=1e-4, atol=1e-5)
     kinds = {type(module) for module in model.embedder.encoder.modules()}
     assert torch.nn.BatchNorm2d not in kinds
-    assert torch.nn.BatchNorm2d in {type(module) for module in model.method.encoder.modules()}
+    assert torch.nn.BatchNorm2d in {type(module) for module in encoder_of(model.method).modules()}
 
 
 def test_embed_paths__files_in_pieces_keep_their_order(

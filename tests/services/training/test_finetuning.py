@@ -16,6 +16,7 @@ from contrastive_cli.core.config import nested
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.embeddings.probes.label_subsets import label_subset
+from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.services.configuration import resolve
 from contrastive_cli.services.evaluation.finetuned import evaluate_finetuned
 from contrastive_cli.services.evaluation.rows import Splits, open_splits
@@ -89,8 +90,8 @@ def test_finetune__keeps_what_the_encoder_knows_and_names_its_parent(supervised:
     flags = {"train.label_fraction": 0.02, "train.epochs": 100, "optim.lr": 0.2}
     session = finetune(supervised, tmp_path / "tuned", flags)
     parent = load_model(supervised, device="cpu")
-    start = session.setup.method.encoder.state_dict()
-    assert all(torch.equal(value, start[key]) for key, value in parent.method.encoder.state_dict().items())
+    start = encoder_of(session.setup.method).state_dict()
+    assert all(torch.equal(value, start[key]) for key, value in encoder_of(parent.method).state_dict().items())
     run = finish(session)
     assert file_hashes(supervised) == before
     result, file = evaluate_finetuned(run, device="cpu")

@@ -20,7 +20,10 @@ from contrastive_cli.services.training.sessions import start_session
 from contrastive_cli.services.training.setup import set_up_training
 from contrastive_cli.services.training.steps import Batches
 
-GROUPS = [{"count": 2}, {"count": 3, "size_ratio": 0.5, "crop_probability": 1.0, "crop_area": (0.05, 0.3)}]
+GROUPS: list[dict[str, Any]] = [
+    {"count": 2},
+    {"count": 3, "size_ratio": 0.5, "crop_probability": 1.0, "crop_area": (0.05, 0.3)},
+]
 
 
 @pytest.fixture(autouse=True)
