@@ -8,6 +8,7 @@ ends with the exit code of the child, so that a shell cannot tell it from the re
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -16,6 +17,9 @@ import sys
 import traceback
 from pathlib import Path
 
+SERVICES = ("evaluation.linear_eval", "figures.figures", "inference.similarity", "training.finetuning", "training.loop")
+LIBRARIES = ("matplotlib.backends.backend_agg", "matplotlib.figure", "openTSNE", "sklearn.datasets")
+IMPORTED = (*LIBRARIES, *(f"contrastive_cli.services.{name}" for name in SERVICES))
 CLIENT = """#!{python} -SE
 import json, os, socket, sys
 server = socket.socket(socket.AF_UNIX)
@@ -77,11 +81,8 @@ def answer(connection: socket.socket) -> int:
 
 
 if __name__ == "__main__":
-    import contrastive_cli.services.evaluation.linear_eval
-    import contrastive_cli.services.figures.figures
-    import contrastive_cli.services.inference.similarity
-    import contrastive_cli.services.training.finetuning
-    import contrastive_cli.services.training.loop  # noqa: F401 - imported for the forks
+    for name in IMPORTED:
+        importlib.import_module(name)
     from contrastive_cli.cli import main
 
     serve(sys.argv[1])
