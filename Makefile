@@ -17,9 +17,10 @@ demo: .venv/installed
 	clr datasets digits --save-images $(DEMO)/images --count 20 --quiet
 	clr similarity $(DEMO)/images/3-*.png --run $(DEMO)
 	clr plot embeddings $(DEMO)/embeddings.pkl --run $(DEMO) --quiet
+	clr plot embeddings $(DEMO)/embeddings.pkl --run $(DEMO) --out $(DEMO)/map.html --quiet
 	clr plot views --run $(DEMO) --quiet
 	clr plot curves --run $(DEMO) --quiet
-	@printf '\nLook at:\n  %s\n  %s\n  %s\n  %s\n' $(DEMO)/plots/embeddings-tsne.png $(DEMO)/plots/views.png \
+	@printf '\nLook at:\n  %s\n  %s\n  %s\n  %s\n  %s\n' $(DEMO)/map.html $(DEMO)/plots/embeddings-tsne.png $(DEMO)/plots/views.png \
 		$(DEMO)/plots/curves.png $(DEMO)/eval/linear-digits.json
 
 test: .venv/installed-dev browser
@@ -44,7 +45,7 @@ docs: .venv/installed-dev
 	$(BIN)/mkdocs build --strict
 	@printf '\nLook at:\n  build/site/index.html\n'
 
-# Some hundred small wrong changes, one at a time in a copy: do the tests notice? About ten minutes.
+# Some hundred small wrong changes, one at a time in a copy: do the tests notice? Slow: each takes seconds on a free machine.
 mutants: .venv/installed-dev
 	$(BIN)/python tests/mutants/kill_mutants.py
 

@@ -31,6 +31,7 @@ from contrastive_cli.data.pairs import draw_pairs
 from contrastive_cli.embeddings.similarity import paired_cosines
 from contrastive_cli.embeddings.verification import verify
 from contrastive_cli.engine.precision import autocast
+from contrastive_cli.models.encoder import projector_of
 from contrastive_cli.services.configuration import resolve
 from contrastive_cli.services.inference.comparison import averaged_pictures
 from contrastive_cli.services.training.setup import TrainingSetup, set_up_training
@@ -54,14 +55,16 @@ def make_setup(row: str, *, data_dir: Path, seed: int) -> TrainingSetup:
         def contrast(projections: Tensor, labels: Tensor) -> LossOutput:
             return LossOutput(loss=loss_of(projections.flatten(0, 1).float(), labels.repeat(len(projections))))
 
-        setup.method.contrast = contrast
+        setup.method.contrast = contrast  # type: ignore[attr-defined]
     return setup
 
 
 def embed(setup: TrainingSetup, images: ImageSet) -> dict[str, NDArray[np.float32]]:
     """H and z of all images, in evaluation mode, and z averaged as `clr similarity --average crops` does."""
     method, size = setup.method.eval(), setup.config.dataset.size
+    projector = projector_of(method)
     assert size is not None, "the configuration was resolved"
+    assert projector is not None, "SupCon has a projector"
     layers: dict[str, list[Tensor]] = {"h": [], "z": [], "z-crops": []}
     with torch.no_grad(), autocast(setup.device, setup.precision):
         for start in range(0, images.num_samples, 500):
@@ -70,7 +73,7 @@ def embed(setup: TrainingSetup, images: ImageSet) -> dict[str, NDArray[np.float3
                 chunk = torch.from_numpy(picture.copy()).to(setup.device)
                 prepared = to_input(chunk, size=size, mean=setup.images.mean, std=setup.images.std)
                 h = method.embed(prepared)
-                directions.append(F.normalize(method.projector(h).float(), dim=1))
+                directions.append(F.normalize(projector(h).float(), dim=1))
                 if len(directions) == 1:  # the whole image
                     layers["h"].append(h.float().cpu())
             layers["z"].append(directions[0].cpu())
@@ -93,7 +96,7 @@ def measure(row: str, *, data_dir: Path, steps: int, seed: int) -> dict[str, Any
             for _ in train_steps(setup, first_step=0, total_steps=steps):
                 pass
         result["seconds"] = round(time.monotonic() - started, 1)
-        vectors = embed(setup, images)
+        vectors = embed(setup, images)  # type: ignore[assignment]
     return result | {layer: verify(paired_cosines(table, positions), same)[0].auc for layer, table in vectors.items()}
 
 

@@ -260,7 +260,7 @@ def test_decode__deep_pictures_are_turned_upright_as_others(tmp_path: Path, orie
     values = values_of(1, high=250)[:, :16]
     for name, stored in (("deep.tif", values[:, :, 0]), ("plain.tif", values[:, :, 0].astype(np.uint8))):
         options = {"compression": "zlib"}  # Pillow turns the rows of uncompressed ones wrongly
-        tifffile.imwrite(tmp_path / name, stored, extratags=[(274, 3, 1, orientation, True)], **options)
+        tifffile.imwrite(tmp_path / name, stored, extratags=[(274, 3, 1, orientation, True)], **options)  # type: ignore[arg-type]
     deep = decode(tmp_path / "deep.tif", size=None, channels=1, picture_range=(0.0, 255.0))
     np.testing.assert_array_equal(deep, decode(tmp_path / "plain.tif", size=None, channels=1))
 

@@ -86,7 +86,7 @@ def test_read_values__packed_bits(bits: int) -> None:
     packed = np.packbits(digits.reshape(9, -1).astype(np.uint8), axis=1).tobytes()  # a row begins at a byte
     shown = written(np.zeros((9, 7, 3), np.uint16))
     with tifffile.TiffFile(io.BytesIO(shown)) as file:
-        tags = file.pages[0].tags
+        tags = file.pages[0].tags  # type: ignore[union-attr]
         places = {name: tags[name].valueoffset for name in ("BitsPerSample", "StripByteCounts", "StripOffsets")}
         data = bytearray(shown)
         width = tags["StripByteCounts"].dtype.itemsize if hasattr(tags["StripByteCounts"].dtype, "itemsize") else 4

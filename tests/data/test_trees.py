@@ -110,7 +110,7 @@ def test_read_tree__heic_without_the_extra_is_counted_with_the_way_out(
 
     paint(tmp_path, "x/0.jpg", "y/0.jpg")
     (tmp_path / "x" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x1cftypheic" + bytes(20))
-    monkeypatch.setattr(kinds.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(kinds.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
     for function in (kinds.reads_heif, kinds.picture_suffixes, kinds._known_formats):
         function.cache_clear()
     try:

@@ -68,7 +68,7 @@ def make_batch(num_views: int, num_images: int) -> Batch:
 def gradients(method: nn.Module, batch: Batch, size: int | None) -> tuple[LossOutput, list[Tensor]]:
     method.zero_grad()
     output = backward(
-        method,
+        method,  # type: ignore[arg-type]
         batch.part,
         PROGRESS,
         batch_size=len(batch.indices),
@@ -101,7 +101,7 @@ def test_backward__a_mean_of_small_losses_would_be_another_gradient() -> None:
     for piece in (slice(0, 4), slice(4, 8)):
         part = Batch(views=(batch.views[0][:, piece],), indices=batch.indices[piece])
         backward(
-            method,
+            method,  # type: ignore[arg-type]
             part.part,
             PROGRESS,
             batch_size=len(part.indices),
@@ -124,7 +124,12 @@ def test_backward__adds_to_the_gradient_that_is_there() -> None:
     method, batch = NormFree(2), make_batch(2, 6)
     _, once = gradients(method, batch, 2)
     backward(
-        method, batch.part, PROGRESS, batch_size=len(batch.indices), micro_batch_size=2, autocast=contextlib.nullcontext
+        method,  # type: ignore[arg-type]
+        batch.part,
+        PROGRESS,
+        batch_size=len(batch.indices),
+        micro_batch_size=2,
+        autocast=contextlib.nullcontext,
     )
     for weight, gradient in zip(method.parameters(), once, strict=True):
         torch.testing.assert_close(weight.grad, 2 * gradient)
@@ -135,7 +140,7 @@ def test_backward__bf16_keeps_the_direction() -> None:
     _, expected = gradients(method, batch, None)
     method.zero_grad()
     backward(
-        method,
+        method,  # type: ignore[arg-type]
         batch.part,
         PROGRESS,
         batch_size=len(batch.indices),

@@ -71,7 +71,7 @@ def test_cpu_instructions__are_read_from_the_kernel_where_torch_cannot_tell(monk
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
     if Path("/proc/cpuinfo").exists():
         assert cpu_instructions() & BF16_INSTRUCTIONS == told
-    monkeypatch.setattr(precision.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(precision.platform, "system", lambda: "Darwin")  # type: ignore[attr-defined]
     assert cpu_instructions() == frozenset()
 
 

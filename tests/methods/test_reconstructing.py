@@ -48,7 +48,7 @@ def test_method__embeds_and_draws(name: str) -> None:
     assert isinstance(method, Generative) == (name != "autoencoder")
     assert isinstance(method, Uncertain) == (name == "vae")
     with torch.no_grad():
-        assert method.decode(method.embed(make_batch().single_views[0])).shape == (6, 1, 8, 8)
+        assert method.decode(method.embed(make_batch().single_views[0])).shape == (6, 1, 8, 8)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("micro_batch_size", [None, 4])

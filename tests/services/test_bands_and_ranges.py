@@ -143,7 +143,7 @@ def test_range__a_resumed_run_keeps_the_range_it_began_with(tmp_path: Path) -> N
     tree = json.loads((run.path / "manifest.json").read_text())
     assert tree["range"] == [0.0, 1000.0]
     longer = Changes(config=None, sets={}, flags={"train": {"epochs": 2.0}})
-    assert resume_session(Run(run.path), changes=longer).trainee.images.picture_range == (0.0, 1000.0)
+    assert resume_session(Run(run.path), changes=longer).setup.images.picture_range == (0.0, 1000.0)
 
 
 def forget_ranges(run: Run) -> None:

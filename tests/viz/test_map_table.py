@@ -56,7 +56,7 @@ def test_write_map_table__columns_of_embedding_atlas(tmp_path: Path) -> None:
 @pytest.mark.parametrize("gone", ["labels", "paths", "thumbnails", "uncertainty"])
 def test_write_map_table__what_is_not_known_is_no_column(tmp_path: Path, gone: str) -> None:
     path = tmp_path / "map.parquet"
-    write_map_table([replace(table_map(), columns={}, **{gone: None})], path)
+    write_map_table([replace(table_map(), columns={}, **{gone: None})], path)  # type: ignore[arg-type]
     column = {"labels": "class", "paths": "path", "thumbnails": "image"}.get(gone, gone)
     names = parquet.read_table(path).column_names
     assert column not in names

@@ -33,7 +33,7 @@ def tiny_map(
         labels=np.array([0, 0, 1, -1]),
         classes=("first", "second"),
         paths=names,
-        neighbors=(rows[:, None] + [1, 2]) % 4,
+        neighbors=(rows[:, None] + [1, 2]) % 4,  # type: ignore[arg-type]
         similarities=np.array([[0.5, -0.25]] * 4, np.float32),
         thumbnails=Thumbnails(pixels=np.full((4, 1, 8, 8), 90, np.uint8), present=np.array([True, True, False, True])),
         source=source,
@@ -89,7 +89,7 @@ def test_json_for_html__begins_no_tag_and_reads_back() -> None:
 
 
 def test_agreement__counts_labeled_neighbors_of_the_same_class() -> None:
-    assert np.array_equal(tiny_map().agreement(), np.array([0.5, 0, 0, np.nan], np.float32), equal_nan=True)
+    assert np.array_equal(tiny_map().agreement(), np.array([0.5, 0, 0, np.nan], np.float32), equal_nan=True)  # type: ignore[arg-type]
 
 
 def test_make_atlases__each_tile_holds_its_picture() -> None:

@@ -306,7 +306,7 @@ def test_page__without_pictures_labels_or_names(tab: Tab, tmp_path: Path) -> Non
         coordinates={"pca": np.zeros((3, 2), np.float32)},
         chosen=rows,
         total=3,
-        neighbors=(rows[:, None] + [1, 2]) % 3,
+        neighbors=(rows[:, None] + [1, 2]) % 3,  # type: ignore[arg-type]
         similarities=np.ones((3, 2), np.float32),
         note="dots only, without pictures: the file names no images",
     )

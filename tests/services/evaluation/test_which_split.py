@@ -139,14 +139,14 @@ class Drifting(nn.Module):
 
 
 def test_frozen_rows__an_encoder_that_moved_is_an_error(model: Model) -> None:
-    drifting = replace(model, embedder=Drifting(model.method))
+    drifting = replace(model, embedder=Drifting(model.method))  # type: ignore[arg-type]
     with pytest.raises(TrainingError, match="the encoder changed while it was evaluated"):
         rows_of(drifting, "knn")
 
 
 def test_frozen_rows__draw_nothing_from_the_generator_and_leave_the_mode(model: Model) -> None:
     before = torch.get_rng_state()
-    assert not model.method.training
+    assert not model.method.training  # type: ignore[attr-defined]
     rows_of(model, "linear", "mlp", "knn")
     assert torch.equal(torch.get_rng_state(), before)
     assert not any(module.training for module in model.method.modules())

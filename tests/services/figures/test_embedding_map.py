@@ -40,7 +40,7 @@ def test_project_embeddings__neighbors_are_rows_of_the_map_by_cosine() -> None:
     expected = np.argsort(-cosines, axis=1)[:, :4]
     assert shown.neighbors is not None
     assert np.array_equal(shown.neighbors, expected)
-    np.testing.assert_allclose(shown.similarities, np.take_along_axis(cosines, expected, axis=1), atol=1e-6)
+    np.testing.assert_allclose(shown.similarities, np.take_along_axis(cosines, expected, axis=1), atol=1e-6)  # type: ignore[arg-type]
     assert shown.paths == tuple(f"{number:02d}.png" for number in chosen)
     assert (shown.total, shown.source) == (30, "f.npz")
 
@@ -64,7 +64,7 @@ def test_embeddings_to_plot__two_files_share_images_in_one_order(tmp_path: Path)
     assert a.embeddings.paths == b.embeddings.paths == tuple(f"{n:02d}.png" for n in range(2, 12))
     assert np.array_equal(b.embeddings.vectors, second.vectors[::-1])
     assert b.embeddings.labels is not None
-    assert np.array_equal(b.embeddings.labels, a.embeddings.labels)
+    assert np.array_equal(b.embeddings.labels, a.embeddings.labels)  # type: ignore[arg-type]
 
 
 def test_embeddings_to_plot__files_of_other_images_are_refused(tmp_path: Path) -> None:

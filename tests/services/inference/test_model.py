@@ -30,7 +30,7 @@ def test_embed_pixels__folded_in_pieces_equals_the_encoder_itself(
         expected = encoder_of(model.method)(images).numpy()
     monkeypatch.setattr(device, "PIXELS_PER_PASS", {"cpu": 7 * 32**2, "cuda": 0})
     np.testing.assert_allclose(embed_pixels(model, pixels), expected, rtol=1e-4, atol=1e-5)
-    kinds = {type(module) for module in model.embedder.encoder.modules()}
+    kinds = {type(module) for module in encoder_of(model.embedder).modules()}
     assert torch.nn.BatchNorm2d not in kinds
     assert torch.nn.BatchNorm2d in {type(module) for module in encoder_of(model.method).modules()}
 

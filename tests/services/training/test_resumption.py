@@ -99,7 +99,7 @@ def test_resume_session__a_run_that_chose_by_itself_goes_on_again_and_again(tmp_
     for step in (6, 7):
         training = train_session(session := resume_session(run))
         assert next(training).step == step
-        training.close()
+        training.close()  # type: ignore[attr-defined]
         assert str(session.setup.device) == run.manifest().device
 
 
@@ -182,7 +182,7 @@ def test_train_session__a_run_that_another_process_took_further(tmp_path: Path) 
 
 def test_start_session__two_at_the_same_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = resolve(config=None, sets=nested({**SMALL, "train.epochs": 0.3}), flags={}).config
-    opened = sessions.set_up_training
+    opened = sessions.set_up_training  # type: ignore[attr-defined]
 
     def while_another_starts(*arguments: Any, **keywords: Any) -> Any:
         monkeypatch.setattr(sessions, "set_up_training", opened)

@@ -181,7 +181,7 @@ def test_train_session__evaluations_change_nothing(name: str, photos: Path, tmp_
 def test_start_session__a_budget_that_was_timed_changes_nothing(photos: Path, tmp_path: Path) -> None:
     settings = {"method__name": "byol", "train__evaluations": 2, "optim__warmup_fraction": 0.0}
     timed = begin(photos, tmp_path / "timed", **settings, train__budget="1s")
-    assert all(module.training for module in timed.trainee.method.modules())
+    assert all(module.training for module in timed.setup.method.modules())
     lines = [lines_of(kill_after(timed, 1))]
     counted = begin(photos, tmp_path / "counted", **settings, train__epochs=timed.total_steps / 5)
     assert counted.total_steps == timed.total_steps
