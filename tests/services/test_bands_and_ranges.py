@@ -142,7 +142,7 @@ def test_range__a_resumed_run_keeps_the_range_it_began_with(tmp_path: Path) -> N
     tree = json.loads((run.path / "manifest.json").read_text())
     assert tree["range"] == [0.0, 1000.0]
     longer = Changes(config=None, sets={}, flags={"train": {"epochs": 2.0}})
-    assert resume_session(Run(run.path), changes=longer).trainee.images.picture_range == (0.0, 1000.0)
+    assert resume_session(Run(run.path), changes=longer).setup.images.picture_range == (0.0, 1000.0)
 
 
 def forget_ranges(run: Run) -> None:
@@ -175,7 +175,7 @@ def test_range__runs_of_earlier_versions_load_and_scale_as_they_did(tmp_path: Pa
     assert int(train.images.max()) == round(1000 / 257)
     longer = Changes(config=None, sets={}, flags={"train": {"epochs": 2.0}})
     session = resume_session(Run(run.path), changes=longer)
-    assert session.trainee.images.picture_range is None
+    assert session.setup.images.picture_range is None
 
 
 def test_range__measured_once_so_the_cache_holds_one_copy(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_own_dataset__is_recorded_and_named_again(tmp_path: Path) -> None:
     assert linear_rows(run).test_images == 64
     assert linear_rows(run, name=name_dataset("my_data.py")).name == "noise-run"
     run.update(status="interrupted")
-    assert resume_session(run).trainee.images.fingerprint == facts.fingerprint
+    assert resume_session(run).setup.images.fingerprint == facts.fingerprint
 
 
 def test_read_run_config__of_a_run_from_before_has_defaults(tmp_path: Path) -> None:

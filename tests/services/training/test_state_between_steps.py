@@ -181,12 +181,12 @@ def test_train_session__evaluations_change_nothing(name: str, photos: Path, tmp_
 def test_start_session__a_budget_that_was_timed_changes_nothing(photos: Path, tmp_path: Path) -> None:
     settings = {"method__name": "byol", "train__evaluations": 2, "optim__warmup_fraction": 0.0}
     timed = begin(photos, tmp_path / "timed", **settings, train__budget="1s")
-    assert all(module.training for module in timed.trainee.method.modules())
+    assert all(module.training for module in timed.setup.method.modules())
     lines = [lines_of(kill_after(timed, 1))]
     counted = begin(photos, tmp_path / "counted", **settings, train__epochs=timed.total_steps / 5)
     assert counted.total_steps == timed.total_steps
     lines.append(lines_of(kill_after(counted, 1)))
-    states = [session.trainee.method.state_dict() for session in (timed, counted)]
+    states = [session.setup.method.state_dict() for session in (timed, counted)]
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
     assert lines[0] == lines[1]
 
@@ -251,7 +251,7 @@ def test_train_session__labels_are_learned_from_labeled_images_alone(
     session = begin(
         photos, tmp_path / "run", method__name="supervised", train__epochs=4, train__label_fraction=fraction
     )
-    labels = torch.from_numpy(session.trainee.images.labels)
+    labels = torch.from_numpy(session.setup.images.labels)
     assert int((labels < 0).sum()) == 6
     allowed = label_subset(labels, fraction=fraction, seed=0).tolist()
     assert len(allowed) == 20 * fraction
