@@ -129,15 +129,14 @@ def open_cached(
         source: What to decode.
         max_bad: Largest fraction of files that may be undecodable; three are always passed over unless it is 0.
         progress: Called with (done, total) while decoding.
-        say: Called before decoding with how many images become how many MB.
+        say: Told before decoding how many MB it makes.
 
     Raises:
         DataError: If more files are bad, or none is good.
         RunError: If the cache cannot be written.
     """
     entry = _entry_of(source)
-    image_set = _read_entry(entry, source=source)
-    if image_set is None:
+    if (image_set := _read_entry(entry, source=source)) is None:
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(entry.with_name(f"{entry.name}.lock")):
