@@ -19,6 +19,9 @@ from reader_data import make_cifar, make_faces, make_photos
 START_SECONDS = 60.0
 NEEDED = {"photos": make_photos, "--dataset lfw": make_faces, "--dataset cifar10": make_cifar}
 
+SLOW = {"docs/few-labels.md"}  # linear heads are fitted many times
+PAGES = [pytest.param(page, marks=pytest.mark.slow if page in SLOW else ()) for page in runnable_pages()]
+
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
@@ -41,7 +44,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     server.wait()
 
 
-@pytest.mark.parametrize("page", runnable_pages())
+@pytest.mark.parametrize("page", PAGES)
 def test_page__every_block_runs(page: str, shell: dict[str, str], tmp_path: Path) -> None:
     for word, make in NEEDED.items():
         if word in read_page(page):
