@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from contrastive_cli.cli.console import Output
+from contrastive_cli.cli.neighbor_tables import (
+    clean_names,
+    is_table,
+    measure_of,
+    neighbors_of,
+    plain_names,
+    shown_distance,
+    write_found,
+)
 from contrastive_cli.cli.options import Device, Json, Overwrite, Quiet, RunName, chosen_run, refuse_beside
 from contrastive_cli.core.choices import Layer, Metric
 from contrastive_cli.core.errors import UsageError
@@ -131,9 +140,9 @@ def _mine(
             queries=None if queries is None else asked.vectors,
             progress=progress,
         )
-    names, own_names = _plain_names(embeddings), _plain_names(asked)
-    items = [own_names(row) for row in range(len(found.indices))] if output.json or _is_table(target) else []
-    _write(target, embeddings, found, items, asked=asked, metric=metric, source=file, queries=str(queries or ""))
+    names, own_names = plain_names(embeddings), plain_names(asked)
+    items = [own_names(row) for row in range(len(found.indices))] if output.json or is_table(target) else []
+    write_found(target, embeddings, found, items, asked=asked, metric=metric, source=file, queries=str(queries or ""))
     purity = _purity(asked, embeddings, found)
     count = len(asked.vectors)
     text = f"{target}: {k} neighbors of {count} embeddings"
@@ -145,22 +154,24 @@ def _mine(
     value: dict[str, Any] = {"file": str(target), "count": count, "k": k, "metric": metric, "same_class": purity}
     if output.json:
         value["neighbors"] = [
-            {"item": item, "neighbors": _neighbors_of(found, row, names=names, metric=metric)}
+            {"item": item, "neighbors": neighbors_of(found, row, names=names, metric=metric)}
             for row, item in enumerate(items)
         ]
     output.result(value, text)
 
 
 def _show_first(asked: Embeddings, embeddings: Embeddings, found: Neighbors, *, metric: Metric, output: Output) -> None:
-    names, own_names = _names(embeddings), _names(asked)
+    names, own_names = clean_names(embeddings), clean_names(asked)
     shown = min(SHOWN, found.indices.shape[1])
     rows = []
     for row, (nearest, distances) in enumerate(zip(found.indices[:SHOWN], found.distances[:SHOWN], strict=True)):
         pairs = zip(nearest[:shown].tolist(), distances[:shown].tolist(), strict=True)
-        rows.append([own_names(row), *(f"{names(index)} ({_shown(distance, metric)})" for index, distance in pairs)])
+        rows.append(
+            [own_names(row), *(f"{names(index)} ({shown_distance(distance, metric)})" for index, distance in pairs)]
+        )
     count = found.indices.shape[1]
     output.table(
-        title=f"neighbors of {len(asked.vectors)} embeddings ({_measure(metric)}), the first {SHOWN}"
+        title=f"neighbors of {len(asked.vectors)} embeddings ({measure_of(metric)}), the first {SHOWN}"
         + ("" if count == shown else f", {shown} of {count} each"),
         columns=["item", *(f"neighbor {rank + 1}" for rank in range(shown))],
         rows=rows,
@@ -213,86 +224,24 @@ def _look_up(
         output.note(f"{left_out} of {len(queries)} queries are in {file} and left out there; --include-self keeps them")
     if out is not None:
         items = [str(path) for path in queries]
-        _write(out, embeddings, found, items, asked=embedded, metric=metric, source=file, queries=asked_of)
-    names, shown_names = _plain_names(embeddings), _names(embeddings)
+        write_found(out, embeddings, found, items, asked=embedded, metric=metric, source=file, queries=asked_of)
+    names, shown_names = plain_names(embeddings), clean_names(embeddings)
     for row, path in enumerate(queries):
         output.table(
             title=f"nearest to {path}",
-            columns=["rank", "item", _measure(metric)],
+            columns=["rank", "item", measure_of(metric)],
             rows=[
-                [str(rank + 1), shown_names(int(index)), _shown(float(distance), metric)]
+                [str(rank + 1), shown_names(int(index)), shown_distance(float(distance), metric)]
                 for rank, (index, distance) in enumerate(zip(found.indices[row], found.distances[row], strict=True))
             ],
         )
     results = [
-        {"query": str(path), "neighbors": _neighbors_of(found, row, names=names, metric=metric)}
+        {"query": str(path), "neighbors": neighbors_of(found, row, names=names, metric=metric)}
         for row, path in enumerate(queries)
     ]
     if output.json or out is not None:
         written = {} if out is None else {"file": str(out)}
         output.result({"queries": results, "metric": metric, **written}, str(out))
-
-
-def _write(
-    target: Path,
-    embeddings: Embeddings,
-    found: Neighbors,
-    items: list[str],
-    *,
-    asked: Embeddings,
-    metric: Metric,
-    source: Path,
-    queries: str,
-) -> None:
-    """The neighbors as a file of ours, or as a table with a line a neighbor."""
-    from contrastive_cli.embeddings.files import NeighborsFile, write_neighbors
-    from contrastive_cli.embeddings.result_tables import write_table
-
-    if _is_table(target):
-        names = _plain_names(embeddings)
-        measure = "similarity" if metric == "cosine" else "distance"
-        lines = (
-            {"item": item, "rank": rank, "neighbor": near["item"], "index": near["index"], measure: near[measure]}
-            for row, item in enumerate(items)
-            for rank, near in enumerate(_neighbors_of(found, row, names=names, metric=metric), 1)
-        )
-        write_table(target, lines, columns=["item", "rank", "neighbor", "index", measure], paths=["item", "neighbor"])
-        return
-    neighbors = NeighborsFile(
-        indices=found.indices,
-        distances=found.distances,
-        metric=metric,
-        paths=asked.paths,
-        dataset=embeddings.dataset,
-        source=str(source),
-        queries=queries,
-    )
-    write_neighbors(target, neighbors)
-
-
-def _neighbors_of(found: Neighbors, row: int, *, names: Any, metric: Metric) -> list[dict[str, Any]]:
-    pairs = zip(found.indices[row].tolist(), found.distances[row].tolist(), strict=True)
-    if metric == "cosine":
-        return [
-            {"item": names(index), "index": index, "similarity": 1 - distance, "distance": distance}
-            for index, distance in pairs
-        ]
-    return [{"item": names(index), "index": index, "distance": distance} for index, distance in pairs]
-
-
-def _measure(metric: Metric) -> str:
-    return "cosine similarity" if metric == "cosine" else "euclidean distance"
-
-
-def _shown(distance: float, metric: Metric) -> str:
-    """The similarity for cosine, whose difference from one is written out where it is small; else the distance."""
-    if metric == "euclidean":
-        return f"{distance:.4g}"
-    return f"1 - {distance:.1e}" if 0 < distance < 1e-3 else f"{1 - distance:.4f}"
-
-
-def _is_table(path: Path) -> bool:
-    return path.suffix in (".csv", ".jsonl")
 
 
 def _maker(embeddings: Embeddings, file: Path) -> str | None:
@@ -331,19 +280,3 @@ def _purity(asked: Embeddings, embeddings: Embeddings, found: Neighbors) -> floa
     labels, nearest = asked.labels, embeddings.labels[found.indices[:, 0]]
     known = labels >= 0
     return float((nearest == labels)[known].mean()) if known.any() else None
-
-
-def _plain_names(embeddings: Embeddings) -> Any:
-    paths = embeddings.paths
-    return (lambda index: str(index)) if paths is None else (lambda index: paths[index])
-
-
-def _names(embeddings: Embeddings) -> Any:
-    def name(index: int) -> str:
-        text = embeddings.paths[index] if embeddings.paths is not None else str(index)
-        labels = embeddings.labels
-        if labels is not None and 0 <= labels[index] < len(embeddings.classes):
-            text += f" [{embeddings.classes[int(labels[index])]}]"
-        return text
-
-    return name

@@ -149,7 +149,7 @@ def plot(
 def _check_files(kind: str, files: tuple[Path, ...]) -> None:
     if files and kind not in FROM_FILES:
         raise UsageError(f"a file is drawn by `clr plot embeddings FILE` or `neighbors FILE`, not by `clr plot {kind}`")
-    if len(files) > 1 and kind != "embeddings":
+    if kind != "embeddings" and len(files) > 1:
         raise UsageError(f"`clr plot {kind}` draws one file, not {len(files)}")
 
 
@@ -209,9 +209,10 @@ def _embeddings(request: PlotRequest) -> Drawn:
             device=request.device,
             progress=progress,
         )
-    for file, one in zip(request.files, mapped, strict=False):
-        for left_out in one.embeddings.notes:
-            request.output.note(f"{file}: {left_out}")
+    for file, left_out in (
+        (file, text) for file, one in zip(request.files, mapped, strict=False) for text in one.embeddings.notes
+    ):
+        request.output.note(f"{file}: {left_out}")
     with request.output.counting("projecting") as progress:
         targets, note = plot_embeddings(
             mapped,
@@ -225,16 +226,16 @@ def _embeddings(request: PlotRequest) -> Drawn:
             metadata=request.metadata,
             progress=progress,
         )
-    if note:
-        request.output.note(note)
-    return targets, {"note": note} if note else {}
+    if not note:
+        return targets, {}
+    request.output.note(note)
+    return targets, {"note": note}
 
 
 def _views(request: PlotRequest) -> Drawn:
     from contrastive_cli.services.figures.figures import plot_views
 
-    target = plot_views(request.needed_run, out=request.out, count=request.count, data_dir=request.data_dir)
-    return [target], {}
+    return [plot_views(request.needed_run, out=request.out, count=request.count, data_dir=request.data_dir)], {}
 
 
 def _neighbors(request: PlotRequest) -> Drawn:

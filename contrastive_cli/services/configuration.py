@@ -17,7 +17,7 @@ import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model_validator
 
 from contrastive_cli.core.choices import AskedPrecision
-from contrastive_cli.core.config import Config, Tree, build, did_you_mean, list_presets, merge, read_preset
+from contrastive_cli.core.config import Config, Tree, build, list_presets, merge, read_preset
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import at_home
 from contrastive_cli.core.manifest import PlannedSteps
@@ -31,6 +31,7 @@ from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder, build_encoder
+from contrastive_cli.services.option_trees import merge_lengths, name_group, name_of, name_recipe, refuse_double
 from contrastive_cli.services.own_methods import checked_method, name_method, own_file_of, recall_method
 from contrastive_cli.views.recipe import RECIPES, Recipe, ViewGroup
 
@@ -296,54 +297,4 @@ def _no_encoder(config: PretrainConfig) -> EncoderConfig:
 
 
 def _size(tree: Mapping[str, Any]) -> int | None:
-    size = tree["dataset"].get("size")
-    return size if isinstance(size, int) else None
-
-
-def name_recipe(views: Any, *, default: str | None) -> Tree:
-    """The fields of a recipe that is given by name, with what is given beside; None for no recipe by default."""
-    if not isinstance(views, Mapping):
-        raise UsageError(f"views: a mapping of the recipe's fields is needed (given: {views!r})")
-    name = views.get("recipe", default)
-    if name is None:
-        return dict(views)
-    if name not in RECIPES:
-        raise UsageError(f"no recipe named {name!r}{did_you_mean(str(name), list(RECIPES))}")
-    return merge(RECIPES[name].model_dump(), {key: value for key, value in views.items() if key != "recipe"})
-
-
-def name_group(group: Any, *, views: Mapping[str, Any]) -> Tree:
-    """The fields of a group of views: those of the run's `views`, and what the group says beside or by a recipe."""
-    if not isinstance(group, Mapping):
-        raise UsageError(f"view_groups: a list of mappings is needed, such as {{count: 2}} (given: {group!r})")
-    return name_recipe(group, default=None) if "recipe" in group else merge(dict(views), group)
-
-
-def merge_lengths(*layers: Mapping[str, Any]) -> Tree:
-    """Merge trees, where `epochs` of a higher layer replaces `budget` of a lower one, and the other way round."""
-    merged: Tree = {}
-    for layer in layers:
-        train = layer.get("train")
-        given = {key for key in ("epochs", "budget") if isinstance(train, Mapping) and train.get(key) is not None}
-        if len(given) == 1 and isinstance(merged.get("train"), dict):
-            replaced = {"epochs", "budget", "plan"} - given
-            merged["train"] = {key: value for key, value in merged["train"].items() if key not in replaced}
-        merged = merge(merged, layer)
-    return merged
-
-
-def name_of(tree: Mapping[str, Any], key: str, default: str) -> str:
-    """The name of the method or dataset in a tree of options."""
-    node = tree.get(key, {})
-    if not isinstance(node, Mapping):
-        raise UsageError(f"{key}: a mapping is needed, such as {{name: {default}}} (given: {node!r})")
-    return str(node.get("name", default))
-
-
-def refuse_double(sets: Mapping[str, Any], flags: Mapping[str, Any], prefix: str = "") -> None:
-    """Raise UsageError for a key that is given by --set and by its own option."""
-    for key in sets.keys() & flags.keys():
-        if isinstance(sets[key], Mapping) and isinstance(flags[key], Mapping):
-            refuse_double(sets[key], flags[key], f"{prefix}{key}.")
-        else:
-            raise UsageError(f"{prefix}{key} is given by --set and by its own option")
+    return size if isinstance(size := tree["dataset"].get("size"), int) else None

@@ -14,16 +14,8 @@ from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import Progress
 from contrastive_cli.data.own_datasets import with_named_dataset
 from contrastive_cli.engine.schedule import Pace
-from contrastive_cli.services.configuration import (
-    PretrainConfig,
-    config_model,
-    fill,
-    merge_lengths,
-    name_of,
-    name_recipe,
-    read_run_config,
-    refuse_double,
-)
+from contrastive_cli.services.configuration import PretrainConfig, config_model, fill, read_run_config
+from contrastive_cli.services.option_trees import merge_lengths, name_of, name_recipe, refuse_double
 from contrastive_cli.services.training.setup import TrainingSetup
 from contrastive_cli.services.training.steps import learning_rate
 

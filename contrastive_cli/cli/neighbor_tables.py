@@ -1,0 +1,96 @@
+"""Neighbors as `clr nearest-neighbors` shows and writes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contrastive_cli.core.choices import Metric
+
+if TYPE_CHECKING:
+    from contrastive_cli.embeddings.files import Embeddings
+    from contrastive_cli.embeddings.search.nearest_neighbors import Neighbors
+
+
+def write_found(
+    target: Path,
+    embeddings: Embeddings,
+    found: Neighbors,
+    items: list[str],
+    *,
+    asked: Embeddings,
+    metric: Metric,
+    source: Path,
+    queries: str,
+) -> None:
+    """The neighbors as a file of ours, or as a table with a line a neighbor."""
+    from contrastive_cli.embeddings.files import NeighborsFile, write_neighbors
+    from contrastive_cli.embeddings.result_tables import write_table
+
+    if is_table(target):
+        names = plain_names(embeddings)
+        measure = "similarity" if metric == "cosine" else "distance"
+        lines = (
+            {"item": item, "rank": rank, "neighbor": near["item"], "index": near["index"], measure: near[measure]}
+            for row, item in enumerate(items)
+            for rank, near in enumerate(neighbors_of(found, row, names=names, metric=metric), 1)
+        )
+        write_table(target, lines, columns=["item", "rank", "neighbor", "index", measure], paths=["item", "neighbor"])
+        return
+    neighbors = NeighborsFile(
+        indices=found.indices,
+        distances=found.distances,
+        metric=metric,
+        paths=asked.paths,
+        dataset=embeddings.dataset,
+        source=str(source),
+        queries=queries,
+    )
+    write_neighbors(target, neighbors)
+
+
+def neighbors_of(found: Neighbors, row: int, *, names: Any, metric: Metric) -> list[dict[str, Any]]:
+    """The neighbors of one row as plain values, the nearest first."""
+    pairs = zip(found.indices[row].tolist(), found.distances[row].tolist(), strict=True)
+    if metric == "cosine":
+        return [
+            {"item": names(index), "index": index, "similarity": 1 - distance, "distance": distance}
+            for index, distance in pairs
+        ]
+    return [{"item": names(index), "index": index, "distance": distance} for index, distance in pairs]
+
+
+def measure_of(metric: Metric) -> str:
+    """What is shown beside a neighbor."""
+    return "cosine similarity" if metric == "cosine" else "euclidean distance"
+
+
+def shown_distance(distance: float, metric: Metric) -> str:
+    """The similarity for cosine, whose difference from one is written out where it is small; else the distance."""
+    if metric == "euclidean":
+        return f"{distance:.4g}"
+    return f"1 - {distance:.1e}" if 0 < distance < 1e-3 else f"{1 - distance:.4f}"
+
+
+def plain_names(embeddings: Embeddings) -> Any:
+    """A function from a row to its name as it is."""
+    paths = embeddings.paths
+    return (lambda index: str(index)) if paths is None else (lambda index: paths[index])
+
+
+def clean_names(embeddings: Embeddings) -> Any:
+    """A function from a row to its name, safe for a terminal."""
+
+    def name(index: int) -> str:
+        text = embeddings.paths[index] if embeddings.paths is not None else str(index)
+        labels = embeddings.labels
+        if labels is not None and 0 <= labels[index] < len(embeddings.classes):
+            text += f" [{embeddings.classes[int(labels[index])]}]"
+        return text
+
+    return name
+
+
+def is_table(path: Path) -> bool:
+    """Whether the suffix is that of a table for other programs."""
+    return path.suffix in (".csv", ".jsonl")

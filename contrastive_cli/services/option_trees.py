@@ -1,0 +1,59 @@
+"""Trees of options before they are a configuration: names within them, lengths that replace each other, doubles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from contrastive_cli.core.config import Tree, did_you_mean, merge
+from contrastive_cli.core.errors import UsageError
+from contrastive_cli.views.recipe import RECIPES
+
+
+def name_recipe(views: Any, *, default: str | None) -> Tree:
+    """The fields of a recipe that is given by name, with what is given beside; None for no recipe by default."""
+    if not isinstance(views, Mapping):
+        raise UsageError(f"views: a mapping of the recipe's fields is needed (given: {views!r})")
+    name = views.get("recipe", default)
+    if name is None:
+        return dict(views)
+    if name not in RECIPES:
+        raise UsageError(f"no recipe named {name!r}{did_you_mean(str(name), list(RECIPES))}")
+    return merge(RECIPES[name].model_dump(), {key: value for key, value in views.items() if key != "recipe"})
+
+
+def name_group(group: Any, *, views: Mapping[str, Any]) -> Tree:
+    """The fields of a group of views: those of the run's `views`, and what the group says beside or by a recipe."""
+    if not isinstance(group, Mapping):
+        raise UsageError(f"view_groups: a list of mappings is needed, such as {{count: 2}} (given: {group!r})")
+    return name_recipe(group, default=None) if "recipe" in group else merge(dict(views), group)
+
+
+def merge_lengths(*layers: Mapping[str, Any]) -> Tree:
+    """Merge trees, where `epochs` of a higher layer replaces `budget` of a lower one, and the other way round."""
+    merged: Tree = {}
+    for layer in layers:
+        train = layer.get("train")
+        given = {key for key in ("epochs", "budget") if isinstance(train, Mapping) and train.get(key) is not None}
+        if len(given) == 1 and isinstance(merged.get("train"), dict):
+            replaced = {"epochs", "budget", "plan"} - given
+            merged["train"] = {key: value for key, value in merged["train"].items() if key not in replaced}
+        merged = merge(merged, layer)
+    return merged
+
+
+def name_of(tree: Mapping[str, Any], key: str, default: str) -> str:
+    """The name of the method or dataset in a tree of options."""
+    node = tree.get(key, {})
+    if not isinstance(node, Mapping):
+        raise UsageError(f"{key}: a mapping is needed, such as {{name: {default}}} (given: {node!r})")
+    return str(node.get("name", default))
+
+
+def refuse_double(sets: Mapping[str, Any], flags: Mapping[str, Any], prefix: str = "") -> None:
+    """Raise UsageError for a key that is given by --set and by its own option."""
+    for key in sets.keys() & flags.keys():
+        if isinstance(sets[key], Mapping) and isinstance(flags[key], Mapping):
+            refuse_double(sets[key], flags[key], f"{prefix}{key}.")
+        else:
+            raise UsageError(f"{prefix}{key} is given by --set and by its own option")
