@@ -11,6 +11,7 @@ import typer
 
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, Device, Json, Quiet, RunName, Seed, chosen_run, refuse_beside
+from contrastive_cli.cli.plot_checks import check_files, check_map
 from contrastive_cli.core.choices import ProjectionKind
 from contrastive_cli.core.errors import UsageError
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from contrastive_cli.core.runs import Run
 
 KINDS = ("embeddings", "views", "neighbors", "reconstructions", "uncertainty", "labels", "curves")
-FROM_FILES = ("embeddings", "neighbors")
 PROJECTIONS: tuple[ProjectionKind, ...] = get_args(ProjectionKind)
 
 
@@ -114,11 +114,11 @@ def plot(
             raise UsageError(f"--projection {name!r} is unknown; known are {', '.join(PROJECTIONS)}")
     projections = tuple(known for name in asked for known in PROJECTIONS if known == name)
     given = tuple(files or ())
-    _check_files(kind, given)
+    check_files(kind, given)
     if kind != "embeddings" and out is not None and out.suffix.lower() not in (".png", ".svg"):
         raise UsageError(f"--out {str(out)!r} is neither .png nor .svg")
     if kind == "embeddings":
-        _check_map(given, out=out, projections=projections, metadata=metadata, data_dir=data_dir)
+        check_map(given, out=out, projections=projections, metadata=metadata, data_dir=data_dir)
     else:
         refuse_beside(f"`clr plot {kind}`", {"--metadata": metadata})
     if given:
@@ -144,39 +144,6 @@ def plot(
     if len(files) > 1:
         shown["files"] = [str(path) for path in files]
     output.result(shown, "\n".join(map(str, files)))
-
-
-def _check_files(kind: str, files: tuple[Path, ...]) -> None:
-    if files and kind not in FROM_FILES:
-        raise UsageError(f"a file is drawn by `clr plot embeddings FILE` or `neighbors FILE`, not by `clr plot {kind}`")
-    if kind != "embeddings" and len(files) > 1:
-        raise UsageError(f"`clr plot {kind}` draws one file, not {len(files)}")
-
-
-def _check_map(
-    files: tuple[Path, ...],
-    *,
-    out: Path | None,
-    projections: tuple[str, ...],
-    metadata: Path | None,
-    data_dir: Path | None,
-) -> None:
-    from contrastive_cli.viz.map_files import map_format
-
-    target = map_format(out)
-    if len(files) > target.max_maps:
-        hint = "write a page with --out map.html" if len(files) == 2 else "give one file, or two for a page"
-        raise UsageError(f"{len(files)} files do not go into one map", hint=hint)
-    if target.interactive:
-        return
-    if out is not None and len(projections) > 1:
-        raise UsageError(
-            f"--out {str(out)!r} is one file, but {len(projections)} projections are asked",
-            hint="leave out --out, or write a page with --out map.html",
-        )
-    refuse_beside("a figure", {"--metadata": metadata})
-    if files:
-        refuse_beside("FILE", {"--data-dir": data_dir})
 
 
 def _draw(kind: str, request: PlotRequest) -> Drawn:
