@@ -12,12 +12,13 @@ from pathlib import Path
 from contrastive_cli.core.config import did_you_mean
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.notes import note
+from contrastive_cli.core.own_code import is_file_name
 from contrastive_cli.core.pictures import AskedRange
 from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.data import entries
 from contrastive_cli.data.cache import ImageSet, open_cached
 from contrastive_cli.data.downloads import download_dataset
-from contrastive_cli.data.own_datasets import checked_source, find_own, is_file_name
+from contrastive_cli.data.own_datasets import checked_source, find_own
 from contrastive_cli.data.sources import AS_NAMED, Request, Source, TreeOptions
 from contrastive_cli.data.spec import DatasetSpec
 

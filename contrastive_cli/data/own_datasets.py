@@ -10,17 +10,16 @@ import hashlib
 import os
 import re
 import sys
-import traceback
-import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 
-from contrastive_cli.core.errors import ClrError, DataError, UsageError
+from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.core.own_code import guarded, import_file, is_file_name
 from contrastive_cli.data.images import Images
 from contrastive_cli.data.sources import Request, Samples, Source
 from contrastive_cli.data.spec import DatasetSpec
@@ -28,9 +27,6 @@ from contrastive_cli.data.spec import DatasetSpec
 GROUP = "clr.datasets"
 VARIABLE = "DATASET"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
-MAX_BYTES = 10_000_000
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,11 +39,6 @@ class OwnDataset:
 
 
 _named: dict[str, OwnDataset] = {}
-
-
-def is_file_name(name: str) -> bool:
-    """Whether the name of a dataset is that of a Python file."""
-    return name.endswith(".py")
 
 
 def name_dataset(name: str) -> str:
@@ -79,7 +70,7 @@ def find_own(name: str) -> OwnDataset | None:
     if name in _named:
         return _named[name]
     for point in () if is_file_name(name) else metadata.entry_points(group=GROUP, name=name):
-        found = _guarded(point.load, where=f"the entry point {name} of {GROUP}")
+        found = guarded(point.load, where=f"the entry point {name} of {GROUP}")
         module = sys.modules.get(point.module)
         file = Path(getattr(module, "__file__", None) or point.module)
         spec = getattr(found, VARIABLE, found)  # a module, or the entry itself
@@ -103,14 +94,14 @@ def checked_source(own: OwnDataset, request: Request) -> Source | None:
     Raises:
         DataError: If it raises, or returns what is no `Source`.
     """
-    source = _guarded(lambda: own.spec.open(request), where=os.fspath(own.file), kind=DataError)
+    source = guarded(lambda: own.spec.open(request), where=os.fspath(own.file), kind=DataError)
     if source is None:
         return None
     if not isinstance(source, Source):
         raise DataError(f"{own.file}: open returned {_kind(source)}, not a Source or None", path=own.file)
 
     def load() -> Samples:
-        samples = _guarded(source.load, where=os.fspath(own.file), kind=DataError)
+        samples = guarded(source.load, where=os.fspath(own.file), kind=DataError)
         if not isinstance(samples, Samples):
             raise DataError(f"{own.file}: load returned {_kind(samples)}, not Samples", path=own.file)
         labels = np.asarray(samples.labels)
@@ -142,7 +133,7 @@ def _checked_read(own: OwnDataset, samples: Samples, request: Request) -> Callab
     shape = (request.channels, request.size, request.size)
 
     def read(index: int) -> Images:
-        pixels = _guarded(lambda: samples.read(index), where=os.fspath(own.file), kind=DataError)
+        pixels = guarded(lambda: samples.read(index), where=os.fspath(own.file), kind=DataError)
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != shape:
             found = f"{pixels.dtype} {list(pixels.shape)}" if isinstance(pixels, np.ndarray) else _kind(pixels)
             raise DataError(f"{own.file}: read({index}) is {found}, not uint8 {list(shape)}", path=own.file)
@@ -152,23 +143,10 @@ def _checked_read(own: OwnDataset, samples: Samples, request: Request) -> Callab
 
 
 def _import_file(file: Path) -> OwnDataset:
-    try:
-        if not file.is_file():
-            raise UsageError(f"there is no file {os.fspath(file)!r}", hint="see --dataset", path=file)
-        if file.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{file} is larger than {MAX_BYTES // 1_000_000} MB", path=file)
-        content = file.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}", path=file) from None
-    digest = hashlib.sha256(content).hexdigest()
-    module = types.ModuleType(f"clr_dataset_{digest[:16]}", doc=None)
-    module.__file__ = os.fspath(file)
-    sys.modules[module.__name__] = module  # dataclasses look their module up
-    # What is run are the bytes that were hashed.
-    _guarded(lambda: exec(compile(content, file, "exec"), module.__dict__), where=os.fspath(file))
-    if not hasattr(module, VARIABLE):
+    code = import_file(file)
+    if not hasattr(code.module, VARIABLE):
         raise UsageError(f"{file} does not define {VARIABLE}", hint=f"it ends with `{VARIABLE} = DatasetSpec(...)`")
-    return OwnDataset(spec=_checked_spec(module.DATASET, where=os.fspath(file)), file=file, sha256=digest)
+    return OwnDataset(spec=_checked_spec(code.module.DATASET, where=os.fspath(file)), file=file, sha256=code.sha256)
 
 
 def _checked_spec(spec: Any, *, where: str, name: str | None = None) -> DatasetSpec:
@@ -202,19 +180,6 @@ def _checked_spec(spec: Any, *, where: str, name: str | None = None) -> DatasetS
 
 def _is_taken(name: str) -> bool:
     return (Path(__file__).parent / "entries" / f"{name.replace('-', '_')}.py").exists()
-
-
-def _guarded(call: Callable[[], Result], *, where: str, kind: type[ClrError] = UsageError) -> Result:
-    """What a call into somebody's own code returns; what it raises becomes one line with the line of the file."""
-    try:
-        return call()
-    except ClrError:
-        raise
-    except Exception as error:  # noqa: BLE001 - it is not our code
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == where]
-        line = f":{frames[-1].lineno}" if frames else ""
-        text = " ".join(str(error).split())[:300]
-        raise kind(f"{where}{line}: {type(error).__name__}: {text}") from None
 
 
 def _kind(value: object) -> str:
