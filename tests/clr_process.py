@@ -34,7 +34,11 @@ Clr = Callable[..., Result]
 
 def clr_environment(cache: Path) -> dict[str, str]:
     """A clean environment: own cache, one thread, the checkout importable, no color, no network."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("CLR_", "OMP_", "FORCE_COLOR"))}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("CLR_", "OMP_", "FORCE_COLOR", "COLUMNS", "LINES"))
+    }
     importable = f"{REPOSITORY / 'tests' / 'no_network'}{os.pathsep}{REPOSITORY}"
     return {**kept, "CLR_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONPATH": importable, "NO_COLOR": "1"}
 

@@ -31,7 +31,7 @@ def oldest(requirements: Sequence[str]) -> list[str]:
     for requirement in requirements:
         match = REQUIREMENT.match(requirement)
         assert match is not None, requirement
-        if match["name"] in TOOLS:
+        if match["name"] in TOOLS or match["name"] == "contrastive-cli":  # the extras of its own are read anyway
             continue
         _, semicolon, marker = requirement.partition(";")
         pin = requirement if match["least"] is None else f"{match['name']}=={match['least']}{semicolon}{marker}"

@@ -195,11 +195,12 @@ def test_range__measured_once_so_the_cache_holds_one_copy(tmp_path: Path) -> Non
     assert len([entry for entry in cache_directory().iterdir() if entry.is_dir()]) == 1
 
 
-def test_start_session__says_what_was_taken_once(tmp_path: Path) -> None:
+def test_start_session__says_what_was_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = make_pictures(tmp_path / "data", bands=13)
-    session = start_session(configured(folder), out=tmp_path / "run", overwrite=False)
-    assert "TIFFs of 13 bands: the first three are taken for red, green, blue" in session.remarks[0]
-    assert "becomes black" in session.remarks[1]
+    with caplog.at_level("INFO", logger="contrastive_cli"):
+        start_session(configured(folder), out=tmp_path / "run", overwrite=False)
+    assert "TIFFs of 13 bands: the first three are taken for red, green, blue" in caplog.text
+    assert "becomes black" in caplog.text
 
 
 @pytest.mark.parametrize(

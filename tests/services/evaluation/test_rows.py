@@ -172,7 +172,7 @@ def test_train_session__a_bug_leaves_the_run_failed(tmp_path: Path, monkeypatch:
         raise ZeroDivisionError
 
     paint(tmp_path / "photos", "a", "b", count=20)
-    monkeypatch.setattr(training, "train_steps", broken)
+    monkeypatch.setattr(training, "paced_steps", broken)
     with pytest.raises(ZeroDivisionError):
         pretrain(tmp_path / "photos", tmp_path / "run")
     assert Run(tmp_path / "run").manifest().status == "failed"
