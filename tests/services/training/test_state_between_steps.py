@@ -127,6 +127,21 @@ def test_resume_session__killed_between_evaluations_ends_as_if_it_had_not_been(
     assert lines_of(run) == lines_of(whole)
 
 
+def test_resume_session__the_generator_goes_on_where_the_checkpoint_left_it(photos: Path, tmp_path: Path) -> None:
+    """Steps of ours draw nothing from it, so that one which is only seeded anew would look restored."""
+    session = begin(photos, tmp_path / "run", train__epochs=2, train__save_every=SAVE_ALWAYS)
+    method: Any = session.setup.method
+    drawn: list[Tensor] = []
+    method.encoder.register_forward_hook(lambda *_: drawn.append(torch.rand(1)))
+    seeded = torch.get_rng_state()
+    run = kill_after(session, 3)
+    saved = load_checkpoint(run).state["torch_rng"]
+    assert not torch.equal(saved, seeded)
+    torch.manual_seed(99)
+    resume_session(run)
+    assert torch.equal(torch.get_rng_state(), saved)
+
+
 def test_resume_session__the_mean_loss_since_the_last_line_is_kept(photos: Path, tmp_path: Path) -> None:
     settings = {"train__epochs": 80}  # 400 steps: a line for every second one
     whole = finish(begin(photos, tmp_path / "whole", **settings))
