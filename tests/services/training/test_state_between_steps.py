@@ -25,8 +25,11 @@ from contrastive_cli.engine.checkpoint import load_checkpoint
 from contrastive_cli.services.configuration import resolve
 from contrastive_cli.services.training.loop import train_session
 from contrastive_cli.services.training.online_probe import OnlineProbe
+from contrastive_cli.services.training.plan import time_steps
 from contrastive_cli.services.training.resumption import Changes
 from contrastive_cli.services.training.sessions import Session, resume_session, start_session
+from contrastive_cli.services.training.steps import train_steps
+from contrastive_cli.views.preprocessing import Preprocessing
 
 SIDE, BATCH = 16, 4
 FOLDER = {**SMALL_RUN, "dataset.name": "folder", "dataset.size": SIDE, "train.batch_size": BATCH}
@@ -124,6 +127,21 @@ def test_resume_session__killed_between_evaluations_ends_as_if_it_had_not_been(
     assert lines_of(run) == lines_of(whole)
 
 
+def test_resume_session__the_generator_goes_on_where_the_checkpoint_left_it(photos: Path, tmp_path: Path) -> None:
+    """Steps of ours draw nothing from it, so that one which is only seeded anew would look restored."""
+    session = begin(photos, tmp_path / "run", train__epochs=2, train__save_every=SAVE_ALWAYS)
+    method: Any = session.setup.method
+    drawn: list[Tensor] = []
+    method.encoder.register_forward_hook(lambda *_: drawn.append(torch.rand(1)))
+    seeded = torch.get_rng_state()
+    run = kill_after(session, 3)
+    saved = load_checkpoint(run).state["torch_rng"]
+    assert not torch.equal(saved, seeded)
+    torch.manual_seed(99)
+    resume_session(run)
+    assert torch.equal(torch.get_rng_state(), saved)
+
+
 def test_resume_session__the_mean_loss_since_the_last_line_is_kept(photos: Path, tmp_path: Path) -> None:
     settings = {"train__epochs": 80}  # 400 steps: a line for every second one
     whole = finish(begin(photos, tmp_path / "whole", **settings))
@@ -132,6 +150,19 @@ def test_resume_session__the_mean_loss_since_the_last_line_is_kept(photos: Path,
     finish(resume_session(run, changes=Changes(config=None, sets={}, flags=nested({"train.save_every": 1e6}))))
     assert lines_of(run) == lines_of(whole)
     assert [line["step"] for line in lines_of(run)] == list(range(2, 401, 2))
+
+
+def test_train_session__the_loss_of_a_line_is_the_mean_since_the_line_before(photos: Path, tmp_path: Path) -> None:
+    """The losses are those of the same steps without the loop around them."""
+    settings = {"train__epochs": 80}  # 400 steps: a line for every second one
+    lines = lines_of(kill_after(begin(photos, tmp_path / "run", **settings), 6))
+    again = begin(photos, tmp_path / "again", **settings)
+    records = itertools.islice(train_steps(again.setup, first_step=0, total_steps=again.total_steps), 6)
+    losses = [record.loss.item() for record in records]
+    assert len(set(losses)) == 6  # else any mean would do
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    expected = [sum(losses[start : start + 2]) / 2 for start in (0, 2, 4)]
+    assert [line["train/loss"] for line in lines] == pytest.approx(expected, rel=1e-5)
 
 
 def test_resume_session__every_step_has_one_line(photos: Path, tmp_path: Path) -> None:
@@ -190,6 +221,18 @@ def test_start_session__a_budget_that_was_timed_changes_nothing(photos: Path, tm
     states = [session.setup.method.state_dict() for session in (timed, counted)]
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
     assert lines[0] == lines[1]
+
+
+def test_time_steps__a_method_that_draws_leaves_the_generator_where_it_was(photos: Path, tmp_path: Path) -> None:
+    """A step of ours draws from generators of its own; one of a method with dropout would not."""
+    setup = begin(photos, tmp_path / "run", train__epochs=1).setup
+    drawn: list[Tensor] = []
+    method: Any = setup.method
+    method.encoder.register_forward_hook(lambda *_: drawn.append(torch.rand(1)))
+    before = torch.get_rng_state()
+    time_steps(setup, limit=0.1)
+    assert drawn
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_train_session__the_settings_of_a_step_reach_it(photos: Path, tmp_path: Path) -> None:
@@ -283,5 +326,6 @@ def test_measure__the_online_vote_leaves_the_image_itself_out() -> None:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (200, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
     labels = torch.arange(200) % 10
-    probe = OnlineProbe(pixels=pixels, labels=labels, size=SIDE, mean=(0.5,) * 3, std=(0.3,) * 3)  # type: ignore[call-arg]
+    preprocessing = Preprocessing(size=SIDE, mean=(0.5,) * 3, std=(0.3,) * 3)
+    probe = OnlineProbe(pixels=pixels, labels=labels, preprocessing=preprocessing)
     assert probe.measure(Apart(), precision="fp32")["online/knn"] < 0.35  # type: ignore[arg-type]
