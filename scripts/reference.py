@@ -180,8 +180,8 @@ def _help_text(text: str) -> Iterator[str]:
     """A docstring's paragraphs; the lines that begin with `clr` become examples."""
     for paragraph in inspect.cleandoc(text).split("\n\n"):
         if paragraph.startswith("clr "):
-            command, bracket, remark = " ".join(paragraph.split()).partition(" (")
-            yield from ("", f"`{command}`{bracket}{remark}")
+            command, bracket, notice = " ".join(paragraph.split()).partition(" (")
+            yield from ("", f"`{command}`{bracket}{notice}")
         else:
             yield from ("", paragraph)
 

@@ -72,7 +72,7 @@ def embed(
     from contrastive_cli.data.cache import refuse_many_bad
     from contrastive_cli.data.sources import BadFile, TreeOptions, known_layout
     from contrastive_cli.embeddings.files import write_embeddings
-    from contrastive_cli.services.artifacts import enter_file
+    from contrastive_cli.services.artifacts import register_artifact
     from contrastive_cli.services.inference.image_files import embed_paths, expand_paths
     from contrastive_cli.services.inference.model import embed_images, load_model
     from contrastive_cli.services.inference.splits import open_split, other_dataset
@@ -111,7 +111,7 @@ def embed(
             refuse_other_embeddings(out, overwrite=overwrite, run=found.name, layer=layer, dataset=facts, paths=())
             embeddings = embed_images(model, images, layer=layer, progress=progress)
     write_embeddings(out, embeddings)
-    enter_file(found, out, kind="embeddings")
+    register_artifact(found, out, kind="embeddings")
     count, width = embeddings.vectors.shape
     uncertain = embeddings.uncertainty is not None
     output.result(

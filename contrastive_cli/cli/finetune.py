@@ -128,6 +128,6 @@ def measure(run: Run, summary: Mapping[str, Any], *, device: str, output: Output
         f"{found.test_images} {found.test_split} images of {found.dataset}, from {found.labels} labels\n"
         f"{describe_shares(found.largest_class, found.balanced_accuracy)}"
     )
-    facts = {key: value for key, value in found.as_json().items() if key != "train_indices"}
+    facts = {key: value for key, value in found.to_dict().items() if key != "train_indices"}
     output.result({**summary, **facts, "file": str(file)}, text)
     output.note(f"written to {file}")

@@ -26,7 +26,7 @@ from contrastive_cli.core.percent import rounded_percent
 
 if TYPE_CHECKING:
     from contrastive_cli.services.evaluation.rows import Row, Splits
-    from contrastive_cli.services.evaluation.supervised_baseline import Training
+    from contrastive_cli.services.evaluation.supervised_baseline import SupervisedTraining
     from contrastive_cli.services.inference.model import Model
 
 
@@ -92,7 +92,7 @@ def linear_eval(
             output.note(_describe(row))
     if trainings:
         rows += _supervised(model, splits, trainings, output)
-    evaluation = probing.conclude(model, splits, rows=rows, fractions=fractions, seeds=seeds)
+    evaluation = probing.summarize_evaluation(model, splits, rows=rows, fractions=fractions, seeds=seeds)
     output.table(
         title=f"{found.name}: accuracy on {evaluation.test_images} {evaluation.test_split} images of "
         f"{evaluation.dataset}",
@@ -100,7 +100,7 @@ def linear_eval(
         rows=[_cells(row) for row in rows],
     )
     if json:
-        output.result(evaluation.as_json(), "")
+        output.result(evaluation.to_dict(), "")
     file = probing.save_evaluation(found, evaluation, splits)
     output.note(f"encoder unchanged (sha256 {evaluation.encoder_sha256[:12]}); written to {file}")
     if len(set(fractions)) > 1:
@@ -112,7 +112,7 @@ def linear_eval(
 
 def _plan_supervised(
     model: Model, splits: Splits, fractions: Sequence[float], seeds: int, output: Output
-) -> list[Training]:
+) -> list[SupervisedTraining]:
     from contrastive_cli.services.evaluation import supervised_baseline as baselines
 
     trainings = baselines.plan_supervised(model, splits, fractions=fractions, seeds=seeds)
@@ -124,7 +124,7 @@ def _plan_supervised(
     return trainings
 
 
-def _supervised(model: Model, splits: Splits, trainings: Sequence[Training], output: Output) -> list[Row]:
+def _supervised(model: Model, splits: Splits, trainings: Sequence[SupervisedTraining], output: Output) -> list[Row]:
     from contrastive_cli.services.evaluation.supervised_baseline import supervised_rows
 
     rows = []

@@ -255,7 +255,7 @@ def _uncertainty(request: PlotRequest) -> Drawn:
         request.output.note(line)
     target, result = plot_uncertainty(request.needed_run, measured, out=request.out)
     request.output.note(f"all figures in {result}")
-    return [target], measured.as_json()
+    return [target], measured.to_dict()
 
 
 def _labels(request: PlotRequest) -> Drawn:

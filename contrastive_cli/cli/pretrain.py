@@ -225,7 +225,7 @@ def _show_plan(config: Any, output: Output) -> None:
 
     with waiting(output) as work:
         plan = plan_training(config, say=work.say)
-    facts = plan.as_json()
+    facts = plan.to_dict()
     text = dump_yaml({"configuration": config.model_dump(mode="json")})
     text += "\n" + "\n".join(f"{key.replace('_', ' ')}: {value}" for key, value in facts.items())
     output.result({"configuration": config.model_dump(mode="json"), **facts}, text)

@@ -82,7 +82,7 @@ def similarity(
         with output.counting("decoding images") as progress:
             verdict = verify_pairs(model, pairs, root=root or Path(), how=how, progress=progress)
         _write_pairs(out, verdict)
-        output.result({**verdict.as_json(), "run": found.name, **_file(out)}, _verdict(verdict, out))
+        output.result({**verdict.to_dict(), "run": found.name, **_file(out)}, _verdict(verdict, out))
         return
     assert images is not None, "without --pairs there are images"
     compared = compare(model, images, how=how, dataset=model.dataset_at(data_dir))

@@ -23,8 +23,8 @@ def run_session(session: Session, output: Output) -> dict[str, Any]:
     """Train to the end, showing how it goes; returns what `--json` prints."""
     from contrastive_cli.services.training.loop import train_session
 
-    for remark in session.remarks:
-        output.note(remark)
+    for notice in session.notices:
+        output.note(notice)
     setup = session.setup
     encoder = setup.config.encoder.name.replace("none", "no encoder")
     output.note(

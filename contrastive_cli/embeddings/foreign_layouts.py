@@ -34,7 +34,7 @@ _SEVERAL_NEED = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Layout:
+class ForeignLayout:
     """A matrix [N, D], what stands beside it by its own name, and what a person should know of how it was read."""
 
     matrix: NDArray[Any]
@@ -42,7 +42,7 @@ class Layout:
     notes: tuple[str, ...] = ()
 
 
-def layout_of(value: Any) -> Layout:
+def layout_of(value: Any) -> ForeignLayout:
     """The matrix in `value` and the columns beside it.
 
     Raises:
@@ -51,7 +51,7 @@ def layout_of(value: Any) -> Layout:
     """
     matrix = matrix_of(value)
     if matrix is not None:
-        return Layout(matrix=matrix)
+        return ForeignLayout(matrix=matrix)
     found = None
     if isinstance(value, dict):
         found = _of_dict(value) or _within(value)
@@ -70,7 +70,7 @@ def key_of(name: Any) -> str:
     return name_of(name).strip().lower().replace(" ", "_").replace("-", "_")
 
 
-def _of_dict(value: dict[Any, Any]) -> Layout | None:
+def _of_dict(value: dict[Any, Any]) -> ForeignLayout | None:
     by_name = {key_of(key): item for key, item in value.items() if item is not None}
     if {"columns", "data"} <= by_name.keys() and is_sequence(by_name["columns"]) and is_sequence(by_name["data"]):
         return _of_table(by_name["columns"], by_name["data"])
@@ -79,7 +79,12 @@ def _of_dict(value: dict[Any, Any]) -> Layout | None:
         found = _of_column(by_name, name)
         if found is not None:
             return found
-    ways: tuple[Callable[[dict[Any, Any]], Layout | None], ...] = (_of_wide, _of_only_matrix, _of_words, _of_keys)
+    ways: tuple[Callable[[dict[Any, Any]], ForeignLayout | None], ...] = (
+        _of_wide,
+        _of_only_matrix,
+        _of_words,
+        _of_keys,
+    )
     for way in ways:
         found = way(value)
         if found is not None:
@@ -89,27 +94,27 @@ def _of_dict(value: dict[Any, Any]) -> Layout | None:
     return None
 
 
-def _of_column(by_name: dict[str, Any], name: str) -> Layout | None:
+def _of_column(by_name: dict[str, Any], name: str) -> ForeignLayout | None:
     value = by_name[name]
     rest = {key: item for key, item in by_name.items() if key != name}
     matrix = matrix_of(value)
     if matrix is not None:
-        return Layout(matrix=matrix, columns=rest)
+        return ForeignLayout(matrix=matrix, columns=rest)
     if isinstance(value, dict):
         if all(isinstance(item, dict) and item.keys() == value.keys() for item in rest.values()):
             # What `frame.to_dict()` gives: every column by row number.
             rest = {key: list(item.values()) for key, item in rest.items()}
             matrix = matrix_of(list(value.values()))
-            return None if matrix is None else Layout(matrix=matrix, columns=rest)
+            return None if matrix is None else ForeignLayout(matrix=matrix, columns=rest)
         inner = _of_dict(value)
     else:
         inner = _of_rows(value) or _of_records(value) or _of_batches(value) if is_sequence(value) else None
     if inner is None:
         return None
-    return Layout(matrix=inner.matrix, columns=rest | inner.columns, notes=inner.notes)
+    return ForeignLayout(matrix=inner.matrix, columns=rest | inner.columns, notes=inner.notes)
 
 
-def _of_wide(value: dict[Any, Any]) -> Layout | None:
+def _of_wide(value: dict[Any, Any]) -> ForeignLayout | None:
     found = numbered_columns(value)
     if found is None:
         return None
@@ -118,34 +123,34 @@ def _of_wide(value: dict[Any, Any]) -> Layout | None:
     is_named = prefix in EMBEDDINGS or any(word in prefix for word in _WORDS)
     if not is_named and not any(is_sequence(item) and len(item) == len(matrix) for item in rest.values()):
         return None  # as well a vector for each of several numbered images
-    return Layout(matrix=matrix, columns=rest)
+    return ForeignLayout(matrix=matrix, columns=rest)
 
 
-def _of_only_matrix(value: dict[Any, Any]) -> Layout | None:
+def _of_only_matrix(value: dict[Any, Any]) -> ForeignLayout | None:
     floats = {key: item for key, item in value.items() if isinstance(item, np.ndarray) and item.dtype.kind == "f"}
     matrices = {key: matrix for key, item in floats.items() if (matrix := matrix_of(item)) is not None}
     if len(matrices) != 1 or _is_vector_each(value.values()):
         return None
     ((name, matrix),) = matrices.items()
-    return Layout(matrix=matrix, columns={key_of(key): item for key, item in value.items() if key != name})
+    return ForeignLayout(matrix=matrix, columns={key_of(key): item for key, item in value.items() if key != name})
 
 
-def _of_words(value: dict[Any, Any]) -> Layout | None:
+def _of_words(value: dict[Any, Any]) -> ForeignLayout | None:
     """The one matrix whose name has a word for embeddings in it, as `image_embeddings` has."""
     names = [key for key in value if any(word in key_of(key) for word in _WORDS)]
     matrices = {key: matrix for key in names[:100] if (matrix := matrix_of(value[key])) is not None}
     if len(matrices) != 1 or _is_vector_each(value.values()):
         return None
     ((name, matrix),) = matrices.items()
-    return Layout(matrix=matrix, columns={key_of(key): item for key, item in value.items() if key != name})
+    return ForeignLayout(matrix=matrix, columns={key_of(key): item for key, item in value.items() if key != name})
 
 
-def _of_keys(value: dict[Any, Any]) -> Layout | None:
+def _of_keys(value: dict[Any, Any]) -> ForeignLayout | None:
     """A dict from names to what each has: a vector, a row, a dict, or several vectors."""
     names, items = [name_of(key) for key in value], list(value.values())
     matrix = matrix_of(items)
     if matrix is not None:
-        return Layout(matrix=matrix, columns={"paths": names})
+        return ForeignLayout(matrix=matrix, columns={"paths": names})
     found = _of_several(names, items) or _of_records(items) or _of_rows(items)
     if found is not None:
         return found if len(found.matrix) != len(names) else _with_names(found, names)
@@ -157,14 +162,14 @@ def _of_keys(value: dict[Any, Any]) -> Layout | None:
     if matrix is None:
         return None
     left_out = f"{', '.join(others)[:80]} left out: no vector like the {len(vectors)} others"
-    return Layout(matrix=matrix, columns={"paths": list(vectors)}, notes=(left_out,))
+    return ForeignLayout(matrix=matrix, columns={"paths": list(vectors)}, notes=(left_out,))
 
 
-def _with_names(found: Layout, names: list[str]) -> Layout:
-    return Layout(matrix=found.matrix, columns={"key": names} | found.columns, notes=found.notes)
+def _with_names(found: ForeignLayout, names: list[str]) -> ForeignLayout:
+    return ForeignLayout(matrix=found.matrix, columns={"key": names} | found.columns, notes=found.notes)
 
 
-def _of_several(names: list[str], items: list[Any]) -> Layout | None:
+def _of_several(names: list[str], items: list[Any]) -> ForeignLayout | None:
     """Several vectors of each person."""
     if {key_of(name) for name in names} & _NO_PEOPLE or not names:
         return None
@@ -182,10 +187,10 @@ def _of_several(names: list[str], items: list[Any]) -> Layout | None:
     labels = [name for name, count in zip(names, counts, strict=True) for _ in range(count)]
     paths = [f"{name}/{number}" for name, count in zip(names, counts, strict=True) for number in range(count)]
     note = f"read as {len(names)} classes with several vectors each, by the keys {', '.join(names[:3])[:60]} ..."
-    return Layout(matrix=np.concatenate(vectors), columns={"labels": labels, "paths": paths}, notes=(note,))
+    return ForeignLayout(matrix=np.concatenate(vectors), columns={"labels": labels, "paths": paths}, notes=(note,))
 
 
-def _of_parts(value: Sequence[Any]) -> Layout | None:
+def _of_parts(value: Sequence[Any]) -> ForeignLayout | None:
     """A matrix and columns of its length, in any order: (matrix, labels), (names, matrix), (names, matrix, labels)."""
     if not 2 <= len(value) <= 4:
         return None
@@ -196,10 +201,10 @@ def _of_parts(value: Sequence[Any]) -> Layout | None:
     matrix = matrices[places[0]]
     assert matrix is not None, "it is the one that was found"
     parts = [part for place, part in enumerate(value) if place != places[0]]
-    return Layout(matrix=matrix, columns=_guessed(parts, len(matrix)))
+    return ForeignLayout(matrix=matrix, columns=_guessed(parts, len(matrix)))
 
 
-def _of_records(value: Sequence[Any]) -> Layout | None:
+def _of_records(value: Sequence[Any]) -> ForeignLayout | None:
     """A list of dicts with the same keys, as DeepFace and `frame.to_dict("records")` give it; also one list of each."""
     if all(is_sequence(item) and 0 < len(item) < MAX_PARTS and isinstance(item[0], dict) for item in value):
         value = [record for item in value for record in item]
@@ -216,14 +221,14 @@ def _of_records(value: Sequence[Any]) -> Layout | None:
     return _of_dict({key: [record.get(key) for record in value] for key in keys})
 
 
-def _of_table(names: Sequence[Any], rows: Sequence[Any]) -> Layout | None:
+def _of_table(names: Sequence[Any], rows: Sequence[Any]) -> ForeignLayout | None:
     """What `frame.to_dict("split")` gives."""
     if not all(is_sequence(row) and len(row) == len(names) for row in rows):
         return None
     return _of_dict(dict(zip(map(name_of, names), map(list, zip(*rows, strict=True)), strict=True)))
 
 
-def _of_rows(value: Sequence[Any]) -> Layout | None:
+def _of_rows(value: Sequence[Any]) -> ForeignLayout | None:
     """Rows that are tuples with one vector in them: (path, vector), (vector, label), (path, vector, label)."""
     if not value or not all(is_sequence(row) for row in value) or len({len(row) for row in value}) != 1:
         return None
@@ -233,13 +238,13 @@ def _of_rows(value: Sequence[Any]) -> Layout | None:
     places = [place for place, column in enumerate(columns) if is_vector(column[0])]
     if len(places) != 1 or (matrix := matrix_of(columns[places[0]])) is None:
         return None
-    return Layout(
+    return ForeignLayout(
         matrix=matrix,
         columns=_guessed([column for place, column in enumerate(columns) if place != places[0]], len(matrix)),
     )
 
 
-def _of_batches(value: Sequence[Any]) -> Layout | None:
+def _of_batches(value: Sequence[Any]) -> ForeignLayout | None:
     """Three batches and more, all of one size but for the last."""
     matrices = [matrix_of(part) for part in value]
     batches = [matrix for matrix in matrices if matrix is not None]
@@ -248,7 +253,7 @@ def _of_batches(value: Sequence[Any]) -> Layout | None:
         return None
     if len(set(sizes[:-1])) != 1 or sizes[-1] > sizes[0]:
         return None
-    return Layout(matrix=np.concatenate(batches), notes=(f"read as {len(batches)} batches of {sizes[0]} rows",))
+    return ForeignLayout(matrix=np.concatenate(batches), notes=(f"read as {len(batches)} batches of {sizes[0]} rows",))
 
 
 def _guessed(parts: Iterable[Any], num_rows: int) -> dict[str, Any]:
@@ -262,7 +267,7 @@ def _guessed(parts: Iterable[Any], num_rows: int) -> dict[str, Any]:
     return columns
 
 
-def _within(value: dict[Any, Any]) -> Layout | None:
+def _within(value: dict[Any, Any]) -> ForeignLayout | None:
     """What the one dict in `value` that has embeddings holds, on the highest level where any has."""
     level: list[dict[Any, Any]] = [value]
     for _ in range(MAX_LEVELS):

@@ -86,7 +86,7 @@ def load_checkpoint(run: Run) -> Checkpoint:
 
 
 @contextlib.contextmanager
-def does_not_fit(run: Run, name: str) -> Iterator[None]:
+def checkpoint_mismatch_errors(run: Run, name: str) -> Iterator[None]:
     """Turn what torch raises when the state of a checkpoint is put into another model into one line.
 
     Raises:

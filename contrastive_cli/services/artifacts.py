@@ -33,7 +33,7 @@ def write_subsets(run: Run, name: str, subsets: Mapping[tuple[float, int], NDArr
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_atomically(file, buffer.getvalue())
-    enter_file(run, file, kind="evaluation")
+    register_artifact(run, file, kind="evaluation")
     return file
 
 
@@ -41,11 +41,11 @@ def write_result(run: Run, name: str, value: Mapping[str, Any]) -> Path:
     """Write `eval/<name>.json` into the run it evaluates."""
     file = run.path / "eval" / f"{name}.json"
     write_json(file, dict(value))
-    enter_file(run, file, kind="evaluation")
+    register_artifact(run, file, kind="evaluation")
     return file
 
 
-def enter_file(run: Run, file: Path, *, kind: str) -> None:
+def register_artifact(run: Run, file: Path, *, kind: str) -> None:
     """Enter a file below the run's directory in its manifest; files elsewhere are the user's own.
 
     While the run is being trained its manifest belongs to the training, and the file stays without an entry.

@@ -62,7 +62,7 @@ class Degradation:
         ranks = rankdata(self.uncertainty, axis=1)
         return float(np.mean([_correlation(row, np.arange(len(self.levels))) for row in ranks]))
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "levels": list(self.levels),

@@ -28,12 +28,12 @@ def fast(line: str) -> list[str]:
         return expanded(line.partition("#")[0].split()[1])
     for pattern, replacement in SUBSTITUTIONS:
         line = re.sub(pattern, replacement, line)
-    command, hash_sign, remark = line.partition("  #")
+    command, hash_sign, notice = line.partition("  #")
     if NEEDS_LENGTH.search(command):
         command += " --epochs 1"
     if NEEDS_SMALL.search(command):
         command = command.replace("clr pretrain", f"clr pretrain {SMALL}", 1)
-    return [command + hash_sign + remark]
+    return [command + hash_sign + notice]
 
 
 def expanded(target: str) -> list[str]:

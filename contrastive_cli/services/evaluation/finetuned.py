@@ -45,7 +45,7 @@ class Finetuned:
     parent: dict[str, str] | None
     checkpoint: str
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for `--json` and the result file."""
         return asdict(self)
 
@@ -87,4 +87,4 @@ def evaluate_finetuned(run: Run, *, device: str, progress: CountProgress | None 
         parent=None if parent is None else parent.model_dump(),
         checkpoint=model.checkpoint,
     )
-    return result, write_result(run, f"finetune-{test.name}", result.as_json())
+    return result, write_result(run, f"finetune-{test.name}", result.to_dict())

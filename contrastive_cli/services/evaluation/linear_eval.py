@@ -37,7 +37,7 @@ PIXEL_CHUNK = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation:
+class LinearEvaluation:
     """The table, and what it was measured on.
 
     Attributes:
@@ -58,7 +58,7 @@ class Evaluation:
     fingerprints: list[str]
     subsets: tuple[dict[str, Any], ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for `--json` and the result file."""
         return asdict(self)
 
@@ -96,13 +96,13 @@ def frozen_rows(
         raise TrainingError("the encoder changed while it was evaluated; the result is worthless")
 
 
-def conclude(
+def summarize_evaluation(
     model: Model, splits: Splits, *, rows: Sequence[Row], fractions: Sequence[float], seeds: int
-) -> Evaluation:
+) -> LinearEvaluation:
     """The rows with what they were measured on, and the sha256 of every list of labeled images that was used."""
     dataset, fingerprint = splits.train.name, splits.train.fingerprint
     suffix = "" if splits.test.split == "test" else f"-{splits.test.split}"
-    return Evaluation(
+    return LinearEvaluation(
         name=(dataset if splits.own else f"{dataset}-{fingerprint[:8]}") + suffix,
         checkpoint=model.checkpoint,
         rows=tuple(rows),
@@ -120,13 +120,13 @@ def conclude(
     )
 
 
-def save_evaluation(run: Run, evaluation: Evaluation, splits: Splits) -> Path:
+def save_evaluation(run: Run, evaluation: LinearEvaluation, splits: Splits) -> Path:
     """Write the table into the run; what earlier calls measured on the same weights and images stays, unless anew.
 
     The positions of the labeled images go beside it, to `eval/linear-<name>-images.npz`.
     """
     name = f"linear-{evaluation.name}"
-    earlier, fresh = _earlier(run, name, evaluation), evaluation.as_json()
+    earlier, fresh = _earlier(run, name, evaluation), evaluation.to_dict()
     rows = {(row["features"], row["head"], row["label_fraction"]): row for row in [*earlier["rows"], *fresh["rows"]]}
     subsets = {(one["label_fraction"], one["seed"]): one for one in [*earlier["subsets"], *fresh["subsets"]]}
     seeds = Counter(one["label_fraction"] for one in fresh["subsets"])
@@ -139,7 +139,7 @@ def save_evaluation(run: Run, evaluation: Evaluation, splits: Splits) -> Path:
     return write_result(run, name, {**fresh, "rows": list(rows.values()), "subsets": list(subsets.values())})
 
 
-def _earlier(run: Run, name: str, evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
+def _earlier(run: Run, name: str, evaluation: LinearEvaluation) -> dict[str, list[dict[str, Any]]]:
     try:
         earlier = json.loads((run.path / "eval" / f"{name}.json").read_bytes())
         if all(earlier[key] == getattr(evaluation, key) for key in ("encoder_sha256", "fingerprints")):

@@ -42,7 +42,7 @@ CANDIDATES: tuple[Tree, ...] = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Training:
+class SupervisedTraining:
     """One training from fresh weights: `label_fraction` and `seed` say which labels, `steps` how long."""
 
     label_fraction: float
@@ -51,7 +51,9 @@ class Training:
     steps: int
 
 
-def plan_supervised(model: Model, splits: Splits, *, fractions: Sequence[float], seeds: int) -> list[Training]:
+def plan_supervised(
+    model: Model, splits: Splits, *, fractions: Sequence[float], seeds: int
+) -> list[SupervisedTraining]:
     """The trainings behind the rows, without those that choose the optimizer.
 
     Raises:
@@ -63,7 +65,7 @@ def plan_supervised(model: Model, splits: Splits, *, fractions: Sequence[float],
             hint="leave supervised out",
         )
     return [
-        Training(label_fraction=fraction, seed=seed, indices=chosen, steps=num_steps(len(chosen)))
+        SupervisedTraining(label_fraction=fraction, seed=seed, indices=chosen, steps=num_steps(len(chosen)))
         for fraction in fractions
         for seed, chosen in enumerate(splits.subsets(fraction, seeds=seeds))
     ]
@@ -74,13 +76,13 @@ def num_steps(num_labels: int) -> int:
     return min(MOST_STEPS, max(LEAST_STEPS, EPOCHS * num_labels // BATCH))
 
 
-def total_steps(trainings: Sequence[Training]) -> int:
+def total_steps(trainings: Sequence[SupervisedTraining]) -> int:
     """Optimizer steps of all trainings, with those that choose the optimizer of each label fraction."""
     return sum(training.steps * (1 + len(CANDIDATES) * (training.seed == 0)) for training in trainings)
 
 
 def supervised_rows(
-    model: Model, splits: Splits, *, trainings: Sequence[Training], progress: CountProgress | None = None
+    model: Model, splits: Splits, *, trainings: Sequence[SupervisedTraining], progress: CountProgress | None = None
 ) -> Iterator[Row]:
     """Train for every number of labels and seed, and yield a row for each number of labels.
 
@@ -117,7 +119,9 @@ def supervised_rows(
         )
 
 
-def _choose_optimizer(model: Model, train: ImageSet, training: Training, *, count: Callable[[], None]) -> Tree:
+def _choose_optimizer(
+    model: Model, train: ImageSet, training: SupervisedTraining, *, count: Callable[[], None]
+) -> Tree:
     labels = torch.from_numpy(train.labels)[training.indices]
     out = stratified_folds(labels, num_folds=FOLDS, seed=training.seed) == 0
     held_out, kept = training.indices[out], training.indices[~out]
@@ -129,7 +133,9 @@ def _choose_optimizer(model: Model, train: ImageSet, training: Training, *, coun
     return CANDIDATES[accuracies.index(max(accuracies))]
 
 
-def _train(model: Model, train: ImageSet, training: Training, *, optim: Tree, count: Callable[[], None]) -> Method:
+def _train(
+    model: Model, train: ImageSet, training: SupervisedTraining, *, optim: Tree, count: Callable[[], None]
+) -> Method:
     size = model.manifest.size
     tree = {
         "method": {"name": "supervised"},

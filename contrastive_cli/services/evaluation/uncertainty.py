@@ -30,7 +30,7 @@ from contrastive_cli.embeddings.uncertainty import (
     rejection_curve,
     reliability,
 )
-from contrastive_cli.services.artifacts import enter_file, write_result
+from contrastive_cli.services.artifacts import register_artifact, write_result
 from contrastive_cli.services.configuration import DatasetConfig, read_run_config
 from contrastive_cli.services.display import for_display
 from contrastive_cli.services.inference.model import Model, embed_with_uncertainty
@@ -68,7 +68,7 @@ class Measurement:
     retrieval: tuple[Bins, float, float] | None
     rejection: tuple[RejectionCurve, float] | None
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for `--json` and the result file."""
         value: dict[str, Any] = {
             "dataset": self.images.name,
@@ -76,7 +76,7 @@ class Measurement:
             "fingerprint": self.images.fingerprint,
             "images": len(self.chosen),
             "uncertainty": _summary(self.uncertainty),
-            "degradation": {each.kind: each.as_json() for each in self.degradations},
+            "degradation": {each.kind: each.to_dict() for each in self.degradations},
         }
         if self.retrieval is not None:
             bins, auroc, recall = self.retrieval
@@ -168,8 +168,8 @@ def plot_uncertainty(run: Run, measurement: Measurement, *, out: Path | None) ->
         title=f"uncertainty of {images.name} {images.split}",
         caption=f"{run.name}, {len(order)} images; larger is less sure",
     )
-    enter_file(run, target, kind="plot")
-    return target, write_result(run, f"uncertainty-{images.name}", measurement.as_json())
+    register_artifact(run, target, kind="plot")
+    return target, write_result(run, f"uncertainty-{images.name}", measurement.to_dict())
 
 
 def describe(measurement: Measurement) -> list[str]:

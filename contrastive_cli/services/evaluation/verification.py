@@ -19,7 +19,7 @@ from contrastive_cli.data.datasets import DEFAULT_DATA_DIR
 from contrastive_cli.data.pairs import Pair, draw_pairs, pairs_csv, read_pairs
 from contrastive_cli.embeddings.similarity import paired_cosines
 from contrastive_cli.embeddings.verification import Curve, Verification, verify
-from contrastive_cli.services.artifacts import enter_file, write_result
+from contrastive_cli.services.artifacts import register_artifact, write_result
 from contrastive_cli.services.configuration import DatasetConfig
 from contrastive_cli.services.inference.comparison import Comparison, compared_vectors
 from contrastive_cli.services.inference.image_files import decode_all
@@ -39,7 +39,7 @@ class PairResult:
     scores: Path
     rows: tuple[tuple[str, str, int, float], ...] = ()  # path_a, path_b, same, similarity
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for `--json` and the result file."""
         return {
             **asdict(self.verification),
@@ -128,10 +128,10 @@ def _save(
             [harmless_cell(str(pair.first)), harmless_cell(str(pair.second)), int(pair.same), f"{score:.6f}"]
         )
     write_atomically(result.scores, text.getvalue().encode("utf-8", "backslashreplace"))
-    write_result(run, stem, {**result.as_json(), "checkpoint": model.checkpoint})
-    enter_file(run, result.figure, kind="plot")
+    write_result(run, stem, {**result.to_dict(), "checkpoint": model.checkpoint})
+    register_artifact(run, result.figure, kind="plot")
     for file in (result.curve, result.scores):
-        enter_file(run, file, kind="evaluation")
+        register_artifact(run, file, kind="evaluation")
     return result
 
 

@@ -16,7 +16,7 @@ from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.embeddings.files import Embeddings, read_embeddings
 from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors
-from contrastive_cli.services.artifacts import enter_file
+from contrastive_cli.services.artifacts import register_artifact
 from contrastive_cli.services.figures.metadata import read_metadata
 from contrastive_cli.services.figures.pictures import find_pictures
 from contrastive_cli.services.inference.model import embed_images, load_model
@@ -246,6 +246,6 @@ def _default_target(run: Run | None, file: Path | None, name: str) -> Path:
 
 def _entered(run: Run | None, target: Path) -> Path:
     if run is not None:
-        enter_file(run, target, kind="plot")
-        enter_file(run, target.with_name(f"{target.stem}-coordinates.csv"), kind="plot")  # where there are any
+        register_artifact(run, target, kind="plot")
+        register_artifact(run, target.with_name(f"{target.stem}-coordinates.csv"), kind="plot")  # where there are any
     return target

@@ -12,7 +12,7 @@ import torch
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.data.datasets import find_dataset
-from contrastive_cli.services.artifacts import enter_file
+from contrastive_cli.services.artifacts import register_artifact
 from contrastive_cli.services.configuration import read_run_config
 from contrastive_cli.services.display import for_display
 from contrastive_cli.services.metrics import read_metrics
@@ -31,7 +31,7 @@ def plot_curves(run: Run, *, out: Path | None) -> Path:
     manifest = run.manifest()
     caption = f"{manifest.method}, {manifest.encoder}, {manifest.total_steps} steps, seed {manifest.seed}"
     curves(records, path=target, title=run.name, caption=caption)
-    enter_file(run, target, kind="plot")
+    register_artifact(run, target, kind="plot")
     return target
 
 
@@ -58,7 +58,7 @@ def plot_labels(run: Run, *, out: Path | None, name: str | None = None) -> list[
         caption = f"{run.name}; {found['test_images']} test images, 95 % intervals"
         title = f"accuracy over labels, {found['dataset']}"
         accuracy_over_labels(found["rows"], path=target, title=title, caption=caption)
-        enter_file(run, target, kind="plot")
+        register_artifact(run, target, kind="plot")
         targets.append(target)
     return targets
 
@@ -103,5 +103,5 @@ def plot_views(run: Run, *, out: Path | None, count: int, data_dir: Path | None)
     title = f"views of {images.name}"
     shown, shown_views = for_display(pixels, config.dataset), for_display(views.numpy(), config.dataset)
     views_grid(shown, shown_views, path=target, title=title, caption=f"{run.name}, seed {config.seed}")
-    enter_file(run, target, kind="plot")
+    register_artifact(run, target, kind="plot")
     return target

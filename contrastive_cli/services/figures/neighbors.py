@@ -17,7 +17,7 @@ from contrastive_cli.data.images import decode
 from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.data.ranges import survey_files
 from contrastive_cli.embeddings.files import NeighborsFile, read_neighbors
-from contrastive_cli.services.artifacts import enter_file
+from contrastive_cli.services.artifacts import register_artifact
 from contrastive_cli.services.configuration import DatasetConfig, read_run_config
 from contrastive_cli.services.display import for_display
 from contrastive_cli.services.opening import open_images
@@ -77,7 +77,7 @@ def plot_neighbors(run: Run | None, *, file: Path | None, out: Path | None, coun
         classes=images.classes,
     )
     if run is not None:
-        enter_file(run, target, kind="plot")
+        register_artifact(run, target, kind="plot")
     return target
 
 

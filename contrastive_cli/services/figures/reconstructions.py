@@ -18,7 +18,7 @@ from contrastive_cli.core.types import CountProgress, Generative, Reconstructing
 from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.engine.precision import autocast
 from contrastive_cli.methods import list_methods, load_method
-from contrastive_cli.services.artifacts import enter_file
+from contrastive_cli.services.artifacts import register_artifact
 from contrastive_cli.services.display import for_display
 from contrastive_cli.services.inference.model import Model, embed_pixels, load_model
 from contrastive_cli.services.inference.splits import open_split
@@ -75,7 +75,7 @@ def plot_reconstructions(
         title=f"{images.name} {split}, drawn from {embeddings.shape[1]} numbers an image",
         caption=f"{run.name}, squared error in normalized units, mean {errors.mean():.3f}, seed {seed}",
     )
-    enter_file(run, target, kind="plot")
+    register_artifact(run, target, kind="plot")
     return target, {"error": float(errors.mean()), "images": len(pixels)}
 
 

@@ -20,7 +20,7 @@ from contrastive_cli.core.types import Classifying, CountProgress, ImageFacts, M
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.embeddings.files import Embeddings
 from contrastive_cli.engine.allocator import keep_freed_memory
-from contrastive_cli.engine.checkpoint import does_not_fit, load_checkpoint
+from contrastive_cli.engine.checkpoint import checkpoint_mismatch_errors, load_checkpoint
 from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.inference import evaluating, map_images
 from contrastive_cli.engine.precision import choose_precision
@@ -83,7 +83,7 @@ def load_model(run: Run, *, device: str = "auto") -> Model:
     chosen = choose_device(device)
     with memory_errors(chosen):
         method = _build(config, manifest)
-    with does_not_fit(run, checkpoint.name):
+    with checkpoint_mismatch_errors(run, checkpoint.name):
         method.load_state_dict(checkpoint.state["method"])
     method = _ready(method, chosen)
     same = chosen.type == manifest.device.partition(":")[0]

@@ -19,7 +19,7 @@ from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import known_dataset
 from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.embeddings.similarity import cosine_matrix, percentile_of, random_pair_similarities
-from contrastive_cli.services.artifacts import enter_file
+from contrastive_cli.services.artifacts import register_artifact
 from contrastive_cli.services.configuration import DatasetConfig
 from contrastive_cli.services.inference.comparison import Comparison, choose_comparison, compared_vectors
 from contrastive_cli.services.inference.image_files import decode_all
@@ -66,7 +66,7 @@ def similarity(
     quantiles: dict[str, NDArray[np.float64]] = {}
     try:
         split, quantiles = reference_pairs(model, how, dataset=dataset)
-        enter_file(model.run, _pairs_file(model, how), kind="evaluation")
+        register_artifact(model.run, _pairs_file(model, how), kind="evaluation")
     except DataError as error:
         missing = error.message
     percentiles = {kind: _percentiles(cosines, sample) for kind, sample in quantiles.items()}

@@ -38,7 +38,7 @@ from contrastive_cli.services.inference.splits import (
     require_labels,
 )
 from contrastive_cli.services.option_trees import name_of
-from contrastive_cli.services.training.sessions import Inherited, Session, start_session
+from contrastive_cli.services.training.sessions import InheritedWeights, Session, start_session
 from contrastive_cli.services.training.setup import labeled_subset
 
 BATCH = 128
@@ -86,7 +86,7 @@ def finetune_session(
     has_length = any(layer.get("train", {}).get(key) is not None for layer in given for key in ("epochs", "budget"))
     resolved = _fit_to_labels(resolved, num_labels=_num_labels(resolved, train), has_length=has_length)
     checkpoint = {"run": run.name, "path": str(run.path.absolute()), "checkpoint": parent.checkpoint}
-    inherited = Inherited(facts=ParentFacts(**checkpoint), encoder=encoder_of(parent.method).state_dict())
+    inherited = InheritedWeights(facts=ParentFacts(**checkpoint), encoder=encoder_of(parent.method).state_dict())
     return start_session(
         resolved, out=out, overwrite=overwrite, progress=progress, say=say, inherited=inherited, began=began
     )

@@ -67,7 +67,7 @@ class Plan:
     memory_mb: float
     checkpoint_mb: float
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
 

@@ -29,7 +29,7 @@ from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.data.cache import ImageSet, bad_files_csv
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.own_datasets import find_own
-from contrastive_cli.engine.checkpoint import does_not_fit, load_checkpoint, save_checkpoint
+from contrastive_cli.engine.checkpoint import checkpoint_mismatch_errors, load_checkpoint, save_checkpoint
 from contrastive_cli.engine.device import memory_errors
 from contrastive_cli.engine.schedule import Pace
 from contrastive_cli.methods import load_method
@@ -60,7 +60,7 @@ class Session:
         started: When the run was, which tells it from a later one of its name.
         damaged: Checkpoints that were passed over.
         changed: The configuration to write, if a resumed run has another one than it began with.
-        remarks: What there is to say of a resumed run, or of one that was in its place.
+        notices: What there is to say of a resumed run, or of one that was in its place.
     """
 
     setup: TrainingSetup
@@ -70,7 +70,7 @@ class Session:
     started: str
     damaged: tuple[str, ...] = ()
     changed: PretrainConfig | None = None
-    remarks: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     clock: BudgetClock | None = None
 
     @property
@@ -80,7 +80,7 @@ class Session:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Inherited:
+class InheritedWeights:
     """The encoder's weights that a finetuned run begins with, and where they come from."""
 
     facts: ParentFacts
@@ -94,7 +94,7 @@ def start_session(
     overwrite: bool,
     progress: CountProgress | None = None,
     say: Say = silent,
-    inherited: Inherited | None = None,
+    inherited: InheritedWeights | None = None,
     began: float | None = None,
 ) -> Session:
     """Ask whether the run directory can be made, open the images, and only then make it and write what is known.
@@ -132,7 +132,7 @@ def start_session(
         clock=clock,
         state=state,
         started=run.manifest().started,
-        remarks=(*(() if replaced is None else (f"the run that was there is {replaced} now",)),),
+        notices=(*(() if replaced is None else (f"the run that was there is {replaced} now",)),),
     )
 
 
@@ -217,7 +217,7 @@ def resume_session(
     damaged: tuple[str, ...] = ()
     if checkpoints_of(manifest.artifacts):
         checkpoint = load_checkpoint(run)
-        with does_not_fit(run, checkpoint.name):
+        with checkpoint_mismatch_errors(run, checkpoint.name):
             refuse_edited(run, setup.config, checkpoint.state)
             state = restore(setup, checkpoint.state)
         damaged = checkpoint.damaged
@@ -235,7 +235,7 @@ def resume_session(
         started=manifest.started,
         damaged=damaged,
         changed=config if is_changed else None,
-        remarks=(*other_versions(manifest), *missing_metrics(run, state), *([effect] if effect else [])),
+        notices=(*other_versions(manifest), *missing_metrics(run, state), *([effect] if effect else [])),
     )
 
 

@@ -19,7 +19,7 @@ from contrastive_cli.core.runs import Run
 from contrastive_cli.data.own_datasets import name_dataset
 from contrastive_cli.services.configuration import DatasetConfig, resolve
 from contrastive_cli.services.evaluation.finetuned import evaluate_finetuned
-from contrastive_cli.services.evaluation.linear_eval import conclude, frozen_rows
+from contrastive_cli.services.evaluation.linear_eval import frozen_rows, summarize_evaluation
 from contrastive_cli.services.evaluation.rows import open_splits
 from contrastive_cli.services.evaluation.verification import save_pairs
 from contrastive_cli.services.inference.image_files import embed_paths, expand_paths
@@ -62,7 +62,7 @@ def linear_rows(run: Run, **options: Any) -> Any:
     dataset = other_dataset(model, **{"name": None, "data_dir": None, "download": False, "max_bad": None, **options})
     splits = open_splits(model, dataset=dataset)
     rows = list(frozen_rows(model, splits, heads=["knn"], baselines=[], fractions=[1.0], seeds=1))
-    return conclude(model, splits, rows=rows, fractions=[1.0], seeds=1)
+    return summarize_evaluation(model, splits, rows=rows, fractions=[1.0], seeds=1)
 
 
 def test_open_splits__equal_pictures_missing_classes_and_shares_are_said(

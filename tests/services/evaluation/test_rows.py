@@ -18,7 +18,12 @@ from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.embeddings.probes.label_subsets import confidence_interval
 from contrastive_cli.services.configuration import resolve
-from contrastive_cli.services.evaluation.linear_eval import conclude, frozen_rows, parse_fractions, save_evaluation
+from contrastive_cli.services.evaluation.linear_eval import (
+    frozen_rows,
+    parse_fractions,
+    save_evaluation,
+    summarize_evaluation,
+)
 from contrastive_cli.services.evaluation.rows import make_row, open_splits
 from contrastive_cli.services.evaluation.uncertainty import measure_uncertainty
 from contrastive_cli.services.inference.model import load_model
@@ -63,7 +68,7 @@ def evaluate(run: Run, *, data_dir: Path | None = None, fractions: tuple[float, 
     splits = open_splits(model, dataset=dataset)
     common: dict[str, Any] = {"fractions": fractions, "seeds": 2}
     rows = list(frozen_rows(model, splits, heads=["knn"], baselines=[], **common))
-    return save_evaluation(run, conclude(model, splits, rows=rows, **common), splits)
+    return save_evaluation(run, summarize_evaluation(model, splits, rows=rows, **common), splits)
 
 
 def test_open_splits__images_of_the_training_are_never_tested_on(tmp_path: Path) -> None:
@@ -124,7 +129,7 @@ def test_summarize__shows_no_accuracy_of_weights_that_are_gone(tmp_path: Path) -
     splits = open_splits(model)
     common: dict[str, Any] = {"fractions": (0.5, 1.0), "seeds": 1}
     rows = list(frozen_rows(model, splits, heads=["linear"], baselines=[], **common))
-    save_evaluation(run, conclude(model, splits, rows=rows, **common), splits)
+    save_evaluation(run, summarize_evaluation(model, splits, rows=rows, **common), splits)
     assert summarize(run)["linear"] == rows[1].accuracy
     config = resolve(config=str(run.path / "config.yaml"), sets={}, flags=nested({"train.epochs": 3})).config
     run.write_config(config)
@@ -189,8 +194,8 @@ def test_measure_uncertainty__the_probe_is_judged_on_classes_that_it_knows(tmp_p
     paint(tmp_path / "photos/test", "a", "b", count=5, seed=11)
     found = measure_uncertainty(model, split="test", limit=100, seed=0)
     assert found.rejection is not None
-    assert found.as_json()["rejection"]["accuracy"] * 10 == pytest.approx(
-        round(found.as_json()["rejection"]["accuracy"] * 10)
+    assert found.to_dict()["rejection"]["accuracy"] * 10 == pytest.approx(
+        round(found.to_dict()["rejection"]["accuracy"] * 10)
     )
 
 

@@ -260,11 +260,11 @@ def test_subsets__of_two_seeds_differ_and_hold_every_class(model: Model) -> None
 
 
 def test_save_evaluation__is_of_the_test_split(model: Model) -> None:
-    from contrastive_cli.services.evaluation.linear_eval import conclude, save_evaluation
+    from contrastive_cli.services.evaluation.linear_eval import save_evaluation, summarize_evaluation
 
     splits = open_splits(model)
     rows = rows_of(model, "knn")
-    file = save_evaluation(model.run, conclude(model, splits, rows=rows, fractions=(1.0,), seeds=1), splits)
+    file = save_evaluation(model.run, summarize_evaluation(model, splits, rows=rows, fractions=(1.0,), seeds=1), splits)
     written = json.loads(file.read_bytes())
     assert written["fingerprints"] == [splits.train.fingerprint, splits.test.fingerprint]
     assert (written["train_images"], written["test_images"]) == (24, 16)

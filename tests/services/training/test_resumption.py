@@ -58,7 +58,7 @@ def test_resume_session__what_is_given_again_is_no_change(tmp_path: Path) -> Non
     )
     session = resume_session(run, changes=again)
     assert session.changed is None
-    assert session.remarks == ()
+    assert session.notices == ()
     assert session.state.step == 5
 
 
@@ -132,7 +132,7 @@ def test_resume_session__more_epochs_say_what_they_do(tmp_path: Path) -> None:
     config = session.setup.config
     warmup = round(config.optim.warmup_fraction * session.total_steps)
     rate = warmup_cosine(5, total_steps=session.total_steps, warmup_steps=warmup, base=config.peak_learning_rate)
-    assert f"22 steps instead of 13: the learning rate goes on at {rate:.3g}" in session.remarks[0]
+    assert f"22 steps instead of 13: the learning rate goes on at {rate:.3g}" in session.notices[0]
     assert [status.step for status in train_session(session)] == list(range(6, 23))
     manifest = run.manifest()
     assert (manifest.status, manifest.step, manifest.total_steps) == ("finished", 22, 22)
@@ -157,7 +157,7 @@ def test_resume_session__a_finished_run_can_become_longer_and_only_that(tmp_path
 def test_resume_session__another_version_is_said(tmp_path: Path) -> None:
     run = begun(tmp_path)
     run.update(versions={**run.manifest().versions, "torch": "1.0"})
-    assert f"torch is {torch.__version__.split('+')[0]}" in resume_session(run).remarks[0]
+    assert f"torch is {torch.__version__.split('+')[0]}" in resume_session(run).notices[0]
 
 
 def test_resume_session__a_budget_gives_way_to_epochs(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_resume_session__metrics_that_were_cut_off_are_said(tmp_path: Path, kept
     metrics = run.path / "metrics.jsonl"
     metrics.write_bytes(metrics.read_bytes()[:kept])
     session = resume_session(run)
-    assert "metrics.jsonl" in session.remarks[0]
+    assert "metrics.jsonl" in session.notices[0]
     for _ in train_session(session):
         pass
     steps = [json.loads(line)["step"] for line in metrics.read_bytes().splitlines()]
