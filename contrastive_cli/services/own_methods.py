@@ -119,18 +119,18 @@ def _checked(spec: Any, *, where: str) -> MethodSpec:
     return spec
 
 
-def checked_method(method: Any, *, name: str) -> Method:
+def checked_method(built: object, *, name: str) -> Method:
     """What the `build` of one's own method returned, if it is a method.
 
     Raises:
         UsageError: With what it lacks.
     """
     where = _files[name].path
-    if not isinstance(method, nn.Module):
-        raise UsageError(f"{where}: build returned a {type(method).__name__}, not a torch module")
-    lacking = [part for part in ("training_loss", "embed") if not callable(getattr(method, part, None))]
-    lacking += [part for part in ("num_views", "embedding_dim") if not isinstance(getattr(method, part, None), int)]
+    if not isinstance(built, nn.Module):
+        raise UsageError(f"{where}: build returned a {type(built).__name__}, not a torch module")
+    lacking = [part for part in ("training_loss", "embed") if not callable(getattr(built, part, None))]
+    lacking += [part for part in ("num_views", "embedding_dim") if not isinstance(getattr(built, part, None), int)]
     if lacking:
         raise UsageError(f"{where}: the method has no {', '.join(lacking)}", hint="see core.types.Method")
-    found: Method = method  # type: ignore[assignment]  # what the protocol asks for was just looked at
+    found: Method = built  # type: ignore[assignment]  # what the protocol asks for was just looked at
     return found

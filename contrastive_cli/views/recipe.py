@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -51,16 +51,6 @@ class Recipe(Config):
         0.05,
         0.05,
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_noise(cls, values: Any) -> Any:
-        """Read `noise: SIGMA`, as runs of version 0.1 wrote it."""
-        if not isinstance(values, dict) or not isinstance(values.get("noise"), int | float):
-            return values
-        sigma = values["noise"]
-        given = {key: value for key, value in values.items() if key != "noise"}
-        return {"noise_probability": float(sigma > 0), "noise_sigma": (sigma, sigma), **given} if sigma > 0 else given
 
     @model_validator(mode="after")
     def _ranges_are_ranges(self) -> Self:

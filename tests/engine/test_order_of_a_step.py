@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from contrastive_cli.core.config import build
-from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, Progress
+from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, Method, Progress
 from contrastive_cli.engine.optim import OptimConfig, build_optimizer
 from contrastive_cli.engine.train import train
 from contrastive_cli.methods.byol import BYOL, BYOLConfig
 from contrastive_cli.models.encoders import EncoderConfig, build_encoder
 
 
-def run(method: Any, optimizer: torch.optim.Optimizer, *, batch: Batch, steps: int = 1, **options: Any) -> None:
+def run(method: Method, optimizer: torch.optim.Optimizer, *, batch: Batch, steps: int = 1, **options: Any) -> None:
     for _ in train(
         method, batch_part=lambda step, piece: batch.part(piece), batch_size=len(batch.indices), optimizer=optimizer,
         learning_rate=lambda step: 0.1, steps=range(steps), autocast=contextlib.nullcontext,
@@ -70,7 +70,7 @@ def small_batch() -> Batch:
 
 def test_train__a_step_sees_its_own_gradient_alone() -> None:
     method = Plane(1.0, 2.0, 3.0)
-    run(method, torch.optim.SGD(method.parameters(), lr=1.0), batch=small_batch(), steps=3)
+    run(method, torch.optim.SGD(method.parameters(), lr=1.0), batch=small_batch(), steps=3)  # type: ignore[arg-type]
     assert method.norms == pytest.approx([6**0.5, 2 * 6**0.5, 3 * 6**0.5])
 
 
@@ -79,7 +79,7 @@ def test_train__the_gradient_is_clipped_before_the_step_and_as_a_whole(micro_bat
     method = Plane(5.0)
     start = torch.cat([weight.detach().flatten() for weight in method.parameters()]).clone()
     optimizer = torch.optim.SGD(method.parameters(), lr=1.0)
-    run(method, optimizer, batch=small_batch(), clip_gradient=0.5, micro_batch_size=micro_batch_size)
+    run(method, optimizer, batch=small_batch(), clip_gradient=0.5, micro_batch_size=micro_batch_size)  # type: ignore[arg-type]
     moved = torch.cat([weight.detach().flatten() for weight in method.parameters()]) - start
     assert moved.norm().item() == pytest.approx(0.1 * 0.5, rel=1e-4)  # the learning rate times the limit
 

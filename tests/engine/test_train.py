@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from contrastive_cli.core.config import build
-from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, Progress
+from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, Method, Progress
 from contrastive_cli.engine.optim import OptimConfig, build_optimizer
 from contrastive_cli.engine.schedule import warmup_cosine
 from contrastive_cli.engine.train import StepRecord, train
@@ -40,7 +40,7 @@ def setup(optimizer: str) -> tuple[SimCLR, torch.optim.Optimizer]:
     return method, build_optimizer(method, build(OptimConfig, {"name": optimizer}), lr=1.0)
 
 
-def run(method: Any, optimizer: torch.optim.Optimizer, steps: range, **options: Any) -> Iterator[StepRecord]:
+def run(method: Method, optimizer: torch.optim.Optimizer, steps: range, **options: Any) -> Iterator[StepRecord]:
     return train(
         method, batch_part=lambda step, piece: make_batch(step).part(piece), batch_size=6, optimizer=optimizer,
         learning_rate=learning_rate, steps=steps,
@@ -109,7 +109,7 @@ def test_train__every_step_has_its_learning_rate() -> None:
     method = Linear([1.0, 2.0])
     optimizer = torch.optim.SGD([{"params": [method.weight]}, {"params": [method.frozen]}], lr=123.0)
     moved = torch.zeros(2)
-    for record in run(method, optimizer, range(TOTAL)):
+    for record in run(method, optimizer, range(TOTAL)):  # type: ignore[arg-type]
         rate = learning_rate(record.step - 1)
         moved -= rate * method.slope
         assert record.learning_rate == rate
@@ -122,7 +122,7 @@ def test_train__every_step_has_its_learning_rate() -> None:
 
 def test_train__tells_the_method_where_it_stands() -> None:
     method = Linear([1.0])
-    list(run(method, torch.optim.SGD([method.weight], lr=1.0), range(2, 4)))
+    list(run(method, torch.optim.SGD([method.weight], lr=1.0), range(2, 4)))  # type: ignore[arg-type]
     expected = [Progress(step=step, total_steps=TOTAL) for step in (2, 2, 3, 3)]
     assert method.seen == list(zip(["loss", "after", "loss", "after"], expected, strict=True))
 
@@ -131,7 +131,7 @@ def test_train__tells_the_method_where_it_stands() -> None:
 def test_train__clips_the_norm_of_the_whole_gradient(limit: float | None, norm: float) -> None:
     method = Linear([3.0, -4.0])
     optimizer = torch.optim.SGD([method.weight], lr=1.0)
-    next(run(method, optimizer, range(1), clip_gradient=limit))
+    next(run(method, optimizer, range(1), clip_gradient=limit))  # type: ignore[arg-type]
     moved = method.weight.detach()
     assert moved.norm().item() == pytest.approx(norm * learning_rate(0), rel=1e-4)
     torch.testing.assert_close(moved / moved.norm(), torch.tensor([-0.6, 0.8]))

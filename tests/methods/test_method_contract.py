@@ -16,7 +16,7 @@ from torch import nn
 from contrastive_cli import methods
 from contrastive_cli.core.config import build
 from contrastive_cli.core.errors import UsageError
-from contrastive_cli.core.types import AfterStep, Batch, ImageFacts, Progress
+from contrastive_cli.core.types import AfterStep, Batch, ImageFacts, Method, Progress
 from contrastive_cli.engine.optim import OptimConfig, build_optimizer
 from contrastive_cli.methods import list_methods, load_method
 from contrastive_cli.models.encoders import EncoderConfig, build_encoder
@@ -135,7 +135,7 @@ def test_method__thirty_steps_lower_the_loss(name: str, digits: Batch) -> None:
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
 
 
-def take_steps(method: Any, optimizer: torch.optim.Optimizer, batch: Batch, steps: range) -> None:
+def take_steps(method: Method, optimizer: torch.optim.Optimizer, batch: Batch, steps: range) -> None:
     for step in steps:
         progress = Progress(step=step, total_steps=4)
         optimizer.zero_grad()

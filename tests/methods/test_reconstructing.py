@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from contrastive_cli.core.config import build
-from contrastive_cli.core.types import Batch, Generative, ImageFacts, Progress, Reconstructing, Uncertain
+from contrastive_cli.core.types import Batch, Generative, ImageFacts, Method, Progress, Reconstructing, Uncertain
 from contrastive_cli.engine.accumulate import backward
 from contrastive_cli.engine.optim import OptimConfig, build_optimizer
 from contrastive_cli.engine.train import train
@@ -54,7 +54,7 @@ def test_method__embeds_and_draws(name: str) -> None:
 @pytest.mark.parametrize("micro_batch_size", [None, 4])
 @pytest.mark.parametrize("name", NAMES)
 def test_method__resumed_equals_uninterrupted_bit_for_bit(name: str, micro_batch_size: int | None) -> None:
-    def run(method: Any, optimizer: torch.optim.Optimizer, steps: range) -> list[float]:
+    def run(method: Method, optimizer: torch.optim.Optimizer, steps: range) -> list[float]:
         records = train(
             method.train(), batch_part=lambda step, piece: make_batch(step).part(piece), batch_size=6,
             optimizer=optimizer,

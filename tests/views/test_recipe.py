@@ -29,11 +29,6 @@ def test_recipe__refuses_bad_values(values: dict[str, Any], words: str) -> None:
         build(Recipe, values)
 
 
-def test_recipe__reads_the_noise_of_earlier_runs() -> None:
-    assert build(Recipe, {"noise": 0.0}) == Recipe()
-    assert build(Recipe, {"noise": 0.05}) == Recipe(noise_probability=1.0, noise_sigma=(0.05, 0.05))
-
-
 def test_recipes__none_is_the_default_and_digits_neither_flips_nor_crops() -> None:
     assert RECIPES["none"] == Recipe()
     assert RECIPES["digits"].flip_probability == RECIPES["digits"].crop_probability == 0

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from contrastive_cli.core.config import nested
 from contrastive_cli.core.errors import DataError, TrainingError
 from contrastive_cli.core.runs import Run
+from contrastive_cli.core.types import Method
 from contrastive_cli.embeddings.probes.knn_vote import knn_vote
 from contrastive_cli.services.configuration import resolve
 from contrastive_cli.services.evaluation import supervised_baseline
@@ -127,7 +128,7 @@ def test_frozen_rows__the_random_baseline_has_weights_of_its_own(model: Model) -
 class Drifting(nn.Module):
     """Embeds as the method does, and moves a weight of it each time."""
 
-    def __init__(self, method: Any) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
         self.method = method
 
@@ -196,7 +197,7 @@ def test_supervised_rows__the_optimizer_is_chosen_on_images_that_it_was_not_fitt
         fitted.append(training.indices.tolist())
         return train(model, images, replace(training, steps=1), **options)
 
-    def noted_predict(method: Any, pixels: Any, **options: Any) -> Any:
+    def noted_predict(method: Method, pixels: Any, **options: Any) -> Any:
         judged.append(np.asarray(pixels))
         return predict_classes(method, pixels, **options)
 

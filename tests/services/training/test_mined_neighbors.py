@@ -57,8 +57,8 @@ def written(folder: Path, file: NeighborsFile) -> Path:
     return path
 
 
-def setup_of(path: Path | None, *, seed: int = 0, **method: Any) -> TrainingSetup:
-    flags: dict[str, Any] = {"method": {"name": "byol", **method}, "device": "cpu", "seed": seed}
+def setup_of(path: Path | None, *, seed: int = 0, **chosen: Any) -> TrainingSetup:
+    flags: dict[str, Any] = {"method": {"name": "byol", **chosen}, "device": "cpu", "seed": seed}
     flags |= {"encoder": {"name": "resnet9", "width": 4, "embedding_dim": 8}, "train": {"epochs": 1, "batch_size": 300}}
     if path is not None:
         flags["neighbors"] = str(path)

@@ -19,9 +19,11 @@ from write_order import record_writes
 from contrastive_cli.core.config import nested
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.runs import Run
+from contrastive_cli.core.types import Method
 from contrastive_cli.data.loader import DeviceImages
 from contrastive_cli.embeddings.probes.label_subsets import label_subset
 from contrastive_cli.engine.checkpoint import load_checkpoint
+from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.services.configuration import resolve
 from contrastive_cli.services.training.loop import train_session
 from contrastive_cli.services.training.online_probe import OnlineProbe
@@ -130,9 +132,9 @@ def test_resume_session__killed_between_evaluations_ends_as_if_it_had_not_been(
 def test_resume_session__the_generator_goes_on_where_the_checkpoint_left_it(photos: Path, tmp_path: Path) -> None:
     """Steps of ours draw nothing from it, so that one which is only seeded anew would look restored."""
     session = begin(photos, tmp_path / "run", train__epochs=2, train__save_every=SAVE_ALWAYS)
-    method: Any = session.setup.method
+    method: Method = session.setup.method
     drawn: list[Tensor] = []
-    method.encoder.register_forward_hook(lambda *_: drawn.append(torch.rand(1)))
+    encoder_of(method).register_forward_hook(lambda *_: drawn.append(torch.rand(1)))
     seeded = torch.get_rng_state()
     run = kill_after(session, 3)
     saved = load_checkpoint(run).state["torch_rng"]
@@ -227,8 +229,8 @@ def test_time_steps__a_method_that_draws_leaves_the_generator_where_it_was(photo
     """A step of ours draws from generators of its own; one of a method with dropout would not."""
     setup = begin(photos, tmp_path / "run", train__epochs=1).setup
     drawn: list[Tensor] = []
-    method: Any = setup.method
-    method.encoder.register_forward_hook(lambda *_: drawn.append(torch.rand(1)))
+    method: Method = setup.method
+    encoder_of(method).register_forward_hook(lambda *_: drawn.append(torch.rand(1)))
     before = torch.get_rng_state()
     time_steps(setup, limit=0.1)
     assert drawn
