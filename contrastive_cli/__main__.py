@@ -3,8 +3,8 @@
 import sys
 
 try:
-    from contrastive_cli.cli import main
+    from contrastive_cli.cli import run
 except KeyboardInterrupt:
     sys.exit(130)
 
-main()
+run()

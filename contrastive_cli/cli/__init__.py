@@ -6,16 +6,16 @@ when they run.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
-import gc
 import os
 import signal
 import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 import typer.core
@@ -121,8 +121,24 @@ def main() -> None:
             status = _end(_unwritable(error), as_json=as_json)
         elif status == 0:
             status = READER_LEFT
-    gc.freeze()  # the end of the process frees everything: looking for what can be freed takes a good part of a second
     sys.exit(status)
+
+
+def run() -> NoReturn:
+    """`clr` as a process: `main`, and then an end at once.
+
+    By then everything is written and closed. The interpreter would go on to take torch apart while its threads still
+    live, which takes part of a second and now and then ends in an abort.
+    """
+    try:
+        main()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+        sys.stdout.flush()
+    os._exit(status)
 
 
 def _run(arguments: list[str], *, as_json: bool) -> int:

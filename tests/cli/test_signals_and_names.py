@@ -72,7 +72,7 @@ def test_clean__leaves_text_and_new_lines() -> None:
 
 
 def assert_harmless(text: str) -> None:
-    assert not {letter for letter in text if not letter.isprintable()} - {"\n"}
+    assert not {letter for letter in text if not letter.isprintable()} - {"\n", "\t"}
     assert "red" in text
 
 
