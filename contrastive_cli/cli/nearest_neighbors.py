@@ -10,7 +10,6 @@ import typer
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.neighbor_tables import (
     clean_names,
-    is_table,
     measure_of,
     neighbors_of,
     plain_names,
@@ -20,6 +19,7 @@ from contrastive_cli.cli.neighbor_tables import (
 from contrastive_cli.cli.options import Device, Json, Overwrite, Quiet, RunName, chosen_run, refuse_beside
 from contrastive_cli.core.choices import Layer, Metric
 from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.files import is_table
 from contrastive_cli.core.wording import counted
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contrastive_cli.core.choices import Metric
+from contrastive_cli.core.files import is_table
 
 if TYPE_CHECKING:
     from contrastive_cli.embeddings.files import Embeddings
@@ -89,8 +90,3 @@ def clean_names(embeddings: Embeddings) -> Any:
         return text
 
     return name
-
-
-def is_table(path: Path) -> bool:
-    """Whether the suffix is that of a table for other programs."""
-    return path.suffix in (".csv", ".jsonl")

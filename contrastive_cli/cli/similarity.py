@@ -11,14 +11,13 @@ from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, Device, Json, Overwrite, Quiet, RunName, chosen_run, refuse_beside
 from contrastive_cli.core.choices import Average, Layer
 from contrastive_cli.core.errors import RunError, UsageError
+from contrastive_cli.core.files import TABLES, is_table
 
 if TYPE_CHECKING:
     from contrastive_cli.data.spec import DatasetSpec
     from contrastive_cli.services.evaluation.verification import PairResult
     from contrastive_cli.services.inference.model import Model
     from contrastive_cli.services.inference.similarity import Similarities
-
-TABLES = (".csv", ".jsonl")
 
 
 def similarity(
@@ -62,7 +61,7 @@ def similarity(
         refuse_beside("images", {"--root": root})
     if pairs is None and len(images or []) < 2:
         raise UsageError(f"similarity compares two images or more (given: {len(images or [])})")
-    if out is not None and out.suffix.lower() not in TABLES:
+    if out is not None and not is_table(out):
         raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(TABLES)}")
     if out is not None and out.exists() and not overwrite:
         hint = "pass --overwrite to replace it, or choose another --out"

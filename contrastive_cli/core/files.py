@@ -16,7 +16,13 @@ from contrastive_cli.core.errors import RunError, UsageError
 TEMPORARY_SUFFIX = ".tmp-clr"
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 NO_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
+TABLES = (".csv", ".jsonl")
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_table(path: Path) -> bool:
+    """Whether the suffix is that of a table for other programs."""
+    return path.suffix.lower() in TABLES
 
 
 def write_atomically(path: Path, content: bytes) -> str:

@@ -69,6 +69,8 @@ def find_own(name: str) -> OwnDataset | None:
     """A dataset of one's own that was named, or that an installed package offers under this name."""
     if name in _named:
         return _named[name]
+    if _is_taken(name):  # entry points are looked for in every installed package
+        return None
     for point in () if is_file_name(name) else metadata.entry_points(group=GROUP, name=name):
         found = guarded(point.load, where=f"the entry point {name} of {GROUP}")
         module = sys.modules.get(point.module)

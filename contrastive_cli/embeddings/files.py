@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError, UnsafeFileError
-from contrastive_cli.core.files import write_atomically
+from contrastive_cli.core.files import is_table, write_atomically
 from contrastive_cli.embeddings import file_formats
 from contrastive_cli.embeddings.columns import (
     check_finite,
@@ -29,7 +29,7 @@ from contrastive_cli.embeddings.columns import (
 )
 from contrastive_cli.embeddings.foreign_columns import columns_beside
 from contrastive_cli.embeddings.foreign_layouts import layout_of
-from contrastive_cli.embeddings.result_tables import is_table, write_embeddings_table
+from contrastive_cli.embeddings.result_tables import write_embeddings_table
 
 EMBEDDINGS_SCHEMA = "clr-embeddings/1"
 NEIGHBORS_SCHEMA = "clr-neighbors/1"

@@ -17,13 +17,6 @@ from contrastive_cli.core.files import harmless_cell, harmless_path, write_atomi
 if TYPE_CHECKING:
     from contrastive_cli.embeddings.files import Embeddings
 
-TABLES = (".csv", ".jsonl")
-
-
-def is_table(path: Path) -> bool:
-    """Whether the suffix names one of these."""
-    return path.suffix.lower() in TABLES
-
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]], *, columns: Sequence[str], paths: Sequence[str]) -> str:
     """Write rows as the suffix says; the columns `paths` hold paths. Returns the sha256.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.types import CountProgress, Say, silent
-from contrastive_cli.data.cache import ImageSet
-from contrastive_cli.data.datasets import find_dataset, find_source, open_dataset
+from contrastive_cli.data.cache import ImageSet, open_cached
+from contrastive_cli.data.datasets import find_dataset, find_source
 from contrastive_cli.data.sampling import Sampled, sample_images
-from contrastive_cli.data.sources import TreeOptions
+from contrastive_cli.data.sources import Source, TreeOptions
 from contrastive_cli.services.configuration import DatasetConfig
 
 
@@ -27,19 +27,8 @@ def open_images(
         UsageError: If there is no such dataset or split.
         DataError: If the images are absent or unusable.
     """
-    return open_dataset(
-        dataset.name,
-        split=split,
-        data_dir=dataset.data_dir,
-        size=size or find_dataset(dataset.name).size,
-        download=dataset.download,
-        max_bad=dataset.max_bad,
-        picture_range=dataset.range if known is None else known.range,
-        bands=dataset.bands,
-        tree=tree_options(dataset),
-        progress=progress,
-        say=say,
-    )
+    source = _find(dataset, split=split, size=size or find_dataset(dataset.name).size, known=known)
+    return open_cached(source, max_bad=dataset.max_bad, progress=progress, say=say)
 
 
 def sample_split(dataset: DatasetConfig, *, split: str, size: int) -> Sampled:
@@ -49,18 +38,22 @@ def sample_split(dataset: DatasetConfig, *, split: str, size: int) -> Sampled:
         UsageError: If there is no such dataset or split.
         DataError: If the images are absent or unusable.
     """
-    source = find_source(
+    offline = dataset.model_copy(update={"download": False})
+    return sample_images(_find(offline, split=split, size=size))
+
+
+def _find(dataset: DatasetConfig, *, split: str, size: int, known: Manifest | None = None) -> Source:
+    return find_source(
         dataset.name,
         split=split,
         data_dir=dataset.data_dir,
         size=size,
-        download=False,
+        download=dataset.download,
         max_bad=dataset.max_bad,
-        picture_range=dataset.range,
+        picture_range=dataset.range if known is None else known.range,
         bands=dataset.bands,
         tree=tree_options(dataset),
     )
-    return sample_images(source)
 
 
 def tree_options(dataset: DatasetConfig) -> TreeOptions:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from contrastive_cli.core.errors import ClrError, RunError
+from contrastive_cli.core.files import is_table
 from contrastive_cli.embeddings.files import read_embeddings, read_neighbors
-from contrastive_cli.embeddings.result_tables import is_table
 
 
 def refuse_table(out: Path, *, overwrite: bool) -> None:

@@ -26,6 +26,7 @@ class Batches:
         images = setup.images
         self.labels = torch.from_numpy(images.labels).to(setup.device) if images.has_labels else None
         self.neighbor_views = setup.method.neighbor_views if isinstance(setup.method, FromNeighbors) else ()
+        self.groups = setup.config.groups_of(setup.method.num_views)
         self._sample = functools.lru_cache(maxsize=1)(setup.sample)  # the parts of a step are asked for in a row
 
     def part(self, step: int, piece: slice) -> Batch:
@@ -47,7 +48,7 @@ class Batches:
             pixels = setup.source.gather(sources)
         indices = indices.to(setup.device)
         views, first = [], 0
-        for group in config.groups_of(setup.method.num_views):
+        for group in self.groups:
             views.append(
                 make_views(
                     pixels[first : first + group.count],
