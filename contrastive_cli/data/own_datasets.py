@@ -181,7 +181,7 @@ def _checked_spec(spec: Any, *, where: str, name: str | None = None) -> DatasetS
 
 
 def _is_taken(name: str) -> bool:
-    return (Path(__file__).parent / "entries" / f"{name.replace('-', '_')}.py").exists()
+    return name.replace("-", "_") in {entry.stem for entry in (Path(__file__).parent / "entries").glob("[a-z]*.py")}
 
 
 def _kind(value: object) -> str:
