@@ -10,6 +10,9 @@ Layer: TypeAlias = Literal["h", "z"]
 Average: TypeAlias = Literal["none", "mirror", "crops"]
 """Over what a picture's embedding is averaged: nothing, its mirror image, or that and crops around the center."""
 
+SpaceKind: TypeAlias = Literal["raw", "whitened"]
+"""Of embeddings: as the layer gives them, or in the space of their principal axes (`embeddings/space.py`)."""
+
 Metric: TypeAlias = Literal["cosine", "euclidean"]
 """How far two vectors are apart."""
 
