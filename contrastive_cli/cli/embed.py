@@ -9,6 +9,7 @@ import typer
 
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import (
+    Crops,
     DataDir,
     DatasetName,
     Device,
@@ -20,6 +21,7 @@ from contrastive_cli.cli.options import (
     Overwrite,
     Quiet,
     RunName,
+    SpaceName,
     Unlabeled,
     chosen_run,
     refuse_beside,
@@ -42,7 +44,11 @@ def embed(
     split: Annotated[
         str | None, typer.Option(help="Split of the dataset, such as train, val or all; test if not given.")
     ] = None,
-    layer: Annotated[Layer, typer.Option(help="h of the encoder, or z of the projector.")] = "h",
+    layer: Annotated[
+        Layer | None, typer.Option(help="h of the encoder, or z of the projector; default: what the run chose.")
+    ] = None,
+    space: SpaceName = None,
+    crops: Crops = 1,
     dataset: DatasetName = None,
     data_dir: DataDir = None,
     download: Download = False,
@@ -59,6 +65,8 @@ def embed(
     clr embed
 
     clr embed photos/ --out photos.npz
+
+    clr embed --space raw     (h itself, as for a head of one's own)
     """
     if out.suffix not in SUFFIXES:
         raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(SUFFIXES)}")
@@ -72,22 +80,34 @@ def embed(
     from contrastive_cli.data.cache import refuse_many_bad
     from contrastive_cli.data.sources import BadFile, TreeOptions, known_layout
     from contrastive_cli.embeddings.files import write_embeddings
+    from contrastive_cli.embeddings.placing import kind_of
     from contrastive_cli.services.artifacts import register_artifact
+    from contrastive_cli.services.inference.crops import check_crops
     from contrastive_cli.services.inference.image_files import embed_paths, expand_paths
+    from contrastive_cli.services.inference.measured_spaces import describe
     from contrastive_cli.services.inference.model import embed_images, load_model
+    from contrastive_cli.services.inference.spaces import placed, placement_of
     from contrastive_cli.services.inference.splits import open_split, other_dataset
 
+    check_crops(crops)
     model = load_model(found, device=device)
     unreadable = unused = 0
+    with output.counting("measuring the space") as progress:
+        where = placement_of(
+            model, kind=space, layer=layer, crops=crops, dataset=model.dataset_at(data_dir), progress=progress
+        )
+    origin = {"run": found.name, "layer": where.layer, "space": where.kind, "crops": crops}
     with output.counting("embedding") as progress:
         if paths:
             options = TreeOptions(labels=labels, unlabeled=unlabeled, layout=known_layout(layout))
             expanded = expand_paths(paths, options=options)
             unused = expanded.unused
             refuse_other_embeddings(
-                out, overwrite=overwrite, run=found.name, layer=layer, dataset=None, paths=set(map(str, expanded.files))
+                out, overwrite=overwrite, origin=origin, dataset=None, paths=set(map(str, expanded.files))
             )
-            embeddings, bad = embed_paths(model, expanded.files, labels=expanded.labels, layer=layer, progress=progress)
+            embeddings, bad = embed_paths(
+                model, expanded.files, labels=expanded.labels, layer=where.layer, crops=crops, progress=progress
+            )
             unreadable = len(bad)
             for error in bad:
                 output.note(f"left out: {error.message}")
@@ -108,21 +128,28 @@ def embed(
             )
             images = open_split(model, split or "test", dataset=other, progress=progress)
             facts = {"name": images.name, "split": images.split}
-            refuse_other_embeddings(out, overwrite=overwrite, run=found.name, layer=layer, dataset=facts, paths=())
-            embeddings = embed_images(model, images, layer=layer, progress=progress)
+            refuse_other_embeddings(out, overwrite=overwrite, origin=origin, dataset=facts, paths=())
+            embeddings = embed_images(model, images, layer=where.layer, crops=crops, progress=progress)
+    embeddings = placed(embeddings, where)
     write_embeddings(out, embeddings)
     register_artifact(found, out, kind="embeddings")
     count, width = embeddings.vectors.shape
     uncertain = embeddings.uncertainty is not None
+    what = f"{where.layer} {describe(kind_of(embeddings), embeddings.space)}"
+    what += f", mean over {crops} pictures of each" if crops > 1 else ""
     output.result(
         {
             "file": str(out),
             "count": count,
             "width": width,
+            "layer": where.layer,
+            "space": kind_of(embeddings),
+            "crops": crops,
             "run": found.name,
             "unreadable": unreadable,
             "not_used": unused,
             "uncertainty": uncertain,
         },
-        f"{out}: {count} embeddings of width {width} from {found.name}" + (", with uncertainty" if uncertain else ""),
+        f"{out}: {count} embeddings of width {width} from {found.name} ({what})"
+        + (", with uncertainty" if uncertain else ""),
     )

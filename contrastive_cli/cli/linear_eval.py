@@ -9,6 +9,7 @@ import typer
 
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import (
+    Crops,
     DataDir,
     DatasetName,
     Device,
@@ -19,6 +20,7 @@ from contrastive_cli.cli.options import (
     MaxBad,
     Quiet,
     RunName,
+    SpaceName,
     TestSplit,
     chosen_run,
 )
@@ -43,6 +45,8 @@ def linear_eval(
         ),
     ] = "random,pixels",
     seeds: Annotated[int, typer.Option(help="Label subsets to average over, for fractions below 1.")] = 3,
+    space: SpaceName = None,
+    crops: Crops = 1,
     dataset: DatasetName = None,
     data_dir: DataDir = None,
     download: Download = False,
@@ -56,6 +60,8 @@ def linear_eval(
 ) -> None:
     """Measure frozen features on the test split: linear head (L-BFGS, penalty chosen on a split of train) and kNN-20.
 
+    Both see the features raw and whitened, unless --space names one of the two.
+
     clr linear-eval --label-fraction 0.01,0.1,1
 
     clr linear-eval --head linear,mlp --baseline random,supervised,pixels --label-fraction 0.01,0.1
@@ -64,6 +70,7 @@ def linear_eval(
     found = chosen_run(run, output)
     from contrastive_cli.services.evaluation import linear_eval as probing
     from contrastive_cli.services.evaluation.rows import open_splits
+    from contrastive_cli.services.inference.crops import check_crops
     from contrastive_cli.services.inference.model import load_model
     from contrastive_cli.services.inference.splits import other_dataset
 
@@ -86,7 +93,15 @@ def linear_eval(
     rows: list[Row] = []
     with output.counting("embedding and fitting") as progress:
         for row in probing.frozen_rows(
-            model, splits, heads=heads, fractions=fractions, baselines=baselines, seeds=seeds, progress=progress
+            model,
+            splits,
+            heads=heads,
+            fractions=fractions,
+            baselines=baselines,
+            seeds=seeds,
+            kind=space,
+            crops=check_crops(crops),
+            progress=progress,
         ):
             rows.append(row)
             output.note(_describe(row))

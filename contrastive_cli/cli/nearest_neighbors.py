@@ -13,11 +13,12 @@ from contrastive_cli.cli.neighbor_tables import (
     measure_of,
     neighbors_of,
     plain_names,
+    purity_of,
     shown_distance,
     write_found,
 )
-from contrastive_cli.cli.options import Device, Json, Overwrite, Quiet, RunName, chosen_run, refuse_beside
-from contrastive_cli.core.choices import Layer, Metric
+from contrastive_cli.cli.options import Device, Json, Overwrite, Quiet, RunName, SpaceName, chosen_run, refuse_beside
+from contrastive_cli.core.choices import Layer, Metric, SpaceKind
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.files import is_table
 from contrastive_cli.core.wording import counted
@@ -54,12 +55,15 @@ def nearest_neighbors(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    space: SpaceName = None,
     run: RunName = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Find exact nearest neighbors; what is looked up is left out of its own neighbors.
+
+    FILE stays in the space that it was embedded in, unless --space turns it; what is looked up is turned like it.
 
     clr knn embeddings.pkl --metric cosine
 
@@ -76,6 +80,7 @@ def nearest_neighbors(
         raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(SUFFIXES)}")
     output = Output(json=json, quiet=quiet)
     from contrastive_cli.embeddings.files import read_embeddings
+    from contrastive_cli.embeddings.placing import in_space
     from contrastive_cli.services.outputs import refuse_table
 
     if out is not None:
@@ -83,6 +88,8 @@ def nearest_neighbors(
     embeddings = read_embeddings(file)
     for note in embeddings.notes:
         output.note(f"{file}: {note}")
+    if space is not None and embeddings.model:
+        embeddings = in_space(embeddings, space, file=file)
     if query:
         _look_up(
             embeddings,
@@ -94,6 +101,7 @@ def nearest_neighbors(
             out=out,
             overwrite=overwrite,
             run=run,
+            space=space,
             device=device,
             output=output,
         )
@@ -113,12 +121,15 @@ def _mine(
     output: Output,
 ) -> None:
     from contrastive_cli.embeddings.files import read_embeddings
+    from contrastive_cli.embeddings.placing import like
     from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors as search
     from contrastive_cli.services.outputs import refuse_other_neighbors
 
     asked = embeddings if queries is None else read_embeddings(queries)
     for note in () if queries is None else asked.notes:
         output.note(f"{queries}: {note}")
+    if queries is not None and asked.model and embeddings.model:
+        asked = like(asked, embeddings, file=queries)
     available = len(embeddings.vectors) - (queries is None)
     if available < 1:
         raise UsageError(f"{file} holds {len(embeddings.vectors)} embedding; neighbors need two or more")
@@ -143,7 +154,7 @@ def _mine(
     names, own_names = plain_names(embeddings), plain_names(asked)
     items = [own_names(row) for row in range(len(found.indices))] if output.json or is_table(target) else []
     write_found(target, embeddings, found, items, asked=asked, metric=metric, source=file, queries=str(queries or ""))
-    purity = _purity(asked, embeddings, found)
+    purity = purity_of(asked, embeddings, found)
     count = len(asked.vectors)
     text = f"{target}: {k} neighbors of {count} embeddings"
     if queries is not None:
@@ -189,12 +200,17 @@ def _look_up(
     out: Path | None,
     overwrite: bool,
     run: str | None,
+    space: SpaceKind | None,
     device: str,
     output: Output,
 ) -> None:
+    from contrastive_cli.embeddings.placing import like
     from contrastive_cli.embeddings.search.looked_up import nearest_others
+    from contrastive_cli.services.inference.crops import CROPS
     from contrastive_cli.services.inference.image_files import embed_paths
+    from contrastive_cli.services.inference.measured_spaces import describe
     from contrastive_cli.services.inference.model import load_model
+    from contrastive_cli.services.inference.spaces import placed, placement_of
     from contrastive_cli.services.outputs import refuse_other_neighbors
 
     asked_of = ", ".join(map(str, queries))
@@ -208,9 +224,15 @@ def _look_up(
             hint="embed again, or choose the right --run",
         )
     layer: Layer = "z" if embeddings.model.get("layer") == "z" else "h"
-    embedded, bad = embed_paths(model, queries, layer=layer)
+    crops = embeddings.model.get("crops")
+    if not embeddings.model:  # a table, or a stranger's file: it does not say what it holds
+        where = placement_of(model, kind=space)
+        layer = where.layer
+        output.note(f"{file} does not say which space it holds; taken for {layer} {describe(where.kind, where.space)}")
+    embedded, bad = embed_paths(model, queries, layer=layer, crops=crops if crops in CROPS else 1)
     if bad:
         raise bad[0]
+    embedded = like(embedded, embeddings, file=file) if embeddings.model else placed(embedded, where)
     k = _clip(k, len(embeddings.vectors), output)
     found, left_out = nearest_others(
         embeddings.vectors,
@@ -271,12 +293,3 @@ def _clip(k: int, available: int, output: Output) -> int:
         are = "is" if available == 1 else "are"
         output.note(f"warning: only {counted(available, 'neighbor')} {are} available, not {k}")
     return min(k, available)
-
-
-def _purity(asked: Embeddings, embeddings: Embeddings, found: Neighbors) -> float | None:
-    """The part of the nearest that are of the class of what was asked, where both classes are known."""
-    if asked.labels is None or embeddings.labels is None or asked.classes != embeddings.classes:
-        return None
-    labels, nearest = asked.labels, embeddings.labels[found.indices[:, 0]]
-    known = labels >= 0
-    return float((nearest == labels)[known].mean()) if known.any() else None

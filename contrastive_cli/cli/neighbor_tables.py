@@ -90,3 +90,12 @@ def clean_names(embeddings: Embeddings) -> Any:
         return text
 
     return name
+
+
+def purity_of(asked: Embeddings, embeddings: Embeddings, found: Neighbors) -> float | None:
+    """The part of the nearest that are of the class of what was asked, where both classes are known."""
+    if asked.labels is None or embeddings.labels is None or asked.classes != embeddings.classes:
+        return None
+    labels, nearest = asked.labels, embeddings.labels[found.indices[:, 0]]
+    known = labels >= 0
+    return float((nearest == labels)[known].mean()) if known.any() else None

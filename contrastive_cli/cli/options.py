@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from contrastive_cli.core.choices import SpaceKind
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +54,22 @@ Layout = Annotated[
 TestSplit = Annotated[
     str | None,
     typer.Option("--split", help="Labeled split to measure on, such as val; test, or val if that has no labels."),
+]
+SpaceName = Annotated[
+    SpaceKind | None,
+    typer.Option(
+        "--space",
+        help="raw, as the layer gives it, or whitened: centered, each principal axis divided by a power of its spread. "
+        "Default: what the end of the training chose; see docs/space.md.",
+    ),
+]
+Crops = Annotated[
+    int,
+    typer.Option(
+        "--crops",
+        help="Pictures of an image that its embedding is the mean of: 1 itself, 2 and its mirror image, 6 and four "
+        "large crops, 15 and nine smaller ones.",
+    ),
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Write over a file of another origin; one of the same is replaced anyway.")

@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, Device, Json, Quiet, RunName, Seed, chosen_run, refuse_beside
+from contrastive_cli.cli.options import (
+    Crops,
+    DataDir,
+    Device,
+    Json,
+    Quiet,
+    RunName,
+    Seed,
+    SpaceName,
+    chosen_run,
+    refuse_beside,
+)
 from contrastive_cli.cli.plot_checks import check_files, check_map
-from contrastive_cli.core.choices import ProjectionKind
+from contrastive_cli.core.choices import ProjectionKind, SpaceKind
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +50,8 @@ class PlotRequest:
     device: str
     seed: int
     output: Output
+    space: SpaceKind | None = None
+    crops: int = 1
 
     @property
     def needed_run(self) -> Run:
@@ -78,6 +91,8 @@ def plot(
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split to map, measure or reconstruct; test if not given.")] = None,
     count: Annotated[int, typer.Option(min=1, max=32, help="Images on a grid.")] = 8,
+    space: SpaceName = None,
+    crops: Crops = 1,
     data_dir: DataDir = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -120,9 +135,10 @@ def plot(
     if kind == "embeddings":
         check_map(given, out=out, projections=projections, metadata=metadata, data_dir=data_dir)
     else:
-        refuse_beside(f"`clr plot {kind}`", {"--metadata": metadata})
+        asked_crops = None if crops == 1 else crops
+        refuse_beside(f"`clr plot {kind}`", {"--metadata": metadata, "--space": space, "--crops": asked_crops})
     if given:
-        refuse_beside("FILE", {"--split": split})
+        refuse_beside("FILE", {"--split": split, "--crops": None if crops == 1 else crops})
     output = Output(json=json, quiet=quiet)
     request = PlotRequest(
         run=None if given and run is None else chosen_run(run, output),
@@ -138,6 +154,8 @@ def plot(
         device=device,
         seed=seed,
         output=output,
+        space=space,
+        crops=crops,
     )
     files, facts = _draw(kind, request)
     shown = {"file": str(files[0]), "kind": kind, **facts}
@@ -166,6 +184,7 @@ def _draw(kind: str, request: PlotRequest) -> Drawn:
 
 def _embeddings(request: PlotRequest) -> Drawn:
     from contrastive_cli.services.figures.embedding_map import embeddings_to_plot, plot_embeddings
+    from contrastive_cli.services.inference.crops import check_crops
 
     with request.output.counting("embedding") as progress:
         mapped = embeddings_to_plot(
@@ -174,6 +193,8 @@ def _embeddings(request: PlotRequest) -> Drawn:
             split=request.split,
             data_dir=request.data_dir,
             device=request.device,
+            kind=request.space,
+            crops=check_crops(request.crops),
             progress=progress,
         )
     for file, left_out in (

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, Device, Json, Overwrite, Quiet, RunName, chosen_run, refuse_beside
+from contrastive_cli.cli.options import (
+    DataDir,
+    Device,
+    Json,
+    Overwrite,
+    Quiet,
+    RunName,
+    SpaceName,
+    chosen_run,
+    refuse_beside,
+)
 from contrastive_cli.core.choices import Average, Layer
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import TABLES, is_table
@@ -39,6 +49,7 @@ def similarity(
             "its center too); default: what the run's validation chose."
         ),
     ] = None,
+    space: SpaceName = None,
     out: Annotated[
         Path | None, typer.Option(help=".csv or .jsonl: a line for every two images, or for every pair of --pairs.")
     ] = None,
@@ -73,7 +84,7 @@ def similarity(
     from contrastive_cli.services.inference.similarity import similarity as compare
 
     model = load_model(found, device=device)
-    how = comparison_of(model, layer=layer, average=average)
+    how = comparison_of(model, layer=layer, average=average, space=space)
     if pairs is not None:
         refuse_beside("--pairs", {"--data-dir": data_dir})
         from contrastive_cli.services.evaluation.verification import verify_pairs
@@ -137,6 +148,7 @@ def _show(result: Similarities, model: Model, output: Output, *, out: Path | Non
         "reference": result.reference,
         "layer": result.how.layer,
         "average": result.how.average,
+        "space": result.how.space,
         "run": model.run.name,
         **_file(out),
     }

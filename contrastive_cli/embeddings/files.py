@@ -29,7 +29,9 @@ from contrastive_cli.embeddings.columns import (
 )
 from contrastive_cli.embeddings.foreign_columns import columns_beside
 from contrastive_cli.embeddings.foreign_layouts import layout_of
+from contrastive_cli.embeddings.placing import as_text, space_columns, space_from
 from contrastive_cli.embeddings.result_tables import write_embeddings_table
+from contrastive_cli.embeddings.space import Space
 
 EMBEDDINGS_SCHEMA = "clr-embeddings/1"
 NEIGHBORS_SCHEMA = "clr-neighbors/1"
@@ -50,9 +52,10 @@ class Embeddings:
         paths: N names of the images, relative to the dataset where there is one.
         indices: [N] int64, positions in the dataset.
         uncertainty: [N] float32, where the method has one.
-        model: Plain JSON: run, checkpoint (sha256), method, encoder.
+        model: Plain JSON: run, checkpoint (sha256), method, encoder, layer, space, exponent, crops.
         preprocess: Plain JSON: size, mean, std.
         dataset: Plain JSON: name, split, fingerprint.
+        space: The space that `model` says the vectors are in, or that they can be turned into.
         notes: What a stranger's file holds that was left out or may be read otherwise; not written.
     """
 
@@ -65,6 +68,7 @@ class Embeddings:
     model: Json = field(default_factory=dict)
     preprocess: Json = field(default_factory=dict)
     dataset: Json = field(default_factory=dict)
+    space: Space | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -114,6 +118,8 @@ def write_embeddings(path: Path, embeddings: Embeddings) -> str:
         "preprocess": to_json(embeddings.preprocess, "preprocess"),
         "dataset": to_json(embeddings.dataset, "dataset"),
     }
+    space = space_columns(embeddings.space)
+    columns |= as_text(space) if path.suffix.lower() == ".parquet" else space
     return write_atomically(path, file_formats.encode(_without_none(columns), path))
 
 
@@ -183,6 +189,7 @@ def _own(value: Mapping[str, Any]) -> Embeddings:
     labels = value.get("labels")
     if labels is not None:
         labels, classes = to_labels(labels, classes)
+    model = foreign_json(value.get("model"))
     return Embeddings(
         vectors=to_float32(value["embeddings"], "embeddings"),
         labels=labels,
@@ -190,7 +197,8 @@ def _own(value: Mapping[str, Any]) -> Embeddings:
         paths=_optional(value.get("paths"), "paths", to_text),
         indices=_optional(value.get("indices"), "indices", to_int64),
         uncertainty=_optional(value.get("uncertainty"), "uncertainty", to_float32),
-        model=foreign_json(value.get("model")),
+        model=model,
+        space=space_from(value, model),
         preprocess=foreign_json(value.get("preprocess")),
         dataset=foreign_json(value.get("dataset")),
     )
@@ -219,6 +227,8 @@ def _check_embeddings(embeddings: Embeddings) -> None:
     if vectors.ndim != 2 or 0 in vectors.shape or vectors.dtype != np.float32:
         raise DataError(f"embeddings are {vectors.dtype} {list(vectors.shape)}, expected float32 [N, D] with N, D > 0")
     check_finite(vectors, "the embeddings")
+    if embeddings.space is not None and embeddings.space.width != vectors.shape[1]:
+        raise DataError(f"the space is of {embeddings.space.width} numbers, the embeddings have {vectors.shape[1]}")
     for name in ("labels", "paths", "indices", "uncertainty"):
         check_length(getattr(embeddings, name), len(vectors), name)
     if labels is not None and (labels < UNKNOWN_LABEL).any():

@@ -9,6 +9,7 @@ from typing import Any
 from contrastive_cli.core.errors import ClrError, RunError
 from contrastive_cli.core.files import is_table
 from contrastive_cli.embeddings.files import read_embeddings, read_neighbors
+from contrastive_cli.embeddings.placing import kind_of
 
 
 def refuse_table(out: Path, *, overwrite: bool) -> None:
@@ -22,15 +23,14 @@ def refuse_table(out: Path, *, overwrite: bool) -> None:
 
 
 def refuse_other_embeddings(
-    out: Path, *, overwrite: bool, run: str, layer: str, dataset: Mapping[str, Any] | None, paths: Collection[str]
+    out: Path, *, overwrite: bool, origin: Mapping[str, Any], dataset: Mapping[str, Any] | None, paths: Collection[str]
 ) -> None:
-    """Refuse to write over embeddings of another run, layer or set of images, or over a file of another kind.
+    """Refuse to write over embeddings of another run, layer, space or set of images, or over a file of another kind.
 
     Args:
         out: The file that is to be written.
         overwrite: Whether anything may be written over.
-        run: The name of the run.
-        layer: h or z.
+        origin: The name of the run, the layer, the space (None where only the embeddings decide), the crops.
         dataset: Name and split of the data set; None for image files.
         paths: The image files where there is no data set.
 
@@ -43,10 +43,14 @@ def refuse_other_embeddings(
         there = read_embeddings(out)
     except ClrError:
         raise _exists(out, "something else than embeddings") from None
-    if there.model.get("run") != run:
+    if there.model.get("run") != origin["run"]:
         raise _exists(out, f"embeddings of {there.model.get('run', 'an unknown run')}")
-    if there.model.get("layer", "h") != layer:
+    if there.model.get("layer", "h") != origin["layer"]:
         raise _exists(out, f"embeddings of layer {there.model.get('layer')}")
+    if origin["space"] not in (None, kind_of(there)):
+        raise _exists(out, f"{kind_of(there)} embeddings")
+    if there.model.get("crops", 1) != origin["crops"]:
+        raise _exists(out, f"embeddings of {there.model.get('crops', 1)} pictures of each image")
     if dataset is None:
         if there.dataset or not there.paths or there.paths[0] not in paths:
             raise _exists(out, f"embeddings of {_images(there.dataset) or 'other images'}")

@@ -18,22 +18,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from contrastive_cli.core.choices import SpaceKind
 from contrastive_cli.core.errors import TrainingError, UsageError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
-from contrastive_cli.data.cache import ImageSet
+from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.embeddings.probes.knn_vote import knn_vote
 from contrastive_cli.embeddings.probes.linear_probe import fit_probe
 from contrastive_cli.embeddings.probes.mlp_probe import fit_mlp
+from contrastive_cli.embeddings.space import Space, enter_space, measure_space
 from contrastive_cli.services.artifacts import indices_sha256, write_result, write_subsets
 from contrastive_cli.services.evaluation.rows import Row, Splits, make_row
+from contrastive_cli.services.inference.measured_spaces import MEASURED_IMAGES, measured_on
 from contrastive_cli.services.inference.model import Model, embed_pixels, random_model
+from contrastive_cli.services.inference.pixels import flat_pixels
+from contrastive_cli.services.inference.spaces import find_spaces
 
 HEADS = ("linear", "mlp", "knn")
 BASELINES = ("random", "supervised", "pixels")
 KNN_NEIGHBORS = 20
-PIXEL_SIZE = 32
-PIXEL_CHUNK = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,11 +68,12 @@ class LinearEvaluation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Features:
-    """Frozen features of the labeled train and test images."""
+    """Frozen features of the labeled train and test images, and the heads that are fitted to them."""
 
     name: str
     train: torch.Tensor
     test: torch.Tensor
+    heads: Sequence[str]
 
 
 def frozen_rows(
@@ -80,17 +84,24 @@ def frozen_rows(
     fractions: Sequence[float],
     baselines: Sequence[str],
     seeds: int,
+    kind: SpaceKind | None = None,
+    crops: int = 1,
     progress: CountProgress | None = None,
 ) -> Iterator[Row]:
     """Measure every head on the frozen features of the run and of its baselines, and yield each row as it is there.
+
+    The features of encoders are measured raw and in the space of the run, or in one of the two by `kind`; the MLP head,
+    which scales them itself, raw only. `crops` is the number of pictures of an image that its features are the mean of.
 
     Raises:
         TrainingError: If the encoder's weights changed.
     """
     before = weights_sha256(model)
-    for features in _features(model, splits.train, splits.test, baselines=baselines, progress=progress):
+    for features in _features(
+        model, splits, heads=heads, baselines=baselines, kind=kind, crops=crops, progress=progress
+    ):
         for fraction in fractions:
-            for head in heads:
+            for head in features.heads:
                 yield _measure(features, splits, head=head, fraction=fraction, seeds=seeds, progress=progress)
     if weights_sha256(model) != before:
         raise TrainingError("the encoder changed while it was evaluated; the result is worthless")
@@ -175,32 +186,45 @@ def parse_fractions(text: str) -> tuple[float, ...]:
 
 def _features(
     model: Model,
-    train: ImageSet,
-    test: ImageSet,
+    splits: Splits,
     *,
+    heads: Sequence[str],
     baselines: Sequence[str],
+    kind: SpaceKind | None,
+    crops: int,
     progress: CountProgress | None,
 ) -> Iterator[Features]:
-    def embed(name: str, encoder: Model) -> Features:
-        pair = [torch.from_numpy(embed_pixels(encoder, images.images, progress=progress)) for images in (train, test)]
-        return Features(name=name, train=pair[0], test=pair[1])
-
-    yield embed("pretrained", model)
+    train, test = splits.train.images, splits.test.images
+    encoders = {"pretrained": model}
     if "random" in baselines:
-        yield embed("random", random_model(model, seed=model.manifest.seed))
+        encoders["random"] = random_model(model, seed=model.manifest.seed)
+    space = None if kind == "raw" else _space(model, splits)
+    for name, encoder in encoders.items():
+        pair = [embed_pixels(encoder, images, crops=crops, progress=progress) for images in (train, test)]
+        if kind != "whitened" or space is None:
+            yield _as_features(name, pair, heads=heads)
+        if space is None:
+            continue
+        if name == "random":
+            space = measure_space(pair[0][:MEASURED_IMAGES], exponent=space.exponent)
+        # The head of the random baseline is of less interest, and fitting it takes long.
+        fitted = [head for head in heads if head == "knn" or (head == "linear" and name == "pretrained")]
+        yield _as_features(f"{name} whitened", [enter_space(vectors, space) for vectors in pair], heads=fitted)
     if "pixels" in baselines:
-        yield Features(name="pixels", train=_flat(train.images), test=_flat(test.images))
+        yield Features(name="pixels", train=flat_pixels(train), test=flat_pixels(test), heads=heads)
 
 
-def _flat(images: NDArray[np.uint8]) -> torch.Tensor:
-    """Raw pixels [N, C*H*W] in [0, 1]; larger images are averaged down to 32 px, or no linear head could hold them."""
-    parts = []
-    for start in range(0, len(images), PIXEL_CHUNK):
-        part = torch.from_numpy(np.array(images[start : start + PIXEL_CHUNK])).float() / 255
-        if part.shape[-1] > PIXEL_SIZE:
-            part = torch.nn.functional.interpolate(part, size=(PIXEL_SIZE, PIXEL_SIZE), mode="area")
-        parts.append(part.flatten(1))
-    return torch.cat(parts)
+def _as_features(name: str, pair: Sequence[NDArray[np.float32]], *, heads: Sequence[str]) -> Features:
+    return Features(name=name, train=torch.from_numpy(pair[0]), test=torch.from_numpy(pair[1]), heads=heads)
+
+
+def _space(model: Model, splits: Splits) -> Space | None:
+    """The space of h of the run; where it has none, one that is measured on the training images of the evaluation."""
+    spaces = find_spaces(model)
+    if spaces is not None:
+        return spaces.layers["h"]
+    chosen = draw_positions(splits.train.num_samples, limit=MEASURED_IMAGES, seed=0)
+    return measured_on(embed_pixels(model, np.asarray(splits.train.images[chosen])))[0]
 
 
 def _measure(

@@ -9,17 +9,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from contrastive_cli.core.choices import ProjectionKind
+from contrastive_cli.core.choices import ProjectionKind, SpaceKind
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.embeddings.files import Embeddings, read_embeddings
+from contrastive_cli.embeddings.placing import in_space, kind_of
 from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors
 from contrastive_cli.services.artifacts import register_artifact
 from contrastive_cli.services.figures.metadata import read_metadata
 from contrastive_cli.services.figures.pictures import find_pictures
 from contrastive_cli.services.inference.model import embed_images, load_model
+from contrastive_cli.services.inference.spaces import placed, placement_of
 from contrastive_cli.services.inference.splits import open_split
 from contrastive_cli.viz.embedding_map import Column, EmbeddingMap
 from contrastive_cli.viz.map_files import map_format
@@ -50,20 +52,32 @@ def embeddings_to_plot(
     split: str,
     data_dir: Path | None,
     device: str,
+    kind: SpaceKind | None = None,
+    crops: int = 1,
     progress: CountProgress | None = None,
 ) -> list[Mapped]:
-    """The embeddings of the files, or of a split of the run's dataset, made now.
+    """The embeddings of the files, or of a split of the run's dataset, made now, in the space of `kind`.
+
+    Without `kind` files stay in the space that they are in, and embeddings made now are in that which the run chose.
 
     Raises:
         DataError: If two files have no image in common.
     """
     if files:
-        mapped = [Mapped(embeddings=read_embeddings(file), file=file) for file in files]
+        mapped = [Mapped(embeddings=_read(file, kind), file=file) for file in files]
         return mapped if len(mapped) == 1 else _same_images(*mapped)
     assert run is not None, "without a file there is a run"
     model = load_model(run, device=device)
-    images = open_split(model, split, dataset=model.dataset_at(data_dir), progress=progress)
-    return [Mapped(embeddings=embed_images(model, images, progress=progress), images=images)]
+    dataset = model.dataset_at(data_dir)
+    where = placement_of(model, kind=kind, crops=crops, dataset=dataset)
+    images = open_split(model, split, dataset=dataset, progress=progress)
+    embeddings = embed_images(model, images, layer=where.layer, crops=crops, progress=progress)
+    return [Mapped(embeddings=placed(embeddings, where), images=images)]
+
+
+def _read(file: Path, kind: SpaceKind | None) -> Embeddings:
+    embeddings = read_embeddings(file)
+    return embeddings if kind is None else in_space(embeddings, kind, file=file)
 
 
 def plot_embeddings(
@@ -155,8 +169,12 @@ def project_embeddings(
         uncertainty=None if embeddings.uncertainty is None else embeddings.uncertainty[chosen],
         source=mapped.source,
         caption=f"{count} of {len(embeddings.vectors)} embeddings of "
-        f"{embeddings.model.get('run', 'a file')}, cosine, seed {seed}",
+        f"{embeddings.model.get('run', 'a file')}, {_measure(embeddings)}, seed {seed}",
     )
+
+
+def _measure(embeddings: Embeddings) -> str:
+    return "cosine" if kind_of(embeddings) == "raw" else "cosine, whitened"
 
 
 def _with_pictures(

@@ -33,15 +33,17 @@ def embed_paths(
     *,
     labels: FolderLabels | None = None,
     layer: Layer = "h",
+    crops: int = 1,
     progress: CountProgress | None = None,
 ) -> tuple[Embeddings, tuple[BadImage, ...]]:
-    """Embed image files in the given order; files that cannot be read are left out and returned.
+    """Embed image files in the given order, raw; files that cannot be read are left out and returned.
 
     Args:
         model: The trained model.
         paths: The files.
         labels: Their labels, one a path.
         layer: The encoder's h, or the projector's z.
+        crops: Pictures of each that the embedding is the mean of.
         progress: Called with (done, total).
 
     Raises:
@@ -56,7 +58,7 @@ def embed_paths(
         bad += unreadable
         if readable:
             after = None if progress is None else partial(_count_from, progress, start, len(paths))
-            parts.append(embed_with_uncertainty(model, pixels, layer=layer, progress=after))
+            parts.append(embed_with_uncertainty(model, pixels, layer=layer, crops=crops, progress=after))
     if not kept:
         raise bad[0] if bad else DataError("no images were given")
     vectors = np.concatenate([part for part, _ in parts])
@@ -69,7 +71,7 @@ def embed_paths(
         classes=labels.classes if labels is not None and has_labels else (),
         paths=tuple(str(path) for path in kept),
         indices=None,
-        model=identity_of(model, layer),
+        model=identity_of(model, layer, crops=crops),
         preprocess=preprocess_of(model),
         dataset={},
     )

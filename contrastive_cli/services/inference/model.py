@@ -33,6 +33,7 @@ from contrastive_cli.services.configuration import (
     build_method,
     read_run_config,
 )
+from contrastive_cli.services.inference.crops import pictures_of
 from contrastive_cli.views.preprocessing import Preprocessing
 
 
@@ -107,24 +108,47 @@ def random_model(model: Model, *, seed: int) -> Model:
 
 
 def embed_pixels(
-    model: Model, pixels: NDArray[np.uint8], *, layer: Layer = "h", progress: CountProgress | None = None
+    model: Model,
+    pixels: NDArray[np.uint8],
+    *,
+    layer: Layer = "h",
+    crops: int = 1,
+    progress: CountProgress | None = None,
 ) -> NDArray[np.float32]:
     """uint8 [N, C, H, W] -> float32 [N, D], in evaluation mode; `layer` z goes on through the projector.
 
+    With `crops` it is the mean over so many pictures of each image, see `crops.pictures_of`.
+
     Raises:
         UsageError: If the method has no projector and z is asked for.
     """
-    return embed_with_uncertainty(model, pixels, layer=layer, progress=progress)[0]
+    return embed_with_uncertainty(model, pixels, layer=layer, crops=crops, progress=progress)[0]
 
 
 def embed_with_uncertainty(
-    model: Model, pixels: NDArray[np.uint8], *, layer: Layer = "h", progress: CountProgress | None = None
+    model: Model,
+    pixels: NDArray[np.uint8],
+    *,
+    layer: Layer = "h",
+    crops: int = 1,
+    progress: CountProgress | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """What `embed_pixels` returns, and the uncertainty [N] of a method that has one.
+    """What `embed_pixels` returns, and the uncertainty [N] of a method that has one, of the images themselves.
 
     Raises:
         UsageError: If the method has no projector and z is asked for.
     """
+    pictures = pictures_of(pixels, crops=crops, mirror=model.config.views.flip_probability > 0)
+    done = [_embed_once(model, picture, layer=layer, progress=progress) for picture in pictures]
+    if len(done) == 1:
+        return done[0]
+    mean: NDArray[np.float64] = np.stack([vectors for vectors, _ in done]).mean(axis=0, dtype=np.float64)
+    return mean.astype(np.float32), done[0][1]
+
+
+def _embed_once(
+    model: Model, pixels: NDArray[np.uint8], *, layer: Layer, progress: CountProgress | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     method, projector = model.embedder, projector_of(model.embedder)
     if layer == "z" and projector is None:
         raise UsageError(f"{model.manifest.method} has no projector, so there is no layer z", hint="use --layer h")
@@ -152,10 +176,10 @@ def embed_with_uncertainty(
 
 
 def embed_images(
-    model: Model, images: ImageSet, *, layer: Layer = "h", progress: CountProgress | None = None
+    model: Model, images: ImageSet, *, layer: Layer = "h", crops: int = 1, progress: CountProgress | None = None
 ) -> Embeddings:
-    """Embed a split, in its order."""
-    vectors, uncertainty = embed_with_uncertainty(model, images.images, layer=layer, progress=progress)
+    """Embed a split, in its order; raw, see `spaces.placed`."""
+    vectors, uncertainty = embed_with_uncertainty(model, images.images, layer=layer, crops=crops, progress=progress)
     return Embeddings(
         vectors=vectors,
         uncertainty=uncertainty,
@@ -163,7 +187,7 @@ def embed_images(
         classes=images.classes,
         paths=images.paths,
         indices=np.arange(images.num_samples, dtype=np.int64),
-        model=identity_of(model, layer),
+        model=identity_of(model, layer, crops=crops),
         preprocess=preprocess_of(model),
         dataset={
             "name": images.name,
@@ -201,14 +225,16 @@ def _ready(method: Method, device: torch.device) -> Method:
     return method.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def identity_of(model: Model, layer: Layer) -> dict[str, Any]:
-    """What an embeddings file says of the model."""
+def identity_of(model: Model, layer: Layer, *, crops: int = 1) -> dict[str, Any]:
+    """What an embeddings file says of the model, and of what it was given."""
     return {
         "run": model.run.name,
         "checkpoint": model.checkpoint,
         "method": model.manifest.method,
         "encoder": model.manifest.encoder,
         "layer": layer,
+        "space": "raw",
+        "crops": crops,
     }
 
 

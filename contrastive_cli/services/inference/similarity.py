@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import ClrError, DataError
 from contrastive_cli.core.files import write_json
+from contrastive_cli.core.notes import note
 from contrastive_cli.core.runs import Run
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import known_dataset
@@ -23,12 +24,15 @@ from contrastive_cli.services.artifacts import register_artifact
 from contrastive_cli.services.configuration import DatasetConfig
 from contrastive_cli.services.inference.comparison import Comparison, choose_comparison, compared_vectors
 from contrastive_cli.services.inference.image_files import decode_all
+from contrastive_cli.services.inference.measured_spaces import describe_spaces
 from contrastive_cli.services.inference.model import Model, load_model
+from contrastive_cli.services.inference.spaces import record_spaces, write_spaces
 from contrastive_cli.services.inference.splits import open_split
 
 REFERENCE_IMAGES = 1000
 REFERENCE_PAIRS = 20_000
 QUANTILES = 1001
+BY_PAIRS = "pairs of pictures of people who were not trained on"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,14 +83,24 @@ def similarity(
 def record_comparison(run: Run, *, device: str) -> Comparison:
     """Choose how images are compared at the end of a training, which holds the run, and leave the figures in it.
 
-    So does the yardstick of random pairs: the run may be moved to where its images are not.
+    So do the space of the embeddings and the yardstick of random pairs: the run may be moved to where its images are
+    not.
     """
     model = load_model(run, device=device)
-    chosen, areas = choose_comparison(model)
+    spaces = record_spaces(model)
+    chosen, areas = choose_comparison(model, spaces)
     if areas:
         file = run.path / "eval" / "similarity-layer.json"
-        write_json(file, {"layer": chosen.layer, "average": chosen.average, "validation_auc": areas})
+        facts = {"layer": chosen.layer, "average": chosen.average, "space": chosen.space}
+        write_json(file, {**facts, "validation_auc": areas})
         run.add_artifact(file, kind="evaluation")
+        if spaces is not None:
+            spaces = replace(spaces, layer=chosen.layer, kind=chosen.space, chosen_by=BY_PAIRS)
+    if spaces is not None:
+        write_spaces(run, spaces)
+        model = replace(model, manifest=run.manifest())
+        for line in describe_spaces(spaces):
+            note(line)
     if hasattr(model.method, "encoder"):  # without one, embedding takes long
         with contextlib.suppress(DataError):  # the images went away meanwhile, which must not fail a training
             reference_pairs(model, chosen)
