@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.embeddings.similarity import unit_rows
 
-NEIGHBORS = 20
+NEIGHBORS = 10
 
 
 def neighborhood_contrast(vectors: NDArray[np.floating[Any]], *, k: int = NEIGHBORS) -> float:

@@ -13,22 +13,29 @@ from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.loader import DeviceImages
 from contrastive_cli.embeddings.health import embedding_health
 from contrastive_cli.embeddings.probes.knn_vote import knn_vote
+from contrastive_cli.embeddings.space import MAX_WIDTH, enter_space, measure_space
 from contrastive_cli.engine.inference import evaluating, map_images
+from contrastive_cli.services.inference.measured_spaces import LEAST_IMAGES
 from contrastive_cli.views.preprocessing import Preprocessing
 
 BANK_SIZE = 2000
+EXPONENT = 0.75  # what nearly every run chooses at its end; see docs/space.md
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OnlineProbe:
-    """A fixed, seeded sample of the training images, uint8 [M, C, H, W], and their labels [M] or None."""
+    """A fixed, seeded sample of the training images, uint8 [M, C, H, W], and their labels [M] or None.
+
+    `whitens` is whether neighbors are looked for in the whitened space, as the end of the training will.
+    """
 
     pixels: Tensor
     labels: Tensor | None
     preprocessing: Preprocessing
+    whitens: bool = False
 
     @classmethod
-    def of(cls, images: ImageSet, source: DeviceImages, *, size: int, seed: int) -> OnlineProbe:
+    def of(cls, images: ImageSet, source: DeviceImages, *, size: int, seed: int, whitens: bool = False) -> OnlineProbe:
         """Draw the sample among the labeled images where there are enough of them, else among all."""
         labels = torch.from_numpy(images.labels)
         labeled = torch.nonzero(labels >= 0)[:, 0]
@@ -41,10 +48,14 @@ class OnlineProbe:
             pixels=pixels,
             labels=labels[chosen].to(pixels.device) if enough and images.has_labels else None,
             preprocessing=Preprocessing(size=size, mean=images.mean, std=images.std),
+            whitens=whitens,
         )
 
     def measure(self, method: Method, *, precision: Precision) -> dict[str, float]:
-        """Leave-one-out kNN-20 accuracy (never of test images), spread and effective rank."""
+        """Leave-one-out kNN-20 accuracy (never of test images), spread and effective rank.
+
+        `online/knn` is that in the space in which neighbors will be looked for, `online/knn_raw` beside it that of h.
+        """
         with evaluating(method):
             (embeddings,) = map_images(
                 lambda chunk: (method.embed(self.preprocessing(chunk)).float(),),
@@ -57,6 +68,16 @@ class OnlineProbe:
         spread, effective_rank = embedding_health(embeddings)
         result = {"online/spread": float(spread), "online/effective_rank": float(effective_rank)}
         if self.labels is not None:
-            predicted = knn_vote(embeddings, self.labels, queries=None)
-            result["online/knn"] = (predicted == self.labels).float().mean().item()
+            raw = self._vote(embeddings, self.labels)
+            result["online/knn"] = raw
+            width, finite = embeddings.shape[1], bool(embeddings.isfinite().all())
+            if self.whitens and finite and len(embeddings) >= LEAST_IMAGES and width <= MAX_WIDTH:
+                rows = embeddings.cpu().numpy()
+                whitened = enter_space(rows, measure_space(rows, exponent=EXPONENT))
+                result["online/knn"] = self._vote(torch.from_numpy(whitened).to(embeddings.device), self.labels)
+                result["online/knn_raw"] = raw
         return result
+
+    @staticmethod
+    def _vote(embeddings: Tensor, labels: Tensor) -> float:
+        return (knn_vote(embeddings, labels, queries=None) == labels).float().mean().item()

@@ -22,6 +22,7 @@ WARM_UP_STEPS = 3
 SMALL_BATCHES = (4, 16)  # are timed first: a whole batch may take minutes
 TIMING_SECONDS = 2.0  # for the steps of whole batches
 TIMING_SHARE = 0.05  # of a budget
+SPACE_LOOKS = 3.0  # what measuring the space costs at the end of a training, in looks at its embedding
 IDENTITY_LOOKS = 9.0  # what comparing faces costs at the end of a training, in looks at its embedding
 
 
@@ -31,7 +32,7 @@ def budget_clock(setup: TrainingSetup, *, began: float, spent: float = 0.0) -> B
     if config.train.budget is None or config.train.plan:
         return None
     compares = find_dataset(config.dataset.name).identity_split is not None and hasattr(setup.method, "projector")
-    closing = IDENTITY_LOOKS if compares else 0.0
+    closing = (IDENTITY_LOOKS if compares else 0.0) + (SPACE_LOOKS if hasattr(setup.method, "encoder") else 0.0)
     return BudgetClock(seconds=config.train.budget, started=began, spent=spent, closing=closing)
 
 

@@ -250,4 +250,5 @@ def online_probe(setup: TrainingSetup) -> OnlineProbe:
     """The probe of the images that are trained on."""
     assert setup.config.dataset.size is not None, "the configuration was resolved"
     images, seed = setup.images, setup.config.seed
-    return OnlineProbe.of(images, setup.source, size=setup.config.dataset.size, seed=seed)
+    whitens = not load_method(setup.config.method_name).needs_labels
+    return OnlineProbe.of(images, setup.source, size=setup.config.dataset.size, seed=seed, whitens=whitens)
