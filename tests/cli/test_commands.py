@@ -60,9 +60,10 @@ def test_linear_eval__table_has_the_documented_shape(clr: Clr, trained: Path) ->
     rows = result.json["rows"]
     assert {(row["features"], row["head"], row["label_fraction"]) for row in rows} == {
         (features, head, fraction)
-        for features in ("pretrained", "random", "pixels")
+        for features in ("pretrained", "pretrained whitened", "random", "random whitened", "pixels")
         for head in ("linear", "knn")
         for fraction in (0.02, 1.0)
+        if (features, head) != ("random whitened", "linear")
     }
     for row in rows:
         low, high = row["ci95"]

@@ -40,8 +40,11 @@ def test_faces__pretrain_pairs_similarity(clr: Clr, faces: Path, tmp_path: Path)
     manifest = json.loads((tmp_path / "runs/faces/manifest.json").read_bytes())
     chosen = json.loads((tmp_path / "runs/faces/eval/similarity-layer.json").read_bytes())
     areas = chosen["validation_auc"]
-    best = chosen["layer"] if chosen["average"] == "none" else f"{chosen['layer']}-{chosen['average']}"
-    assert areas.keys() == {"h", "z", "h-mirror", "z-mirror", "h-crops", "z-crops"}
+    parts = [chosen["layer"], chosen["average"], chosen["space"]]
+    best = "-".join(part for part in parts if part not in ("none", "raw"))
+    raw = {"h", "z", "h-mirror", "z-mirror", "h-crops", "z-crops"}
+    measured = (tmp_path / "runs/faces/space.safetensors").is_file()
+    assert areas.keys() == (raw | {f"{name}-whitened" for name in raw} if measured else raw)
     assert best == max(areas, key=areas.get)
     assert (manifest["similarity_layer"], manifest["similarity_average"]) == (chosen["layer"], chosen["average"])
     saved = clr("datasets", "lfw", "--data-dir", faces, "--save-pairs", "pairs.csv", "--count", "24", cwd=tmp_path)
