@@ -134,7 +134,7 @@ def _epoch_order(epoch: int, *, num_samples: int, seed: int) -> Tensor:
 
 
 def draw_positions(count: int, *, limit: int, seed: int) -> NDArray[np.int64]:
-    """At most `limit` of the positions below `count`, drawn without replacement, ascending; the same for a seed."""
+    """`limit` of the positions below `count`, drawn without replacement: ascending int64 [min(limit, count)]."""
     drawn: NDArray[np.int64] = np.sort(np.random.default_rng(seed).permutation(count)[:limit])
     return drawn
 

@@ -51,7 +51,7 @@ class ExactSearch:
     def candidates(
         self, rows: NDArray[np.int64], num_candidates: int, *, progress: CountProgress | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """What `rank` takes for some queries, reading the vectors a tile at a time."""
+        """What `rank` takes for the queries `rows` [R]: candidates [R, K] and the worst of their scores [R]."""
         partners, worst = best_of_table(
             self.sides.query_rows(self._ready(rows)),
             self._tile,
@@ -68,7 +68,7 @@ class ExactSearch:
     def candidates_of_all(
         self, num_candidates: int, *, progress: CountProgress | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """What `rank` takes, for every row of a search of the vectors among themselves, in half its products."""
+        """What `rank` takes, [N, K] and [N], for all vectors among themselves, in half the products."""
         base = np.empty(self.vectors.shape, np.float32)
         for start, chunk in read_chunks(self.vectors):
             base[start : start + len(chunk)] = self.sides.ready(chunk)
@@ -95,7 +95,7 @@ class ExactSearch:
         return np.take_along_axis(candidates, order, 1), distances, proved
 
     def slow(self, rows: NDArray[np.int64], *, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Search in float64, for rows with more near-ties than candidates (collapsed embeddings, duplicates)."""
+        """Indices and distances [R, k] in float64, for rows with more near-ties than candidates (as duplicates)."""
         ready = self._ready(rows)
         gaps = np.empty((len(rows), len(self.vectors)))
         for start, chunk in read_chunks(self.vectors):

@@ -90,7 +90,7 @@ def _scores(queries: Scores, rows: Scores, members: Indices, *, own: Indices | N
 
 
 def spread_tiles(num_rows: int, tile_rows: int) -> list[Indices]:
-    """The numbers below `num_rows` in tiles of at most `tile_rows`, each made of RUNS stretches far apart."""
+    """The numbers below `num_rows` in tiles [C] of at most `tile_rows`, each made of RUNS stretches far apart."""
     num_tiles = math.ceil(num_rows / tile_rows)
     runs = np.array_split(np.arange(num_rows), RUNS * num_tiles)
     return [np.concatenate(runs[tile::num_tiles]) for tile in range(num_tiles)]

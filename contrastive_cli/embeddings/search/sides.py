@@ -69,7 +69,7 @@ class CosineSides:
         return distances.round(12)  # parallel vectors have distance 0
 
     def to_half_squares(self, distances: Float64s) -> Float64s:
-        """Distances of pairs -> half the squared distances of their ready vectors."""
+        """Distances of pairs [R] -> half the squared distances of their ready vectors [R]."""
         return distances
 
 
@@ -134,7 +134,7 @@ class EuclideanSides:
         return norms(own[:, None] - others)
 
     def to_half_squares(self, distances: Float64s) -> Float64s:
-        """Distances of pairs -> half the squared distances of their ready vectors."""
+        """Distances of pairs [R] -> half the squared distances of their ready vectors [R]."""
         half: Float64s = 0.5 * (distances / self.scale) ** 2
         return half
 
