@@ -22,6 +22,7 @@ import typer.core
 
 from contrastive_cli import __version__
 from contrastive_cli.cli import (
+    cache,
     datasets,
     doctor,
     embed,
@@ -80,6 +81,7 @@ app.command("similarity", cls=GroupedCommand)(similarity.similarity)
 app.command("plot", cls=GroupedCommand)(plot.plot)
 app.add_typer(runs.runs, name="runs")
 app.command("datasets", cls=GroupedCommand)(datasets.datasets)
+app.add_typer(cache.cache, name="cache")
 app.command("methods", cls=GroupedCommand)(methods.methods)
 app.command("doctor", cls=GroupedCommand)(doctor.doctor)
 

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
 import stat
 import struct
-import sys
-import warnings
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -223,48 +219,6 @@ def resize_array(pixels: Images, *, size: int) -> Images:
     channels = 1 if pixels.shape[0] == 1 else 3
     image = Image.fromarray(pixels[0] if channels == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     return _to_array(image, size=size, channels=channels)
-
-
-@contextlib.contextmanager
-def quiet_decoders() -> Iterator[None]:
-    """Keep C libraries, Pillow's warnings and its log away from the terminal for a whole pass over files.
-
-    libtiff and libjpeg write to file descriptor 2 directly. Python's own `sys.stderr` still reaches the user.
-    """
-    logger = logging.getLogger("PIL")
-    level = logger.level
-    with warnings.catch_warnings(), _descriptor_2_to_null():
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _descriptor_2_to_null() -> Iterator[None]:
-    try:
-        saved = os.dup(2)
-    except OSError:  # closed by the caller: nothing can be written there anyway
-        yield
-        return
-    stream = sys.stderr
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        stream.flush()
-        if stream.fileno() == 2:  # a progress bar keeps the terminal, through the duplicate
-            sys.stderr = os.fdopen(os.dup(saved), "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    os.close(null)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        if sys.stderr is not stream:
-            sys.stderr.close()
-            sys.stderr = stream
 
 
 def _check_size(image: Image.Image, *, path: Path, max_pixels: int) -> None:

@@ -27,7 +27,8 @@ from contrastive_cli.core.runs import (
     run_exists,
 )
 from contrastive_cli.core.types import CountProgress, Say, silent
-from contrastive_cli.data.cache import ImageSet, bad_files_csv
+from contrastive_cli.data.bad_files import bad_files_csv
+from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.own_datasets import find_own
 from contrastive_cli.engine.checkpoint import checkpoint_mismatch_errors, load_checkpoint, save_checkpoint
