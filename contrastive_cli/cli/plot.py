@@ -2,65 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from contrastive_cli.cli.completion import complete_runs
 from contrastive_cli.cli.console import Output
+from contrastive_cli.cli.drawing import PlotRequest, draw
 from contrastive_cli.cli.options import (
+    OUTPUT,
+    RUN,
     Crops,
     DataDir,
     Device,
     Json,
     Quiet,
-    RunName,
     Seed,
     SpaceName,
     chosen_run,
     refuse_beside,
 )
-from contrastive_cli.cli.plot_checks import check_files, check_map
-from contrastive_cli.core.choices import ProjectionKind, SpaceKind
+from contrastive_cli.cli.plot_checks import check_figure, check_files, check_map, check_runs
+from contrastive_cli.core.choices import ProjectionKind, ThemeKind
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from contrastive_cli.core.runs import Run
+    pass
 
 KINDS = ("embeddings", "views", "neighbors", "reconstructions", "uncertainty", "labels", "curves")
 PROJECTIONS: tuple[ProjectionKind, ...] = get_args(ProjectionKind)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PlotRequest:
-    """What was asked for; without a run there is a file."""
-
-    run: Run | None
-    files: tuple[Path, ...]
-    out: Path | None
-    projections: tuple[ProjectionKind, ...]
-    metadata: Path | None
-    classes: int | None
-    limit: int | None
-    split: str
-    count: int
-    data_dir: Path | None
-    device: str
-    seed: int
-    output: Output
-    space: SpaceKind | None = None
-    crops: int = 1
-
-    @property
-    def needed_run(self) -> Run:
-        """The run, for kinds that are not drawn from a file."""
-        assert self.run is not None, "only embeddings and neighbors come from a file"
-        return self.run
-
-
-Drawn = tuple[list[Path], Mapping[str, Any]]
 
 
 def plot(
@@ -72,12 +43,21 @@ def plot(
             help="Embeddings to map (the run's test split if not given; two for one page), or neighbors to draw.",
         ),
     ] = None,
-    run: RunName = None,
+    run: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--run",
+            help="Run directory or name, several for curves; default: the newest finished run under runs/.",
+            autocompletion=complete_runs,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="File to write: .png or .svg; a map also as .html, a page to explore, or .parquet; "
-            "plots/ of the run if not given."
+            help="File to write: .png, .svg, .pdf, .jpg or .webp; a map also as .html, a page to explore, or "
+            ".parquet; plots/ of the run if not given.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     projection: Annotated[str, typer.Option(help="tsne, umap, pca, or several: tsne,umap.")] = "tsne",
@@ -93,6 +73,7 @@ def plot(
     count: Annotated[int, typer.Option(min=1, max=32, help="Images on a grid.")] = 8,
     space: SpaceName = None,
     crops: Crops = 1,
+    theme: Annotated[ThemeKind, typer.Option(help="Ground of a figure.", rich_help_panel=OUTPUT)] = "light",
     data_dir: DataDir = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -120,6 +101,8 @@ def plot(
     clr plot labels     (after linear-eval with several --label-fraction)
 
     clr plot curves
+
+    clr plot curves --run runs/first --run runs/second --out curves.pdf
     """
     if kind not in KINDS:
         raise UsageError(f"no plot named {kind!r}; known are {', '.join(KINDS)}")
@@ -130,8 +113,10 @@ def plot(
     projections = tuple(known for name in asked for known in PROJECTIONS if known == name)
     given = tuple(files or ())
     check_files(kind, given)
-    if kind != "embeddings" and out is not None and out.suffix.lower() not in (".png", ".svg"):
-        raise UsageError(f"--out {str(out)!r} is neither .png nor .svg")
+    named = list(dict.fromkeys(run or []))
+    check_runs(kind, named, out=out)
+    if kind != "embeddings" and out is not None:
+        check_figure(out)
     if kind == "embeddings":
         check_map(given, out=out, projections=projections, metadata=metadata, data_dir=data_dir)
     else:
@@ -140,8 +125,10 @@ def plot(
     if given:
         refuse_beside("FILE", {"--split": split, "--crops": None if crops == 1 else crops})
     output = Output(json=json, quiet=quiet)
+    runs = tuple(chosen_run(name, output) for name in named) or (() if given else (chosen_run(None, output),))
     request = PlotRequest(
-        run=None if given and run is None else chosen_run(run, output),
+        run=runs[0] if runs else None,
+        runs=runs,
         files=given,
         out=out,
         projections=projections,
@@ -157,135 +144,11 @@ def plot(
         space=space,
         crops=crops,
     )
-    files, facts = _draw(kind, request)
+    from contrastive_cli.viz.theme import themed
+
+    with themed(theme):
+        files, facts = draw(kind, request)
     shown = {"file": str(files[0]), "kind": kind, **facts}
     if len(files) > 1:
         shown["files"] = [str(path) for path in files]
     output.result(shown, "\n".join(map(str, files)))
-
-
-def _draw(kind: str, request: PlotRequest) -> Drawn:
-    match kind:
-        case "views":
-            return _views(request)
-        case "neighbors":
-            return _neighbors(request)
-        case "reconstructions":
-            return _reconstructions(request)
-        case "uncertainty":
-            return _uncertainty(request)
-        case "labels":
-            return _labels(request)
-        case "curves":
-            return _curves(request)
-        case _:
-            return _embeddings(request)
-
-
-def _embeddings(request: PlotRequest) -> Drawn:
-    from contrastive_cli.services.figures.embedding_map import embeddings_to_plot, plot_embeddings
-    from contrastive_cli.services.inference.crops import check_crops
-
-    with request.output.counting("embedding") as progress:
-        mapped = embeddings_to_plot(
-            request.run,
-            files=request.files,
-            split=request.split,
-            data_dir=request.data_dir,
-            device=request.device,
-            kind=request.space,
-            crops=check_crops(request.crops),
-            progress=progress,
-        )
-    for file, left_out in (
-        (file, text) for file, one in zip(request.files, mapped, strict=False) for text in one.embeddings.notes
-    ):
-        request.output.note(f"{file}: {left_out}")
-    with request.output.counting("projecting") as progress:
-        targets, note = plot_embeddings(
-            mapped,
-            run=request.run,
-            out=request.out,
-            projections=request.projections,
-            classes=request.classes,
-            limit=request.limit,
-            seed=request.seed,
-            data_dir=request.data_dir,
-            metadata=request.metadata,
-            progress=progress,
-        )
-    if not note:
-        return targets, {}
-    request.output.note(note)
-    return targets, {"note": note}
-
-
-def _views(request: PlotRequest) -> Drawn:
-    from contrastive_cli.services.figures.figures import plot_views
-
-    return [plot_views(request.needed_run, out=request.out, count=request.count, data_dir=request.data_dir)], {}
-
-
-def _neighbors(request: PlotRequest) -> Drawn:
-    from contrastive_cli.services.figures.neighbors import plot_neighbors
-
-    target = plot_neighbors(
-        request.run,
-        file=request.files[0] if request.files else None,
-        out=request.out,
-        count=request.count,
-        data_dir=request.data_dir,
-    )
-    return [target], {}
-
-
-def _reconstructions(request: PlotRequest) -> Drawn:
-    from contrastive_cli.services.figures.reconstructions import plot_reconstructions
-
-    with request.output.counting("embedding") as progress:
-        target, facts = plot_reconstructions(
-            request.needed_run,
-            out=request.out,
-            split=request.split,
-            count=request.count,
-            data_dir=request.data_dir,
-            device=request.device,
-            seed=request.seed,
-            progress=progress,
-        )
-    request.output.note(f"mean squared error {facts['error']:.3f} of {facts['images']} images, in normalized units")
-    return [target], facts
-
-
-def _uncertainty(request: PlotRequest) -> Drawn:
-    from contrastive_cli.services.evaluation.uncertainty import describe, measure_uncertainty, plot_uncertainty
-    from contrastive_cli.services.inference.model import load_model
-
-    model = load_model(request.needed_run, device=request.device)
-    dataset = model.dataset_at(request.data_dir)
-    with request.output.counting("embedding") as progress:
-        measured = measure_uncertainty(
-            model,
-            split=request.split,
-            limit=request.limit or 3000,
-            seed=request.seed,
-            dataset=dataset,
-            progress=progress,
-        )
-    for line in describe(measured):
-        request.output.note(line)
-    target, result = plot_uncertainty(request.needed_run, measured, out=request.out)
-    request.output.note(f"all figures in {result}")
-    return [target], measured.to_dict()
-
-
-def _labels(request: PlotRequest) -> Drawn:
-    from contrastive_cli.services.figures.figures import plot_labels
-
-    return list(plot_labels(request.needed_run, out=request.out)), {}
-
-
-def _curves(request: PlotRequest) -> Drawn:
-    from contrastive_cli.services.figures.figures import plot_curves
-
-    return [plot_curves(request.needed_run, out=request.out)], {}

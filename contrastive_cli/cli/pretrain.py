@@ -8,8 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from contrastive_cli.cli.completion import complete_datasets, complete_methods, complete_presets, complete_runs
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, Json, Labels, Layout, MaxBad, Quiet, Unlabeled
+from contrastive_cli.cli.options import (
+    DATA,
+    MODEL,
+    OPTIMIZATION,
+    RUN,
+    DataDir,
+    Download,
+    Json,
+    Labels,
+    Layout,
+    MaxBad,
+    Quiet,
+    Unlabeled,
+    refuse_beside,
+)
+from contrastive_cli.cli.seeds import read_seeds, train_seeds
 from contrastive_cli.cli.training import run_session
 from contrastive_cli.cli.waiting import waiting
 from contrastive_cli.core.choices import AskedPrecision
@@ -21,13 +37,15 @@ if TYPE_CHECKING:
     from contrastive_cli.core.runs import Run
     from contrastive_cli.services.training.sessions import Session
 
-DATA, MODEL, OPTIMIZATION, RUN = "Data", "Model", "Optimization", "Run"
-
 
 def pretrain(
     method: Annotated[
         str | None,
-        typer.Option(help="Method, see `clr methods`, or FILE.py; simclr if not given.", rich_help_panel=MODEL),
+        typer.Option(
+            help="Method, see `clr methods`, or FILE.py; simclr if not given.",
+            autocompletion=complete_methods,
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     encoder: Annotated[
         str | None,
@@ -36,12 +54,15 @@ def pretrain(
         ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Dataset, see `clr datasets`; digits if not given.", rich_help_panel=DATA)
+        str | None,
+        typer.Option(
+            help="Dataset, see `clr datasets`; digits if not given.",
+            autocompletion=complete_datasets,
+            rich_help_panel=DATA,
+        ),
     ] = None,
     data_dir: DataDir = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch the dataset when it is absent.", rich_help_panel=DATA)
-    ] = False,
+    download: Download = False,
     max_bad: MaxBad = None,
     labels: Labels = None,
     layout: Layout = None,
@@ -83,11 +104,21 @@ def pretrain(
     seed: Annotated[
         int | None, typer.Option(help="Seed of everything random; 0 if not given.", rich_help_panel=RUN)
     ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Several seeds such as 0,1,2: a run of each, one after another, and their mean. --out gets -sSEED.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda, mps; auto if not given.", rich_help_panel=RUN)
     ] = None,
     config: Annotated[
-        str | None, typer.Option(help="YAML file, or a preset's name (configs/).", rich_help_panel=RUN)
+        str | None,
+        typer.Option(
+            help="YAML file, or a preset's name (configs/).", autocompletion=complete_presets, rich_help_panel=RUN
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -97,7 +128,10 @@ def pretrain(
         Path | None,
         typer.Option(help="Run directory; runs/METHOD-DATASET-TIME-sSEED if not given.", rich_help_panel=RUN),
     ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run.", rich_help_panel=RUN)] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with this interrupted run.", autocompletion=complete_runs, rich_help_panel=RUN),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Rename an existing run away.", rich_help_panel=RUN)
     ] = False,
@@ -119,6 +153,8 @@ def pretrain(
     clr pretrain --dataset cifar10 --data-dir data --budget 15m
 
     clr pretrain --dataset folder --data-dir photos --epochs 50 --set method.temperature=0.2
+
+    clr pretrain --epochs 20 --seeds 0,1,2 --out runs/simclr
     """
     began = process_start()
     output = Output(json=json, quiet=quiet)
@@ -144,8 +180,16 @@ def pretrain(
     }
     given = {key: value for key, value in flags.items() if value is not None}
     if resume is not None:
-        _refuse_with_resume(out=out, overwrite=overwrite, plan=plan)
+        _refuse_with_resume(out=out, overwrite=overwrite, plan=plan, seeds=seeds)
         _go_on(resume, given, config=config, sets=set_ or [], output=output, began=began)
+        return
+    if seeds is not None:
+        refuse_beside("--seeds", {"--seed": seed, "--plan": plan})
+        runs = [
+            (number, _resolve({**given, "seed": number}, config=config, sets=set_ or [], output=output))
+            for number in read_seeds(seeds)
+        ]
+        train_seeds(runs, start=_start, out=out, overwrite=overwrite, output=output, began=began)
         return
     resolved = _resolve(given, config=config, sets=set_ or [], output=output)
     if plan:

@@ -24,3 +24,6 @@ AskedPrecision: TypeAlias = Literal["auto", "fp32", "bf16"]
 
 ProjectionKind: TypeAlias = Literal["tsne", "umap", "pca"]
 """How embeddings become a map of two dimensions."""
+
+ThemeKind: TypeAlias = Literal["light", "dark"]
+"""The ground that figures are drawn on."""
