@@ -88,7 +88,7 @@ def nearest_neighbors(
     embeddings = read_embeddings(file)
     for note in embeddings.notes:
         output.note(f"{file}: {note}")
-    if space is not None and embeddings.model:
+    if space is not None and (embeddings.model or not query):
         embeddings = in_space(embeddings, space, file=file)
     if query:
         _look_up(
