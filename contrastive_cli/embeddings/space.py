@@ -1,8 +1,9 @@
-"""The space of embeddings: centered, turned onto their principal axes, each axis divided by a power of its spread.
+"""The space of embeddings: centered, and along each of their principal axes divided by a power of the spread there.
 
 Whitening for retrieval: Jegou and Chum 2012, https://doi.org/10.1007/978-3-642-33709-3_55. Shrinkage: Ledoit and Wolf
 2004, https://doi.org/10.1016/S0047-259X(03)00096-4. All axes are kept, so that nothing is lost and `leave_space` is the
-way back. Letters: N images, D dimensions.
+way back. The rows are turned back from the axes: that leaves all cosines as they are, and whoever standardizes each
+number, as linear heads do, does not undo what the exponent is for. Letters: N images, D dimensions.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Space:
-    """h -> (h - center) @ axes / spread ** exponent.
+    """h -> (h - center) @ axes / spread ** exponent @ axes.T.
 
     Attributes:
         center: [D] float32, the mean of the embeddings it was measured on.
         axes: [D, D] float32, the principal axes as columns, orthonormal, the widest first.
         spread: [D] float32, the standard deviation along each axis after shrinkage, positive.
-        exponent: 0 only centers and turns, 1 whitens; in [0, 2].
+        exponent: 0 only centers, 1 whitens; in [0, 2].
     """
 
     center: NDArray[np.float32]
@@ -128,8 +129,7 @@ def enter_space(vectors: Floats, space: Space) -> NDArray[np.float32]:
         DataError: If D differs or a value is not finite.
     """
     _check(vectors, space)
-    matrix = space.axes.astype(np.float64) / space.spread.astype(np.float64) ** space.exponent  # [D, D]
-    return _multiplied(vectors, matrix, before=space.center)
+    return _multiplied(vectors, _power(space, -space.exponent), before=space.center)
 
 
 def leave_space(vectors: Floats, space: Space) -> NDArray[np.float32]:
@@ -139,8 +139,13 @@ def leave_space(vectors: Floats, space: Space) -> NDArray[np.float32]:
         DataError: If D differs or a value is not finite.
     """
     _check(vectors, space)
-    matrix = space.spread.astype(np.float64)[:, None] ** space.exponent * space.axes.T.astype(np.float64)
-    return _multiplied(vectors, matrix, after=space.center)
+    return _multiplied(vectors, _power(space, space.exponent), after=space.center)
+
+
+def _power(space: Space, exponent: float) -> NDArray[np.float64]:
+    """The symmetric matrix [D, D] that multiplies along each axis by a power of its spread."""
+    axes = space.axes.astype(np.float64)
+    return np.asarray(axes * space.spread.astype(np.float64) ** exponent @ axes.T)
 
 
 def _multiplied(

@@ -69,7 +69,7 @@ def placement_of(
     dataset: DatasetConfig | None = None,
     progress: CountProgress | None = None,
 ) -> Placement:
-    """What was asked for, and of the rest what the run chose.
+    """What was asked for, and of the rest what the run chose; raw is h itself unless another layer is named.
 
     Args:
         model: The trained model.
@@ -79,12 +79,13 @@ def placement_of(
         dataset: Where the training images are, if not where they were.
         progress: Called with (done, total) while a run of before is measured.
     """
-    if kind == "raw" and layer is not None:
-        spaces = kept_spaces(model)  # a raw file carries them too, if they are there
+    if kind == "raw":
+        spaces = kept_spaces(model)  # a raw file carries the axes too, if they are there
+        layer = layer or "h"
     else:
         spaces = find_spaces(model, dataset=dataset, progress=progress)
     if spaces is None:
-        return Placement(layer=layer or "h", kind="raw" if kind == "raw" else kind, crops=crops)
+        return Placement(layer=layer or "h", kind=kind, crops=crops)
     chosen = layer or spaces.layer
     if kind is None:
         kind = spaces.kind

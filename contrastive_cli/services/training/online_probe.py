@@ -13,13 +13,14 @@ from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.loader import DeviceImages
 from contrastive_cli.embeddings.health import embedding_health
 from contrastive_cli.embeddings.probes.knn_vote import knn_vote
-from contrastive_cli.embeddings.space import MAX_WIDTH, enter_space, measure_space
+from contrastive_cli.embeddings.space import enter_space, measure_space
 from contrastive_cli.engine.inference import evaluating, map_images
 from contrastive_cli.services.inference.measured_spaces import LEAST_IMAGES
 from contrastive_cli.views.preprocessing import Preprocessing
 
 BANK_SIZE = 2000
 EXPONENT = 0.75  # what nearly every run chooses at its end; see docs/space.md
+WIDEST = 1024  # the axes of wider embeddings take seconds, at every look
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +72,7 @@ class OnlineProbe:
             raw = self._vote(embeddings, self.labels)
             result["online/knn"] = raw
             width, finite = embeddings.shape[1], bool(embeddings.isfinite().all())
-            if self.whitens and finite and len(embeddings) >= LEAST_IMAGES and width <= MAX_WIDTH:
+            if self.whitens and finite and len(embeddings) >= LEAST_IMAGES and width <= WIDEST:
                 rows = embeddings.cpu().numpy()
                 whitened = enter_space(rows, measure_space(rows, exponent=EXPONENT))
                 result["online/knn"] = self._vote(torch.from_numpy(whitened).to(embeddings.device), self.labels)
