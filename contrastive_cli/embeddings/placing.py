@@ -41,8 +41,9 @@ def in_space(embeddings: Embeddings, kind: SpaceKind, *, file: Path | None = Non
         return embeddings
     space = embeddings.space
     if space is None:
+        held = f"{kind_of(embeddings)} embeddings" if "space" in embeddings.model else "embeddings of an unknown space"
         raise DataError(
-            f"{file or 'the embeddings'}: {kind_of(embeddings)} embeddings that carry no axes to make them {kind}",
+            f"{file or 'the embeddings'}: {held} that carry no axes to make them {kind}",
             hint=f"embed again: clr embed --space {kind}, as .pkl, .npz, .safetensors or .parquet",
             path=file,
         )

@@ -60,9 +60,9 @@ def test_knn__a_table_says_that_it_does_not_say_its_space(clr: Clr, trained: Pat
     assert found.code == 0, found.err
     assert "does not say which space" in found.err
     assert found.json["queries"][0]["neighbors"][0]["distance"] < 5e-3
-    turned = clr("knn", "table.csv", "--space", "raw", cwd=tmp_path)
+    turned = clr("knn", "table.csv", "--space", "whitened", cwd=tmp_path)
     assert turned.code == 3
-    assert "carry no axes" in turned.err
+    assert "of an unknown space that carry no axes" in turned.err
 
 
 def test_similarity_and_plot__take_the_space(clr: Clr, trained: Path, tmp_path: Path) -> None:
