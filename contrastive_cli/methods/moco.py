@@ -1,4 +1,4 @@
-"""MoCo: two views of an image attract, others repel, and each view is compared with what a slow average of the net sees.
+"""MoCo: two views of an image attract, others repel; a view is compared with what a slow average of the net sees.
 
 v3 has a predictor and takes its negatives from the batch: Chen, Xie, He, "An Empirical Study of Training
 Self-Supervised Vision Transformers", ICCV 2021, https://arxiv.org/abs/2104.02057. v2+ has no predictor and takes them

@@ -17,6 +17,7 @@ from contrastive_cli.models.encoders import EncoderConfig, build_encoder
 from contrastive_cli.views.noise import StepNoise
 
 SMALL = {"projector_hidden": 16, "projector_dim": 6}
+PLAIN: dict[str, tuple[str, dict[str, Any]]] = {"dino": ("dino", {"num_views": 3, "prototypes": 12})}
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "sigreg": ("regularized", {"regularizer": "sigreg", "num_views": 3, "slices": 8}),
     "visreg": ("regularized", {"regularizer": "visreg", "num_views": 3, "slices": 8, "target_views": 2}),
@@ -27,11 +28,13 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "moco-v3": ("moco", {}),
     "moco-v2+": ("moco", {"version": "v2+", "queue_size": 30}),
     "nnclr": ("nnclr", {"queue_size": 30}),
+    "swav": ("swav", {"num_views": 3, "prototypes": 12}),
+    "swav-queue": ("swav", {"num_views": 2, "prototypes": 12, "queue_size": 10, "queue_start": 0.0}),
 }
 
 
 def make(name: str) -> Method:
-    method, settings = METHODS[name]
+    method, settings = (METHODS | PLAIN)[name]
     spec = load_method(method)
     torch.manual_seed(0)
     encoder = build_encoder(EncoderConfig(name="resnet9", width=4, embedding_dim=None), channels=1, size=8)
@@ -61,6 +64,20 @@ def step(method: Method, micro_batch_size: int | None) -> tuple[float, torch.Ten
     )
     gradient = torch.cat([weight.grad.flatten() for weight in method.parameters() if weight.grad is not None])
     return output.loss.item(), gradient
+
+
+def test_backward__a_loss_that_is_a_mean_over_images_needs_no_whole_batch() -> None:
+    """DINO: its center moves by the mean of all parts."""
+    centers, gradients = [], []
+    for size in (None, 4):
+        method = make("dino")
+        gradients.append(step(method, size)[1])
+        assert isinstance(method, AfterStep)
+        method.after_step(Progress(step=0, total_steps=4))
+        centers.append(method.state_dict()["center"])
+    torch.testing.assert_close(gradients[1], gradients[0])
+    torch.testing.assert_close(centers[1], centers[0])
+    assert centers[0].abs().max() > 0
 
 
 @pytest.mark.parametrize("name", METHODS)
