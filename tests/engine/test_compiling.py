@@ -41,7 +41,7 @@ def test_compiled_encoder__says_in_one_line_that_there_is_no_compiler(monkeypatc
 def test_pretrain__compile_changes_no_result_but_rounding(clr: Clr, tmp_path: Path) -> None:
     small = ["--set", "encoder.width=4", "--set", "encoder.embedding_dim=16", "--set", "train.evaluations=1"]
     common = [*small, "--epochs", "1", "--device", "cpu", "--precision", "fp32", "--method", "moco", "--json"]
-    losses = []
+    losses: list[str] = []
     for extra in ([], ["--compile"]):
         out = tmp_path / f"run{len(losses)}"
         result = clr("pretrain", *common, *extra, "--out", str(out), cwd=tmp_path)
