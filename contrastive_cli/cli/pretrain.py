@@ -101,6 +101,12 @@ def pretrain(
     precision: Annotated[
         AskedPrecision | None, typer.Option(help="Number format; auto if not given.", rich_help_panel=OPTIMIZATION)
     ] = None,
+    compile_: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Compile the encoder first, for faster steps on a GPU.", rich_help_panel=OPTIMIZATION
+        ),
+    ] = False,
     seed: Annotated[
         int | None, typer.Option(help="Seed of everything random; 0 if not given.", rich_help_panel=RUN)
     ] = None,
@@ -174,6 +180,7 @@ def pretrain(
         "train.batch_size": batch_size,
         "train.micro_batch_size": micro_batch_size,
         "optim.lr": lr,
+        "train.compile": compile_ or None,
         "train.precision": precision,
         "seed": seed,
         "device": device,

@@ -11,7 +11,7 @@ from torch import Tensor
 from contrastive_cli.core.choices import Precision
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.manifest import Manifest
-from contrastive_cli.core.types import CountProgress, ImageFacts, Method, MethodSpec, Say, silent
+from contrastive_cli.core.types import CountProgress, ImageFacts, Method, MethodSpec, Say, Splitting, silent
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.loader import DeviceImages, balanced_batch_indices, batch_indices, steps_per_epoch
@@ -191,7 +191,8 @@ def build(
         method = build_method(config, image_facts(images, size=dataset.size))
         method.to(device=device, memory_format=torch.channels_last).train()
         refuse_other_groups(config, method)
-        for size in {group.pixels(config.usual_view_size) for group in config.groups_of(method.num_views)}:
+        parts = method.parts_per_side if isinstance(method, Splitting) else 1
+        for size in {group.pixels(config.usual_view_size) // parts for group in config.groups_of(method.num_views)}:
             if size != dataset.size:
                 check_view_size(encoder_of(method), name=config.encoder.name, channels=images.channels, size=size)
     check_wanted(method, config)
