@@ -10,11 +10,13 @@ import typer
 
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, Json, Labels, Layout, MaxBad, Quiet, Unlabeled
+from contrastive_cli.cli.processes import PROCESSES_HELP, begun_run, enter_processes, part_processes
 from contrastive_cli.cli.training import run_session
 from contrastive_cli.cli.waiting import waiting
 from contrastive_cli.core.choices import AskedPrecision
 from contrastive_cli.core.clock import process_start
 from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.launched import place
 from contrastive_cli.core.wording import counted
 
 if TYPE_CHECKING:
@@ -109,6 +111,7 @@ def pretrain(
             rich_help_panel=RUN,
         ),
     ] = False,
+    processes: Annotated[int | None, typer.Option(min=1, help=PROCESSES_HELP, rich_help_panel=RUN)] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -143,19 +146,27 @@ def pretrain(
         "device": device,
     }
     given = {key: value for key, value in flags.items() if value is not None}
+    if plan and (place().size > 1 or (processes or 1) > 1):
+        raise UsageError("--plan looks at one process", hint="leave out --processes and the launcher")
+    enter_processes(processes)
+    if (begun := begun_run()) is not None:
+        go_on(begun, {}, config=None, sets=[], output=output, began=began)
+        return
     if resume is not None:
         _refuse_with_resume(out=out, overwrite=overwrite, plan=plan)
-        _go_on(resume, given, config=config, sets=set_ or [], output=output, began=began)
+        go_on(resume, given, config=config, sets=set_ or [], output=output, began=began)
         return
     resolved = _resolve(given, config=config, sets=set_ or [], output=output)
     if plan:
         _show_plan(resolved, output)
         return
     session = _start(resolved, out=out, overwrite=overwrite, output=output, began=began)
-    output.result(run_session(session, output), f"{session.run.path}")
+    summary = run_session(session, output)
+    if part_processes():
+        output.result(summary, f"{session.run.path}")
 
 
-def _go_on(
+def go_on(
     path: Path, given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output, began: float
 ) -> None:
     """Resume a run; one that has finished, as it may have when it was killed, is only told of."""
@@ -168,6 +179,8 @@ def _go_on(
         summary = {"run": str(run.path), "steps": manifest.total_steps, "seconds": round(manifest.seconds, 1)}
     else:
         summary = run_session(_resume(run, given, config=config, sets=sets, output=output, began=began), output)
+    if not part_processes():
+        return
     if manifest.parent is not None and manifest.method == "supervised":
         from contrastive_cli.cli.finetune import measure
 
@@ -203,9 +216,9 @@ def _resume(
     run: Run, given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output, began: float
 ) -> Session:
     from contrastive_cli.core.config import nested, read_assignments
+    from contrastive_cli.engine.distributed import from_first
 
-    with run.locked():  # so that a run in use is refused at once
-        pass
+    from_first(lambda: _refuse_in_use(run))
     assignments = read_assignments(sets)
     from contrastive_cli.services.training.resumption import Changes
     from contrastive_cli.services.training.sessions import resume_session
@@ -217,6 +230,11 @@ def _resume(
         output.note(f"warning: {name} is damaged; going on from an older checkpoint")
     output.note(f"resuming {session.run.path} at step {session.state.step} of {session.total_steps}")
     return session
+
+
+def _refuse_in_use(run: Run) -> None:
+    with run.locked():  # so that it is refused at once
+        pass
 
 
 def _show_plan(config: Any, output: Output) -> None:

@@ -21,3 +21,6 @@ AskedPrecision: TypeAlias = Literal["auto", "fp32", "bf16"]
 
 ProjectionKind: TypeAlias = Literal["tsne", "umap", "pca"]
 """How embeddings become a map of two dimensions."""
+
+Reduction: TypeAlias = Literal["fast", "ordered"]
+"""How several processes add their gradients: in the order that is fastest, or in that of one process."""

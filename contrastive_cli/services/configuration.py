@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model_validator
 
-from contrastive_cli.core.choices import AskedPrecision
+from contrastive_cli.core.choices import AskedPrecision, Reduction
 from contrastive_cli.core.config import Config, Tree, build, list_presets, merge, read_preset
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import at_home
@@ -104,6 +104,7 @@ class TrainConfig(Config):
         images_per_class: K images of each of B / K classes in a batch (P x K); None shuffles all images.
         label_fraction: Part of every class's labels that methods which learn from labels may use, drawn by the seed.
         micro_batch_size: Images per pass through the encoder; contrastive methods keep all negatives all the same.
+        reduction: How several processes add their gradients: fast, or ordered, which gives the bits of one process.
         precision: auto takes bf16 where the processor has instructions for it; a run keeps what that became.
         evaluations: How often the online kNN looks at the embedding.
         save_every: Seconds between checkpoints; does not change the result.
@@ -117,6 +118,7 @@ class TrainConfig(Config):
     images_per_class: int | None = Field(None, ge=1)
     label_fraction: float = Field(1.0, gt=0, le=1)
     micro_batch_size: int | None = Field(None, ge=2)
+    reduction: Reduction = "fast"
     precision: AskedPrecision = "auto"
     evaluations: int = Field(10, ge=0)
     save_every: Seconds = 120.0
