@@ -53,7 +53,7 @@ class Pool:
             with contextlib.suppress(OSError):
                 pipe.send(None)
         for process in self._processes:
-            process.join(10)
+            process.join(1)
             process.kill()
         self._folder.cleanup()
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from contrastive_cli.core.config import nested
+from contrastive_cli.core.errors import TrainingError
+from contrastive_cli.engine.distributed import process_rank
 from contrastive_cli.services.configuration import resolve
 from contrastive_cli.services.training.same_everywhere import refuse_other_state, state_digest
 from contrastive_cli.services.training.setup import set_up_training
@@ -21,7 +23,7 @@ SMALL = {
     "dataset.size": 8,
     "device": "cpu",
     "train.precision": "fp32",
-    "train.batch_size": 25,
+    "train.batch_size": 26,
     "train.micro_batch_size": 5,
     "train.epochs": 1,
 }
@@ -39,6 +41,21 @@ def train_some(settings: dict[str, Any], steps: int = 4) -> dict[str, Any]:
     ]
     weights: dict[str, Tensor] = {name: value.clone().numpy() for name, value in setup.method.state_dict().items()}
     return {"digest": state_digest(setup), "lines": lines, "weights": weights}
+
+
+def keeps_hidden_state(what: str) -> str:
+    """What is said of a process that has other weights, or has drawn from torch's generator."""
+    setup = set_up_training(resolve(config=None, sets=nested(SMALL), flags={}).config)
+    if process_rank() == 1:
+        if what == "weights":
+            next(iter(setup.method.parameters())).data.view(-1)[0] += 1e-6
+        elif what == "random":
+            torch.rand(1)
+    try:
+        refuse_other_state(setup, step=1)
+    except TrainingError as error:
+        return error.message
+    return ""
 
 
 def views_digest(settings: dict[str, Any], step: int) -> str:
