@@ -22,6 +22,7 @@ import typer.core
 
 from contrastive_cli import __version__
 from contrastive_cli.cli import (
+    cache,
     datasets,
     doctor,
     embed,
@@ -35,6 +36,7 @@ from contrastive_cli.cli import (
     similarity,
 )
 from contrastive_cli.cli.console import NotesHandler, show_error
+from contrastive_cli.cli.help_text import GroupedCommand
 from contrastive_cli.cli.processes import last_word, refuse_processes
 from contrastive_cli.cli.suggestions import explain
 from contrastive_cli.core.errors import ClrError, DataError, RunError, TrainingError, UsageError
@@ -71,18 +73,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("pretrain")(pretrain.pretrain)
-app.command("linear-eval")(linear_eval.linear_eval)
-app.command("finetune")(finetune.finetune)
-app.command("embed")(embed.embed)
-app.command("nearest-neighbors")(nearest_neighbors.nearest_neighbors)
-app.command("knn", help="The same as nearest-neighbors.")(nearest_neighbors.nearest_neighbors)
-app.command("similarity")(similarity.similarity)
-app.command("plot")(plot.plot)
-app.command("runs")(runs.runs)
-app.command("datasets")(datasets.datasets)
-app.command("methods")(methods.methods)
-app.command("doctor")(doctor.doctor)
+app.command("pretrain", cls=GroupedCommand)(pretrain.pretrain)
+app.command("linear-eval", cls=GroupedCommand)(linear_eval.linear_eval)
+app.command("finetune", cls=GroupedCommand)(finetune.finetune)
+app.command("embed", cls=GroupedCommand)(embed.embed)
+app.command("nearest-neighbors", cls=GroupedCommand)(nearest_neighbors.nearest_neighbors)
+app.command("knn", cls=GroupedCommand, help="The same as nearest-neighbors.")(nearest_neighbors.nearest_neighbors)
+app.command("similarity", cls=GroupedCommand)(similarity.similarity)
+app.command("plot", cls=GroupedCommand)(plot.plot)
+app.add_typer(runs.runs, name="runs")
+app.command("datasets", cls=GroupedCommand)(datasets.datasets)
+app.add_typer(cache.cache, name="cache")
+app.command("methods", cls=GroupedCommand)(methods.methods)
+app.command("doctor", cls=GroupedCommand)(doctor.doctor)
 
 
 def _show_version(wanted: bool) -> None:

@@ -69,7 +69,7 @@ def embed(
     from contrastive_cli.services.outputs import refuse_other_embeddings, refuse_table
 
     refuse_table(out, overwrite=overwrite)
-    from contrastive_cli.data.cache import refuse_many_bad
+    from contrastive_cli.data.bad_files import refuse_many_bad
     from contrastive_cli.data.sources import BadFile, TreeOptions, known_layout
     from contrastive_cli.embeddings.files import write_embeddings
     from contrastive_cli.services.artifacts import register_artifact

@@ -96,7 +96,7 @@ def finetune(
     }
     enter_processes(processes)
     if (begun := begun_run()) is not None:
-        from contrastive_cli.cli.pretrain import go_on
+        from contrastive_cli.cli.resuming import go_on
 
         go_on(begun, {}, config=None, sets=[], output=output, began=began)
         return

@@ -24,3 +24,6 @@ ProjectionKind: TypeAlias = Literal["tsne", "umap", "pca"]
 
 Reduction: TypeAlias = Literal["fast", "ordered"]
 """How several processes add their gradients: in the order that is fastest, or in that of one process."""
+
+ThemeKind: TypeAlias = Literal["light", "dark"]
+"""The ground that figures are drawn on."""

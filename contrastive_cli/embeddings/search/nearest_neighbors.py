@@ -16,8 +16,9 @@ from contrastive_cli.core.choices import Metric
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.embeddings.pieces import read_pieces
-from contrastive_cli.embeddings.search.exact_search import ExactSearch, Floats
+from contrastive_cli.embeddings.search.exact_search import ExactSearch
 from contrastive_cli.embeddings.search.self_join import TILE_ROWS
+from contrastive_cli.embeddings.search.sides import Floats
 from contrastive_cli.embeddings.search.threads import map_in_threads
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from contrastive_cli.services.display import for_display
 from contrastive_cli.services.metrics import read_metrics
 from contrastive_cli.services.opening import open_images
 from contrastive_cli.views.augment import make_views
+from contrastive_cli.viz.compared_curves import compared_curves
 from contrastive_cli.viz.curves import accuracy_over_labels, curves
 from contrastive_cli.viz.grids import views_grid
 
@@ -33,6 +35,20 @@ def plot_curves(run: Run, *, out: Path | None) -> Path:
     curves(records, path=target, title=run.name, caption=caption)
     register_artifact(run, target, kind="plot")
     return target
+
+
+def plot_compared_curves(runs: Sequence[Run], *, out: Path) -> Path:
+    """Loss, online kNN, spread and rank of several runs in one figure.
+
+    Raises:
+        DataError: If one has no metrics.
+    """
+    records = {run.name: read_metrics(run) for run in runs}
+    for run in runs:
+        if not records[run.name]:
+            raise DataError(f"{run.path} has no metrics yet", path=run.path)
+    compared_curves(records, path=out, title=f"{len(runs)} runs", caption="dotted: loss of chance, and aligned")
+    return out
 
 
 def plot_labels(run: Run, *, out: Path | None, name: str | None = None) -> list[Path]:

@@ -16,17 +16,19 @@ from torch import Tensor
 from contrastive_cli.core.errors import DataError, RunError
 from contrastive_cli.core.files import write_atomically
 from contrastive_cli.core.manifest import DatasetFacts, Manifest, ParentFacts, checkpoints_of
-from contrastive_cli.core.provenance import process_facts
+from contrastive_cli.core.provenance import command_line, git_revision, versions
 from contrastive_cli.core.runs import (
     Run,
     create_named_run,
     create_run,
     default_run_name,
     free_run_path,
+    now,
     run_exists,
 )
 from contrastive_cli.core.types import CountProgress, Say, silent
-from contrastive_cli.data.cache import ImageSet, bad_files_csv
+from contrastive_cli.data.bad_files import bad_files_csv
+from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.own_datasets import find_own
 from contrastive_cli.engine.checkpoint import checkpoint_mismatch_errors, load_checkpoint, save_checkpoint
@@ -189,7 +191,10 @@ def _write_start(run: Run, setup: TrainingSetup, *, pace: Pace, parent: ParentFa
             neighbors=None if setup.neighbors is None else setup.neighbors.facts,
             labels=_num_labels(setup),
             parent=parent,
-            **process_facts(),
+            command=command_line(),
+            versions=versions(),
+            git=git_revision(),
+            started=now(),
         )
     )
 
