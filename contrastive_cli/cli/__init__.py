@@ -221,7 +221,7 @@ def _end(error: ClrError, *, as_json: bool) -> int:
     speaks, code = last_word(error)
     if speaks:
         if sys.stderr is not sys.__stderr__ and _listens():
-            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # type: ignore[assignment]
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
         with contextlib.suppress(OSError):  # there may be nowhere to say it
             show_error(error, as_json=as_json)
     return code

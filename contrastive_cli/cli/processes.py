@@ -12,7 +12,7 @@ from contrastive_cli.core.errors import ClrError, DataError, RunError, TrainingE
 from contrastive_cli.core.launched import place
 from contrastive_cli.core.signals import Watchdog
 
-PARALLEL = ("pretrain", "finetune")
+PARALLEL = ("pretrain", "finetune", "embed")
 LAUNCHER_GRACE = 60.0  # seconds: the processes below save what they have first
 FOR_GOOD = (UsageError, DataError, UnsafeFileError, RunError, TrainingError)  # nothing to try again
 
@@ -74,7 +74,7 @@ def refuse_processes(arguments: list[str]) -> None:
     if place().size > 1 and command not in PARALLEL:
         raise UsageError(
             f"`clr {command}` runs in one process, and {place().size} were started",
-            hint=f"start it without a launcher; {' and '.join(PARALLEL)} share their work",
+            hint=f"start it without a launcher; {', '.join(PARALLEL)} share their work",
         )
 
 

@@ -57,7 +57,7 @@ def backward(
     pieces = cut_batch(batch_size, micro_batch_size)
     assert len(pieces) >= num_processes(), "the configuration was asked for enough pieces"
     trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    adding = functools.partial(_adding, method, trained, pieces=len(pieces), reduction=reduction)
+    adding = functools.partial(_adding, method, trained, pieces=pieces, reduction=reduction)
     if len(pieces) > 1 and isinstance(method, Contrastive):
         return _all_negatives(method, part_of, pieces, adding=adding, autocast=autocast)
     return _plain(method, part_of, pieces, progress, adding=adding, autocast=autocast)
@@ -75,19 +75,27 @@ Adding = Callable[[], contextlib.AbstractContextManager[Callable[[], None]]]
 
 @contextlib.contextmanager
 def _adding(
-    method: Method, trained: list[torch.nn.Parameter], *, pieces: int, reduction: Reduction
+    method: Method, trained: list[torch.nn.Parameter], *, pieces: list[slice], reduction: Reduction
 ) -> Iterator[Callable[[], None]]:
     """While entered, the pieces that were dealt to this process are done, and what is yielded called after each."""
+    leaving = method if num_processes() > 1 and isinstance(method, Leaving) else None
+    left: list[tuple[Tensor, ...]] = []
     with (
-        in_order(method, pieces=pieces, ordered=reduction == "ordered") as statistics_done,
-        summed(trained, pieces=pieces, reduction=reduction) as gradient_done,
+        in_order(method, pieces=len(pieces), ordered=reduction == "ordered") as statistics_done,
+        summed(trained, pieces=len(pieces), reduction=reduction) as gradient_done,
     ):
 
         def piece_done() -> None:
             statistics_done()
+            if leaving is not None:
+                left.append(leaving.give_left())
             gradient_done()
 
         yield piece_done
+    if leaving is not None:
+        lengths = [piece.stop - piece.start for piece in pieces]
+        columns = [gather_pieces(column, lengths) for column in zip(*left, strict=True)]
+        leaving.take_left(list(zip(*columns, strict=True)))
 
 
 def _all_negatives(
@@ -139,7 +147,7 @@ def _plain(
     adding: Adding,
     autocast: Autocast,
 ) -> LossOutput:
-    outputs, left = [], []
+    outputs = []
     weights = [(piece.stop - piece.start) / pieces[-1].stop for piece in pieces]
     with adding() as piece_done:
         for number in dealt(len(pieces)):
@@ -149,12 +157,7 @@ def _plain(
                 output = method.training_loss(part, progress)
             (output.loss * weight if weight < 1 else output.loss).backward()
             outputs.append(output)
-            if num_processes() > 1 and isinstance(method, Leaving):
-                left.append(method.give_left())
             piece_done()
-    if isinstance(method, Leaving) and left:
-        lengths = [piece.stop - piece.start for piece in pieces]
-        method.take_left(list(zip(*(gather_pieces(each, lengths) for each in zip(*left, strict=True)), strict=True)))
     if len(pieces) == 1:
         return LossOutput(loss=outputs[0].loss.detach(), metrics=outputs[0].metrics)
     losses, metrics = _of_all_pieces(outputs, count=len(pieces))

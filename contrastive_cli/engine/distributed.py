@@ -16,7 +16,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -51,7 +51,7 @@ def join() -> None:
         join_at(fresh_store(found), found)
 
 
-def join_at(store: dist.Store, found: Place) -> None:
+def join_at(store: Any, found: Place) -> None:
     """As `join`, through a store that these processes alone know."""
     global _place
     has_gpus = torch.cuda.is_available() and dist.is_nccl_available()
@@ -199,7 +199,7 @@ def sum_in_buckets(tensors: Sequence[Tensor]) -> None:
             waiting.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
     for bucket, flat, work in waiting:
         with _peer_errors():
-            work.wait()  # type: ignore[union-attr]
+            work.wait()
         parts = flat.split([tensor.numel() for tensor in bucket])
         for tensor, part in zip(bucket, parts, strict=True):
             tensor.copy_(part.view(tensor.shape))

@@ -13,20 +13,23 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from typing import Any, TypeAlias
 
-import torch.distributed as dist
+import torch.distributed
 
 from contrastive_cli.core.launched import Place, place
 
+dist: Any = torch.distributed  # which exports its stores without types
+Store: TypeAlias = Any
 PATIENCE = datetime.timedelta(seconds=300)
 SHORT = datetime.timedelta(seconds=5)
 BETWEEN_LOOKS = 0.05
 WAIT_FOR_THE_REASON = 3.0  # seconds: who fails says so before it goes
-_hosted: dist.Store | None = None
+_hosted: Store | None = None
 _attempt = "start"
 
 
-def fresh_store(found: Place) -> dist.Store:
+def fresh_store(found: Place) -> Store:
     """A store that the processes of this attempt alone know, though the launcher's holds what earlier ones left.
 
     The first process names it. Every other one asks by a number of its own, so that an answer to an earlier attempt is
@@ -67,11 +70,11 @@ def remember(key: str, value: str) -> None:
 
 def recall(key: str) -> str | None:
     """The fact that this attempt or one before it has left."""
+    found: str | None = None
     with _reachable() as store:
-        if store is None or not store.check([f"fact/{key}"]):
-            return None
-        return store.get(f"fact/{key}").decode()
-    return None
+        if store is not None and store.check([f"fact/{key}"]):
+            found = store.get(f"fact/{key}").decode()
+    return found
 
 
 def speaks_last(code: int, *, for_good: bool) -> bool:
@@ -81,16 +84,15 @@ def speaks_last(code: int, *, for_good: bool) -> bool:
         code: Those that lose it meanwhile end by it too.
         for_good: No other attempt could do better, so that those that a launcher starts end without a word.
     """
+    first = True
     with _reachable() as store:
-        if store is None:
-            return True
-        first = store.add("claim/refused" if for_good else f"claim/{_attempt}", 1) == 1
-        if first:
+        if store is not None:
+            first = store.add("claim/refused" if for_good else f"claim/{_attempt}", 1) == 1
+        if store is not None and first:
             store.set(f"fact/end/{_attempt}", str(code))
             if for_good:
                 store.set("fact/refused", str(code))
-        return first
-    return True
+    return first
 
 
 def end_of_others(*, patience: float = WAIT_FOR_THE_REASON) -> int | None:
@@ -108,7 +110,7 @@ def refused() -> int | None:
 
 
 @contextlib.contextmanager
-def _reachable() -> Iterator[dist.Store | None]:
+def _reachable() -> Iterator[Store | None]:
     store = None
     with contextlib.suppress(RuntimeError, OSError, ValueError):
         store = _hosted or (_connect(SHORT, hosts=False) if place().size > 1 else None)
@@ -120,7 +122,7 @@ def _launcher_has_store() -> bool:
     return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
 
 
-def _connect(patience: datetime.timedelta, *, hosts: bool) -> dist.Store:
+def _connect(patience: datetime.timedelta, *, hosts: bool) -> Store:
     store = dist.TCPStore(
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from contrastive_cli.engine import distributed
 from contrastive_cli.engine.accumulate import cut_batch
@@ -30,7 +29,7 @@ def decide() -> dict[str, Any]:
     }
 
 
-def gather(pieces: int, dtype: str) -> list[Tensor]:
+def gather(pieces: int, dtype: str) -> list[Any]:
     """Piece k has k + 1 rows of the number k."""
     kind = getattr(torch, dtype)
     own = [torch.full((piece + 1, 2), piece, dtype=kind) for piece in distributed.dealt(pieces)]

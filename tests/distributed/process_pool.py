@@ -61,7 +61,7 @@ class Pool:
 def _work(rank: int, pipe: Any) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
-    import torch.distributed as dist
+    import torch.distributed
 
     from contrastive_cli.core.launched import Place
     from contrastive_cli.engine import distributed
@@ -71,7 +71,7 @@ def _work(rank: int, pipe: Any) -> None:
         work, size, meeting, arguments = task
         try:
             if size > 1:
-                store = dist.FileStore(meeting, size)
+                store = torch.distributed.FileStore(meeting, size)  # type: ignore[attr-defined]
                 distributed.join_at(store, Place(rank=rank, size=size, local_rank=rank, local_size=size))
             answer = (True, work(**arguments))
         except BaseException:  # noqa: BLE001 - it is told

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from clr_process import TINY, Clr, clr_command, clr_environment
@@ -209,6 +210,23 @@ def test_finetune__two_processes_give_the_bits_of_one(clr: Clr, one_process: Pat
         results.append(result.json["accuracy"])
     assert results[0] == results[1]
     assert_same(state_of(tmp_path / "tuned-2"), state_of(tmp_path / "tuned-1"))
+
+
+@pytest.mark.slow
+def test_embed__two_processes_write_what_one_writes(clr: Clr, one_process: Path, tmp_path: Path) -> None:
+    for processes in ("1", "2"):
+        out = f"embeddings-{processes}.npz"
+        arguments = ["--run", str(one_process), "--split", "train", "--out", out, "--processes", processes]
+        result = clr("embed", *arguments, cwd=tmp_path)
+        assert result.code == 0, result.err
+        assert result.out.startswith(f"{out}: 1438 embeddings")
+    one, two = (np.load(tmp_path / f"embeddings-{processes}.npz") for processes in ("1", "2"))
+    assert set(one.files) == set(two.files)
+    for name in one.files:
+        assert np.array_equal(one[name], two[name]), name
+    result = clr("embed", "some.png", "--processes", "2", "--run", str(one_process), cwd=tmp_path)
+    assert result.code == 2
+    assert "PATHS are embedded by one process" in result.err
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ NEEDED = {
     "--dataset parquet": make_parquet,
 }
 
-SLOW = {"docs/few-labels.md", "docs/faces.md", "docs/neighbors.md"}  # several trainings each
+SLOW = {"docs/few-labels.md", "docs/faces.md", "docs/neighbors.md", "docs/scale.md"}  # several trainings each
 PAGES = [pytest.param(page, marks=pytest.mark.slow if page in SLOW else ()) for page in runnable_pages()]
 
 
