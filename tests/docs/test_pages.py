@@ -30,6 +30,7 @@ SLOW = {  # several trainings each
     "docs/faces.md",
     "docs/neighbors.md",
     "docs/methods/byol.md",
+    "docs/scale.md",
 }
 PAGES = [pytest.param(page, marks=pytest.mark.slow if page in SLOW else ()) for page in runnable_pages()]
 
