@@ -52,7 +52,7 @@ def report(
     target = out or runs[0].path / "report.html"
     from contrastive_cli.services.report.written import make_report
 
-    with waiting(output) as work:
+    with waiting(output, counted="embedding and laying out") as work:
         made = make_report(
             runs,
             out=target,

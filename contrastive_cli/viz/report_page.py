@@ -70,12 +70,16 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Strip:
-    """Pictures in a row that breaks where it must, under a heading; `size` is their side on the page in pixels."""
+    """Pictures in a row under a heading; `size` is their side on the page in pixels.
+
+    The row breaks where it must, or, where it does not wrap, its pictures become smaller.
+    """
 
     kind: ClassVar[str] = "strip"
     title: str
     tiles: tuple[Tile, ...]
     size: int = 56
+    wraps: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from contrastive_cli.core.errors import ClrError
 from contrastive_cli.core.runs import Run
+from contrastive_cli.core.wording import counted
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.services.configuration import read_run_config
@@ -20,7 +21,8 @@ from contrastive_cli.viz.report_page import Block, Missing, Strip, Table, tiles
 
 VIEWED: Final = 8  # images that are shown with their views
 SAMPLES: Final = 24
-MOST_CLASSES: Final = 100  # that are counted one by one
+FEW_CLASSES: Final = 12  # that are columns
+MOST_CLASSES: Final = 100  # that are rows
 TILE: Final = 56
 
 
@@ -30,7 +32,7 @@ def data_blocks(run: Run, *, data_dir: Path | None) -> list[Block]:
     facts = {
         "data set": manifest.dataset.name,
         "trained on": f"{manifest.dataset.count:,} images of {manifest.dataset.split}",
-        "seen as": f"{manifest.size} x {manifest.size} pixels, {len(manifest.mean)} channels",
+        "seen as": f"{manifest.size} x {manifest.size} pixels, {counted(len(manifest.mean), 'channel')}",
         "fingerprint": manifest.dataset.fingerprint[:16],
         "mean of the channels": ", ".join(f"{value:.3f}" for value in manifest.mean),
         "standard deviation": ", ".join(f"{value:.3f}" for value in manifest.std),
@@ -84,10 +86,10 @@ def _samples(run: Run, images: ImageSet) -> Strip:
 def _views(sampled: SampledViews) -> list[Block]:
     """A row of images above the rows of views, aligned by their order."""
     as_bytes = (np.nan_to_num(sampled.views).clip(0, 1) * 255).round().astype(np.uint8)
-    rows: list[Block] = [Strip(title="Images", tiles=tiles(sampled.originals), size=TILE)]
+    rows: list[Block] = [Strip(title="Images", tiles=tiles(sampled.originals), size=TILE, wraps=False)]
     for number, views in enumerate(as_bytes):
         title = "and the views of them in the first epoch, which the training compares" if number == 0 else ""
-        rows.append(Strip(title=title, tiles=tiles(views), size=TILE))
+        rows.append(Strip(title=title, tiles=tiles(views), size=TILE, wraps=False))
     return rows
 
 
@@ -100,6 +102,9 @@ def _classes(splits: dict[str, ImageSet]) -> list[Block]:
     counts = {
         name: np.bincount(images.labels[images.labels >= 0], minlength=len(classes)) for name, images in labeled.items()
     }
+    if len(classes) <= FEW_CLASSES:
+        head = ("images", *classes)
+        return [Table(head=head, rows=tuple((name, *(f"{one:,}" for one in own)) for name, own in counts.items()))]
     if len(classes) <= MOST_CLASSES:
         rows = [(name, *(f"{own[label]:,}" for own in counts.values())) for label, name in enumerate(classes)]
         unlabeled = tuple(f"{int((images.labels < 0).sum()):,}" for images in labeled.values())

@@ -147,7 +147,8 @@ def _beside(embedded: Embedded, indices: NDArray[np.int64], row: int, *, title: 
     own, others = int(embedded.labels[row]), embedded.labels[near]
     marks = ["query", *("" if min(own, other) < 0 else "right" if other == own else "wrong" for other in others)]
     texts = [embedded.name(own), *(embedded.name(int(other)) for other in others)]
-    return Strip(title=title, tiles=tiles(embedded.shown[[row, *near]], texts=texts, marks=marks), size=TILE)
+    shown = tiles(embedded.shown[[row, *near]], texts=texts, marks=marks)
+    return Strip(title=title, tiles=shown, size=TILE, wraps=False)
 
 
 def certainty_blocks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -109,18 +110,35 @@ def verdict(probe: Probe | None) -> str:
     steps = _comparisons(probe)
     if not steps:
         return "Whether the pretraining helped cannot be said: it was measured without a baseline."
-    gains = [own.accuracy - other.accuracy for own, other in steps]
-    sure = [own.interval[0] > other.interval[1] for own, other in steps]
-    parts = [_in_words(own, other) for own, other in steps]
-    better = sum(gain > 0 for gain in gains)
+    gains = [gain_interval(own, other) for own, other in steps]
+    better, worse = sum(low > 0 for low, _ in gains), sum(high < 0 for _, high in gains)
+    many = len(steps) > 1
     if better == len(steps):
-        begin = "The pretraining helped" if any(sure) else "The pretraining seems to help"
-        begin += "" if len(steps) == 1 else " at every number of labels"
+        begin = "The pretraining helped at every number of labels" if many else "The pretraining helped"
+    elif better and worse:
+        begin = f"The pretraining helped at {better} and hurt at {worse} of {len(steps)} numbers of labels"
     elif better:
-        begin = f"The pretraining helped at {better} of {len(steps)} numbers of labels"
+        begin = f"The pretraining helped, beyond doubt at {better} of {len(steps)} numbers of labels"
+    elif worse:
+        begin = "The pretraining did not help" + (
+            f", and hurt at {worse} of {len(steps)} numbers of labels" if many else ""
+        )
     else:
-        begin = "The pretraining did not help" + ("" if len(steps) == 1 else " at any number of labels")
-    return f"{begin}: {'; '.join(parts)}."
+        begin = "Whether the pretraining helped cannot be told from so few test images"
+    parts = [_in_words(own, other, gain) for (own, other), gain in zip(steps, gains, strict=True)]
+    return f"{begin}: {'; '.join(parts)}. In brackets the 95 % interval of the difference."
+
+
+def gain_interval(own: ProbeRow, other: ProbeRow) -> tuple[float, float]:
+    """95 % interval of the difference of two accuracies from their own intervals, in [-1, 1].
+
+    Method 10 of Newcombe 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I. It takes the two
+    for independent. Here both were judged on the same images, so that the true interval is rather shorter.
+    """
+    gain = own.accuracy - other.accuracy
+    below = math.hypot(own.accuracy - own.interval[0], other.interval[1] - other.accuracy)
+    above = math.hypot(own.interval[1] - own.accuracy, other.accuracy - other.interval[0])
+    return gain - below, gain + above
 
 
 def _comparisons(probe: Probe) -> list[tuple[ProbeRow, ProbeRow]]:
@@ -136,14 +154,14 @@ def _comparisons(probe: Probe) -> list[tuple[ProbeRow, ProbeRow]]:
     return found
 
 
-def _in_words(own: ProbeRow, other: ProbeRow) -> str:
+def _in_words(own: ProbeRow, other: ProbeRow, interval: tuple[float, float]) -> str:
     points = 100 * (own.accuracy - other.accuracy)
-    way = f"{abs(points):.1f} points {'more' if points >= 0 else 'less'}"
-    apart = own.interval[0] > other.interval[1] or other.interval[0] > own.interval[1]
-    doubt = "" if apart else ", within the 95 % intervals"
+    low, high = (f"{100 * end:+.1f}" for end in interval)
+    way = "more" if points >= 0 else "less"
     return (
-        f"with {own.labels:,} labels ({rounded_percent(own.share)}) {way}, {100 * own.accuracy:.1f} % against "
-        f"{100 * other.accuracy:.1f} % of {NAMES[other.features]}{doubt}"
+        f"with {own.labels:,} labels ({rounded_percent(own.share)}) {100 * own.accuracy:.1f} % are right, "
+        f"{abs(points):.1f} points {way} ({low} to {high}) than the {100 * other.accuracy:.1f} % of "
+        f"{NAMES[other.features]}"
     )
 
 
@@ -176,6 +194,27 @@ def probe_blocks(run: Run, probe: Probe | None) -> list[Block]:
             Missing(what="No baseline was measured beside it.", command=f"{command} --baseline random,pixels")
         )
     return blocks
+
+
+def compared_probe_blocks(probes: Mapping[str, Probe]) -> list[Block]:
+    """The accuracies of several runs in one table, a column a run, with their 95 % intervals."""
+    keys = dict.fromkeys(
+        (row.share, row.head, row.features, row.labels) for probe in probes.values() for row in probe.rows
+    )
+    rows = []
+    for share, head, features, labels in sorted(keys, key=lambda key: (key[0], key[1], key[2] != "pretrained", key[2])):
+        cells = []
+        for probe in probes.values():
+            found = [one for one in probe.rows if (one.share, one.head, one.features) == (share, head, features)]
+            cells.append(_with_interval(found[0]) if found else "-")
+        name = NAMES.get(features, features)
+        rows.append((name, head, f"{labels:,} ({rounded_percent(share)})", *cells))
+    return [Table(head=("features", "head", "labels", *probes), rows=tuple(rows))]
+
+
+def _with_interval(row: ProbeRow) -> str:
+    low, high = (f"{100 * end:.1f}" for end in row.interval)
+    return f"{100 * row.accuracy:.1f} % ({low} - {high})"
 
 
 def fraction_blocks(run: Run, probe: Probe | None) -> list[Block]:

@@ -2,68 +2,52 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
-from typing import Any, Final
+from typing import Final
 
 from contrastive_cli.core.errors import UsageError
-from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress, Say
 from contrastive_cli.services.artifacts import register_artifact
-from contrastive_cli.services.compared_runs import MEASURES, Measure, compare_runs
 from contrastive_cli.services.metrics import read_metrics
 from contrastive_cli.services.report.data_sheet import data_blocks
 from contrastive_cli.services.report.embedded import (
-    Embedded,
     certainty_blocks,
     embed_test_images,
     map_blocks,
     retrieval_blocks,
 )
+from contrastive_cli.services.report.facts import (
+    Subject,
+    day_and_time,
+    difference_blocks,
+    run_blocks,
+    time_blocks,
+    training_blocks,
+    unique_name,
+)
 from contrastive_cli.services.report.probe import (
-    Probe,
     chosen_predictions,
     class_blocks,
+    compared_probe_blocks,
     fraction_blocks,
     probe_blocks,
     read_probe,
     verdict,
 )
-from contrastive_cli.services.reporting import summarize
-from contrastive_cli.viz.compared_curves import compared_curves
-from contrastive_cli.viz.curves import curves
 from contrastive_cli.viz.report_page import (
     Block,
-    Code,
     Column,
     Missing,
     Report,
     Section,
     Sentence,
-    Table,
-    draw,
     write_report,
 )
 
 MOST_RUNS: Final = 8
 Blocks = Callable[["Subject"], list[Block]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Subject:
-    """A run, what was measured on it, and what its encoder makes of test images."""
-
-    run: Run
-    manifest: Manifest
-    records: Sequence[Mapping[str, float]]
-    probe: Probe | None
-    embedded: Embedded | Missing
 
 
 def make_report(
@@ -126,9 +110,12 @@ def _sections(
 ) -> list[Section]:
     def section(anchor: str, title: str, explained: str, blocks: Blocks) -> Section:
         say(title.lower())
-        several = len(subjects) > 1
-        columns = (Column(name=one.run.name if several else "", blocks=tuple(blocks(one))) for one in subjects)
-        return Section(anchor=anchor, title=title, explained=explained, columns=tuple(columns))
+        said: dict[tuple[Block, ...], list[str]] = {}  # what several runs say alike is said once
+        for one in subjects:
+            said.setdefault(tuple(blocks(one)), []).append(one.run.name)
+        names = ["" if len(subjects) == 1 else ", ".join(names) for names in said.values()]
+        columns = tuple(Column(name=name, blocks=own) for name, own in zip(names, said, strict=True))
+        return Section(anchor=anchor, title=title, explained=explained, columns=columns)
 
     def shared(anchor: str, title: str, explained: str, blocks: Sequence[Block]) -> Section:
         column = Column(name="", blocks=tuple(blocks))
@@ -136,12 +123,12 @@ def _sections(
 
     found = []
     if len(subjects) > 1:
-        found.append(shared("differences", "What differs", "", _difference_blocks([one.run for one in subjects])))
+        found.append(shared("differences", "What differs", "", difference_blocks([one.run for one in subjects])))
     found += [
-        section("run", "What was run, and how to repeat it", "", _run_blocks),
+        section("run", "What was run, and how to repeat it", "", lambda one: run_blocks(one, alone=len(subjects) == 1)),
         section("data", "The images", "", lambda one: data_blocks(one.run, data_dir=data_dir)),
-        shared("training", "The training", _ABOUT_TRAINING, _training_blocks(subjects)),
-        section("probe", "What the features are worth", _ABOUT_PROBE, lambda one: probe_blocks(one.run, one.probe)),
+        shared("training", "The training", _ABOUT_TRAINING, training_blocks(subjects)),
+        shared("probe", "What the features are worth", _ABOUT_PROBE, _probe_blocks(subjects)),
         section("labels", "Accuracy over labels", "", lambda one: fraction_blocks(one.run, one.probe)),
         section("classes", "Class by class", "", lambda one: class_blocks(one.run, chosen_predictions(one.run))),
         section(
@@ -156,7 +143,7 @@ def _sections(
             "",
             lambda one: certainty_blocks(one.run, one.embedded, chosen_predictions(one.run), data_dir=data_dir),
         ),
-        section("time", "Time and hardware", "", _time_blocks),
+        section("time", "Time and hardware", "", time_blocks),
     ]
     return found
 
@@ -183,130 +170,20 @@ def _subtitle(subjects: Sequence[Subject]) -> str:
         names = sorted({one.manifest.dataset.name for one in subjects})
         return f"{', '.join(one.run.name for one in subjects)}, on {', '.join(names)}"
     state = "" if manifest.status == "finished" else f", {manifest.status} at step {manifest.step}"
-    return f"{manifest.method}, {manifest.encoder}, on {manifest.dataset.name}, {_day(manifest.started)}{state}"
+    return f"{manifest.method}, {manifest.encoder}, on {manifest.dataset.name}, {day_and_time(manifest.started)}{state}"
 
 
-def _day(text: str) -> str:
-    try:
-        return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M} UTC"
-    except ValueError:
-        return text[:30]
+def _probe_blocks(subjects: Sequence[Subject]) -> list[Block]:
+    """The table of one run; of several, judged on the same test images, one table, and what is missing."""
+    known = {unique_name(subjects, number): one.probe for number, one in enumerate(subjects) if one.probe is not None}
+    if len(known) < 2 or len({(probe.dataset, probe.split, probe.test_images) for probe in known.values()}) > 1:
+        return [block for one in subjects for block in _named_probe_blocks(one, alone=len(subjects) == 1)]
+    parts = [probe_blocks(one.run, one.probe) for one in subjects]
+    first = next(block for blocks in parts for block in blocks if isinstance(block, Sentence))
+    missing = [block for blocks in parts for block in blocks if isinstance(block, Missing)]
+    return [first, *compared_probe_blocks(known), *missing]
 
 
-def _difference_blocks(runs: Sequence[Run]) -> list[Block]:
-    """The options that differ, and what was measured, a column a run; runs that differ in the seed are one column."""
-    comparison = compare_runs(runs)
-    rows = [(key, *(_text(value) for value in values)) for key, values in comparison.differing.items()]
-    for key, (name, is_part) in MEASURES.items():
-        cells = [_measure(group.measures.get(key), is_part=is_part) for group in comparison.groups]
-        if set(cells) != {"-"}:
-            rows.append((name, *cells))
-    head = ("", *(group.name for group in comparison.groups))
-    text = "They differ in the seed alone." if len(comparison.groups) == 1 else "All other options are equal."
-    return [Sentence(text=text), Table(head=head, rows=tuple(rows))]
-
-
-def _measure(measure: Measure | None, *, is_part: bool) -> str:
-    if measure is None:
-        return "-"
-    scale, digits = (100, ".1f") if is_part else (1, ".4g")
-    text = f"{scale * measure.mean:{digits}}" + (" %" if is_part else "")
-    if measure.interval is None or len(set(measure.values)) == 1:
-        return text
-    low, high = (f"{scale * end:{digits}}" for end in measure.interval)
-    return f"{text} ({low} - {high})"
-
-
-def _text(value: Any) -> str:
-    return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _run_blocks(subject: Subject) -> list[Block]:
-    run, manifest = subject.run, subject.manifest
-    summary = summarize(run)
-    facts = {
-        "method": manifest.method
-        if manifest.parent is None
-        else f"{manifest.method}, finetuned from {manifest.parent.run}",
-        "encoder": manifest.encoder,
-        "steps": f"{manifest.step:,} of {manifest.total_steps:,}",
-        "epochs": _text(summary["epochs"]),
-        "batch size": _text(summary["batch_size"]),
-        "temperature": _text(summary["temperature"]),
-        "seed": str(manifest.seed),
-        "checkpoint": next((f"sha256 {one.sha256[:16]}" for one in _checkpoints(manifest)), "none"),
-        "code": f"clr {manifest.versions.get('clr', '-')}" + (f", commit {manifest.git}" if manifest.git else ""),
-    }
-    blocks: list[Block] = [
-        Table(head=(), rows=tuple((key, value) for key, value in facts.items() if value != "-"), wordy=True),
-        Sentence(text="It was started by:"),
-        Code(text=shlex.join(manifest.command)),
-    ]
-    if manifest.parent is None:
-        config = run.path / "config.yaml"
-        blocks += [
-            Sentence(text="The same again, from the configuration that it kept, on the same images:"),
-            Code(text=shlex.join(["clr", "pretrain", "--config", str(config), "--out", f"{run.path}-again"])),
-        ]
-    if manifest.status != "finished":
-        command = shlex.join(["clr", "pretrain", "--resume", str(run.path)])
-        blocks.append(Missing(what=f"The training is {manifest.status}.", command=command))
-    return blocks
-
-
-def _checkpoints(manifest: Manifest) -> list[Any]:
-    from contrastive_cli.core.manifest import checkpoints_of
-
-    return [artifact for _, artifact in checkpoints_of(manifest.artifacts)]
-
-
-def _training_blocks(subjects: Sequence[Subject]) -> list[Block]:
-    """The curves: of one run with its reference lines, of several in one figure."""
-    known = [one for one in subjects if one.records]
-    missing: list[Block] = [
-        Missing(
-            what=f"{one.run.name} has no metrics yet.",
-            command=shlex.join(["clr", "pretrain", "--resume", str(one.run.path)]),
-        )
-        for one in subjects
-        if not one.records
-    ]
-    if not known:
-        return missing
-    if len(known) == 1:
-        (one,) = known
-        figure = partial(_curves, one.records, one.run.name)
-        return [draw(figure, alt=f"curves of {one.run.name}"), *missing]
-    records = {_unique(known, number): one.records for number, one in enumerate(known)}
-    return [draw(partial(_compared_curves, records), alt="curves of the runs"), *missing]
-
-
-def _unique(subjects: Sequence[Subject], number: int) -> str:
-    """The run's name; its path where two are named alike."""
-    names = [one.run.name for one in subjects]
-    return names[number] if names.count(names[number]) == 1 else str(subjects[number].run.path)
-
-
-def _curves(records: Sequence[Mapping[str, float]], name: str, path: Path) -> None:
-    curves(records, path=path, title=name)
-
-
-def _compared_curves(records: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
-    caption = "dotted: the loss of chance, and aligned"
-    compared_curves(records, path=path, title=f"{len(records)} runs", caption=caption)
-
-
-def _time_blocks(subject: Subject) -> list[Block]:
-    manifest = subject.manifest
-    rates = [record["views_per_second"] for record in subject.records if "views_per_second" in record]
-    facts = {
-        "trained for": f"{manifest.seconds / 60:.1f} minutes",
-        "started": _day(manifest.started),
-        "ended": "-" if manifest.ended is None else _day(manifest.ended),
-        "views a second, median": f"{median(rates):,.0f}" if rates else "-",
-        "device": manifest.device,
-        "threads": str(manifest.threads),
-        "number format": manifest.precision,
-        **{name: version for name, version in manifest.versions.items() if name != "clr"},
-    }
-    return [Table(head=(), rows=tuple((key, value) for key, value in facts.items() if value != "-"), wordy=True)]
+def _named_probe_blocks(subject: Subject, *, alone: bool) -> list[Block]:
+    name: list[Block] = [] if alone else [Sentence(text=f"{subject.run.name}:")]
+    return name + probe_blocks(subject.run, subject.probe)
