@@ -9,8 +9,11 @@ from contrastive_cli.core.choices import Metric
 from contrastive_cli.core.files import is_table
 
 if TYPE_CHECKING:
+    from contrastive_cli.cli.console import Output
     from contrastive_cli.embeddings.files import Embeddings
     from contrastive_cli.embeddings.search.nearest_neighbors import Neighbors
+
+SHOWN = 5
 
 
 def write_found(
@@ -99,3 +102,22 @@ def purity_of(asked: Embeddings, embeddings: Embeddings, found: Neighbors) -> fl
     labels, nearest = asked.labels, embeddings.labels[found.indices[:, 0]]
     known = labels >= 0
     return float((nearest == labels)[known].mean()) if known.any() else None
+
+
+def show_first(asked: Embeddings, embeddings: Embeddings, found: Neighbors, *, metric: Metric, output: Output) -> None:
+    """The neighbors of the first few as a table."""
+    names, own_names = clean_names(embeddings), clean_names(asked)
+    shown = min(SHOWN, found.indices.shape[1])
+    rows = []
+    for row, (nearest, distances) in enumerate(zip(found.indices[:SHOWN], found.distances[:SHOWN], strict=True)):
+        pairs = zip(nearest[:shown].tolist(), distances[:shown].tolist(), strict=True)
+        rows.append(
+            [own_names(row), *(f"{names(index)} ({shown_distance(distance, metric)})" for index, distance in pairs)]
+        )
+    count = found.indices.shape[1]
+    output.table(
+        title=f"neighbors of {len(asked.vectors)} embeddings ({measure_of(metric)}), the first {SHOWN}"
+        + ("" if count == shown else f", {shown} of {count} each"),
+        columns=["item", *(f"neighbor {rank + 1}" for rank in range(shown))],
+        rows=rows,
+    )

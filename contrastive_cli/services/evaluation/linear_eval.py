@@ -14,25 +14,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from contrastive_cli.core.choices import SpaceKind
 from contrastive_cli.core.errors import TrainingError, UsageError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
-from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.embeddings.probes.knn_vote import knn_vote
 from contrastive_cli.embeddings.probes.linear_probe import fit_probe
 from contrastive_cli.embeddings.probes.mlp_probe import fit_mlp
-from contrastive_cli.embeddings.space import Space, enter_space, measure_space
 from contrastive_cli.services.artifacts import indices_sha256, write_result, write_subsets
+from contrastive_cli.services.evaluation.features import Features, frozen_features
+from contrastive_cli.services.evaluation.predictions import Predictions
 from contrastive_cli.services.evaluation.rows import Row, Splits, make_row
-from contrastive_cli.services.inference.measured_spaces import MEASURED_IMAGES, measured_on
-from contrastive_cli.services.inference.model import Model, embed_pixels, random_model
-from contrastive_cli.services.inference.pixels import flat_pixels
-from contrastive_cli.services.inference.spaces import find_spaces
+from contrastive_cli.services.inference.model import Model
 
 HEADS = ("linear", "mlp", "knn")
 BASELINES = ("random", "supervised", "pixels")
@@ -76,16 +71,6 @@ class LinearEvaluation:
         return asdict(self)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Features:
-    """Frozen features of the labeled train and test images, and the heads that are fitted to them."""
-
-    name: str
-    train: torch.Tensor
-    test: torch.Tensor
-    heads: Sequence[str]
-
-
 def frozen_rows(
     model: Model,
     splits: Splits,
@@ -96,23 +81,29 @@ def frozen_rows(
     seeds: int,
     kind: SpaceKind | None = None,
     crops: int = 1,
+    kept: list[Predictions] | None = None,
     progress: CountProgress | None = None,
 ) -> Iterator[Row]:
     """Measure every head on the frozen features of the run and of its baselines, and yield each row as it is there.
 
     The features of encoders are measured raw and in the space of the run, or in one of the two by `kind`; the MLP head,
     which scales them itself, raw only. `crops` is the number of pictures of an image that its features are the mean of.
+    What the linear head with the most labels says of every test image is put into `kept`, where that is given.
 
     Raises:
         TrainingError: If the encoder's weights changed.
     """
     before = weights_sha256(model)
-    for features in _features(
+    for features in frozen_features(
         model, splits, heads=heads, baselines=baselines, kind=kind, crops=crops, progress=progress
     ):
         for fraction in fractions:
             for head in features.heads:
-                yield _measure(features, splits, head=head, fraction=fraction, seeds=seeds, progress=progress)
+                keeps = (features.name, head, fraction) == ("pretrained", "linear", max(fractions))
+                yield _measure(
+                    model, features, splits, head=head, fraction=fraction, seeds=seeds,
+                    kept=kept if keeps else None, progress=progress,
+                )  # fmt: skip
     if weights_sha256(model) != before:
         raise TrainingError("the encoder changed while it was evaluated; the result is worthless")
 
@@ -121,18 +112,16 @@ def summarize_evaluation(
     model: Model, splits: Splits, *, rows: Sequence[Row], fractions: Sequence[float], seeds: int
 ) -> LinearEvaluation:
     """The rows with what they were measured on, and the sha256 of every list of labeled images that was used."""
-    dataset, fingerprint = splits.train.name, splits.train.fingerprint
-    suffix = "" if splits.test.split == "test" else f"-{splits.test.split}"
     return LinearEvaluation(
-        name=(dataset if splits.own else f"{dataset}-{fingerprint[:8]}") + suffix,
+        name=result_name(splits),
         checkpoint=model.checkpoint,
         rows=tuple(rows),
-        dataset=dataset,
+        dataset=splits.train.name,
         train_images=splits.train.num_samples,
         test_split=splits.test.split,
         test_images=int(splits.tested.sum()),
         encoder_sha256=weights_sha256(model),
-        fingerprints=[fingerprint, splits.test.fingerprint],
+        fingerprints=[splits.train.fingerprint, splits.test.fingerprint],
         subsets=tuple(
             LabelSubset(label_fraction=fraction, seed=seed, labels=len(chosen), sha256=indices_sha256(chosen.numpy()))
             for fraction in fractions
@@ -194,51 +183,16 @@ def parse_fractions(text: str) -> tuple[float, ...]:
     return tuple(dict.fromkeys(fractions))
 
 
-def _features(
+def _measure(
     model: Model,
+    features: Features,
     splits: Splits,
     *,
-    heads: Sequence[str],
-    baselines: Sequence[str],
-    kind: SpaceKind | None,
-    crops: int,
+    head: str,
+    fraction: float,
+    seeds: int,
+    kept: list[Predictions] | None,
     progress: CountProgress | None,
-) -> Iterator[Features]:
-    train, test = splits.train.images, splits.test.images
-    encoders = {"pretrained": model}
-    if "random" in baselines:
-        encoders["random"] = random_model(model, seed=model.manifest.seed)
-    space = None if kind == "raw" else _space(model, splits)
-    for name, encoder in encoders.items():
-        pair = [embed_pixels(encoder, images, crops=crops, progress=progress) for images in (train, test)]
-        if kind != "whitened" or space is None:
-            yield _as_features(name, pair, heads=heads)
-        if space is None:
-            continue
-        if name == "random":
-            space = measure_space(pair[0][:MEASURED_IMAGES], exponent=space.exponent)
-        # The head of the random baseline is of less interest, and fitting it takes long.
-        fitted = [head for head in heads if head == "knn" or (head == "linear" and name == "pretrained")]
-        yield _as_features(f"{name} whitened", [enter_space(vectors, space) for vectors in pair], heads=fitted)
-    if "pixels" in baselines:
-        yield Features(name="pixels", train=flat_pixels(train), test=flat_pixels(test), heads=heads)
-
-
-def _as_features(name: str, pair: Sequence[NDArray[np.float32]], *, heads: Sequence[str]) -> Features:
-    return Features(name=name, train=torch.from_numpy(pair[0]), test=torch.from_numpy(pair[1]), heads=heads)
-
-
-def _space(model: Model, splits: Splits) -> Space | None:
-    """The space of h of the run; where it has none, one that is measured on the training images of the evaluation."""
-    spaces = find_spaces(model)
-    if spaces is not None:
-        return spaces.layers["h"]
-    chosen = draw_positions(splits.train.num_samples, limit=MEASURED_IMAGES, seed=0)
-    return measured_on(embed_pixels(model, np.asarray(splits.train.images[chosen])))[0]
-
-
-def _measure(
-    features: Features, splits: Splits, *, head: str, fraction: float, seeds: int, progress: CountProgress | None
 ) -> Row:
     train_labels = torch.from_numpy(splits.train.labels)
     test = features.test[splits.tested]
@@ -247,7 +201,10 @@ def _measure(
     for seed, chosen in enumerate(subsets):
         train, labels = features.train[chosen], train_labels[chosen]
         if head == "linear":
-            predictions.append(fit_probe(train, labels, seed=seed).predict(test))
+            chances = fit_probe(train, labels, seed=seed).heads.logits(test)[0].softmax(1)
+            predictions.append(chances.argmax(1))
+            if kept is not None and seed == 0:
+                kept.append(_predictions(model, splits, chances, labels=len(chosen)))
         elif head == "mlp":
             predictions.append(fit_mlp(train, labels, seed=seed, progress=progress).predict(test))
         else:
@@ -260,6 +217,33 @@ def _measure(
         predictions=predictions,
         labels=len(subsets[0]),
     )
+
+
+def _predictions(model: Model, splits: Splits, chances: torch.Tensor, *, labels: int) -> Predictions:
+    """What the linear head says, from its probabilities [N, C] of the tested images."""
+    test = splits.test
+    best = chances.max(1)
+    return Predictions(
+        name=result_name(splits),
+        checkpoint=model.checkpoint,
+        dataset=test.name,
+        split=test.split,
+        fingerprint=test.fingerprint,
+        head="linear",
+        labels=labels,
+        classes=test.classes,
+        rows=tuple(splits.tested.nonzero().flatten().tolist()),
+        targets=tuple(splits.test_labels.tolist()),
+        predicted=tuple(best.indices.tolist()),
+        confidence=tuple(round(float(one), 5) for one in best.values),
+    )
+
+
+def result_name(splits: Splits) -> str:
+    """Of the result files: the dataset's, and with a part of the fingerprint where the images are not the run's own."""
+    dataset, fingerprint = splits.train.name, splits.train.fingerprint
+    suffix = "" if splits.test.split == "test" else f"-{splits.test.split}"
+    return (dataset if splits.own else f"{dataset}-{fingerprint[:8]}") + suffix
 
 
 def check_choice(*, heads: Sequence[str], fractions: Sequence[float], baselines: Sequence[str], seeds: int) -> None:
