@@ -46,6 +46,7 @@ def ours(data_dir: Path, *, minutes: float, seed: int, out: Path) -> dict[str, A
         "views_per_second": trained["views_per_second"],
         "linear": table["pretrained", "linear"],
         "knn20": table["pretrained", "knn"],
+        "knn20_whitened": table["pretrained whitened", "knn"],
         "random_linear": table["random", "linear"],
         "pixels_linear": table["pixels", "linear"],
     }

@@ -24,7 +24,9 @@ MAX_BYTES: Final = 50_000_000
 BASELINES: Final = ("random", "pixels", "supervised")
 NAMES: Final = {
     "pretrained": "pretrained features",
+    "pretrained whitened": "pretrained features, whitened",
     "random": "an untrained encoder",
+    "random whitened": "an untrained encoder, whitened",
     "pixels": "raw pixels",
     "supervised": "the same encoder trained from scratch",
 }
