@@ -173,6 +173,17 @@ class AfterStep(Protocol):
 
 
 @runtime_checkable
+class Leaving(Protocol):
+    """An `AfterStep` method for which every micro-batch leaves something, so that processes have to exchange it."""
+
+    def give_left(self) -> tuple[Tensor, ...]:
+        """What the last micro-batch has left, each [b, ...], once its backward pass is done; it is forgotten here."""
+
+    def take_left(self, left: list[tuple[Tensor, ...]]) -> None:
+        """What all micro-batches of the step have left, in their order, for `after_step`."""
+
+
+@runtime_checkable
 class Contrastive(Protocol):
     """A `Method` whose loss needs the projections of the whole batch, so that accumulation can keep all negatives.
 
