@@ -41,7 +41,9 @@ def test_page__commands_within_sentences_exist(page: str) -> None:
         elif words[1] not in PLACEHOLDERS and not words[1].startswith("-"):
             assert words[1] in COMMANDS, f"{page}: {' '.join(words)}"
             command = COMMANDS[words[1]]
-            command = getattr(command, "commands", {}).get(words[2] if words[2:] else "list", command)
+            below = getattr(command, "commands", {})
+            if below:  # `list` is meant where none is named
+                command = below.get(words[2] if len(words) > 2 else "list", below["list"])
             known = {option for parameter in command.params for option in parameter.opts}
             options = {word.partition("=")[0] for word in words[2:] if word.startswith("--")}
             assert options <= known | {"--help"}, f"{page}: {' '.join(words)}"

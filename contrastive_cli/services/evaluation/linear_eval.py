@@ -38,6 +38,16 @@ PIXEL_CHUNK = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LabelSubset:
+    """A subset of the labeled training images: its part of all labels, its seed, how many, and their sha256."""
+
+    label_fraction: float
+    seed: int
+    labels: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LinearEvaluation:
     """The table, and what it was measured on.
 
@@ -57,7 +67,7 @@ class LinearEvaluation:
     test_images: int
     encoder_sha256: str
     fingerprints: list[str]
-    subsets: tuple[dict[str, Any], ...]
+    subsets: tuple[LabelSubset, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `--json` and the result file."""
@@ -119,7 +129,7 @@ def summarize_evaluation(
         encoder_sha256=weights_sha256(model),
         fingerprints=[splits.train.fingerprint, splits.test.fingerprint],
         subsets=tuple(
-            {"label_fraction": fraction, "seed": seed, "labels": len(chosen), "sha256": indices_sha256(chosen.numpy())}
+            LabelSubset(label_fraction=fraction, seed=seed, labels=len(chosen), sha256=indices_sha256(chosen.numpy()))
             for fraction in fractions
             for seed, chosen in enumerate(splits.subsets(fraction, seeds=seeds))
         ),
