@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from clr_process import TINY, Clr, clr_command, clr_environment
 
+from contrastive_cli.cli.sweep import plan_sweep
+
 
 @pytest.fixture(scope="module")
 def swept(clr: Clr, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -46,10 +48,24 @@ def test_pretrain_seeds__refuses_before_anything_is_trained(swept: Path, clr: Cl
         (["--seeds", "1,x"], 2, "not a list of whole numbers"),
         (["--seeds", "1,2", "--seed", "3"], 2, "--seed would be ignored"),
         (["--seeds", "1,2", "--resume", "runs/a-s3"], 2, "--seeds cannot be given"),
+        (["--sweep", "optim.lr=1"], 2, "one field and several values"),
+        (["--sweep", "optim.lr=1e-3,fast", "--out", "runs/b"], 2, "optim.lr"),
     ):
         result = clr("pretrain", *TINY, "--epochs", "1", *more, cwd=swept)
         assert (result.code, said in result.err) == (code, True), result.err
     assert not (swept / "runs" / "a-s9").exists()
+
+
+def test_plan_sweep__every_value_with_every_seed() -> None:
+    variants = plan_sweep("0,1", "views.recipe=none, light")
+    assert [one.suffix for one in variants] == [
+        "-recipe-none-s0",
+        "-recipe-none-s1",
+        "-recipe-light-s0",
+        "-recipe-light-s1",
+    ]
+    assert [one.described for one in plan_sweep(None, "optim.lr=1e-3,2e-3,1e-3")] == ["optim.lr=1e-3", "optim.lr=2e-3"]
+    assert plan_sweep(None, "a.b=x/y,z")[0].suffix == "-b-x_y"
 
 
 def test_runs__list_show_and_compare(swept: Path, clr: Clr) -> None:
