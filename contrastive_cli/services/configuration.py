@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model_validator
+from pydantic import Field, SerializeAsAny, create_model, model_validator
 
 from contrastive_cli.core.choices import AskedPrecision
 from contrastive_cli.core.config import Config, Tree, build, list_presets, merge, read_preset
+from contrastive_cli.core.durations import Seconds
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import at_home
 from contrastive_cli.core.manifest import PlannedSteps
@@ -30,7 +30,9 @@ from contrastive_cli.data.own_datasets import with_named_dataset
 from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.methods import load_method
+from contrastive_cli.models.encoder import Encoder
 from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder, build_encoder
+from contrastive_cli.services.encoder_input import PreprocessConfig
 from contrastive_cli.services.option_trees import merge_lengths, name_group, name_of, name_recipe, refuse_double
 from contrastive_cli.services.own_methods import checked_method, name_method, own_file_of, recall_method
 from contrastive_cli.views.recipe import RECIPES, Recipe, ViewGroup
@@ -38,20 +40,6 @@ from contrastive_cli.views.recipe import RECIPES, Recipe, ViewGroup
 REFERENCE_BATCH = 256
 DEFAULT_EPOCHS = 100
 DEFAULT_CPU_BUDGET = 15 * 60.0
-
-
-def parse_duration(value: Any) -> Any:
-    """Read "90s", "15m", "1h30m" or a number of seconds; other values pass through to the validator."""
-    if not isinstance(value, str) or not value.strip():
-        return value
-    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", value.strip())
-    if match is None:
-        raise ValueError("not a duration like 90s, 15m or 1h30m")
-    hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return 3600 * hours + 60 * minutes + seconds
-
-
-Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 
 
 class DatasetConfig(Config):
@@ -137,6 +125,7 @@ class PretrainConfig(Config):
     method: SerializeAsAny[Config]
     dataset: DatasetConfig = DatasetConfig()
     encoder: EncoderConfig = EncoderConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
     views: Recipe
     view_groups: tuple[ViewGroup, ...] | None = Field(None, description="views of several sizes or recipes, see docs")
     optim: OptimConfig = OptimConfig()
@@ -221,11 +210,10 @@ def config_model(method: str) -> type[PretrainConfig]:
     return create_model("PretrainConfig", __base__=PretrainConfig, method=(spec.config, ...))
 
 
-def build_method(config: PretrainConfig, images: ImageFacts) -> Method:
-    """The method with fresh weights, drawn from torch's generator."""
+def build_method(config: PretrainConfig, images: ImageFacts, *, encoder: Encoder | None = None) -> Method:
+    """The method with fresh weights, drawn from torch's generator, and around an encoder if one is given."""
     spec = load_method(config.method_name)
-    encoder = None
-    if spec.has_encoder:
+    if spec.has_encoder and encoder is None:
         encoder = build_encoder(config.encoder, channels=images.channels, size=images.size)
     own = own_file_of(config.method_name)
     if own is None:

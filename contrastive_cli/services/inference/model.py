@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contrastive_cli.core.choices import Layer, Precision
-from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import Classifying, CountProgress, ImageFacts, Method, Uncertain
@@ -24,9 +24,10 @@ from contrastive_cli.engine.checkpoint import checkpoint_mismatch_errors, load_c
 from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.inference import evaluating, map_images
 from contrastive_cli.engine.precision import choose_precision
-from contrastive_cli.models.encoder import encoder_of, projector_of
+from contrastive_cli.models.encoder import Encoder, encoder_of, projector_of
 from contrastive_cli.models.encoders import ENCODERS
 from contrastive_cli.models.folding import fold_batch_norms
+from contrastive_cli.models.weights.loading import load_encoder
 from contrastive_cli.services.configuration import (
     DatasetConfig,
     PretrainConfig,
@@ -71,22 +72,27 @@ class Model:
 
 
 def load_model(run: Run, *, device: str = "auto") -> Model:
-    """Load the newest intact checkpoint of `run`.
+    """Load the newest intact checkpoint of `run`, or the weights that it was imported with.
 
     Raises:
-        RunError: If there is none.
+        RunError: If there are none, or other ones than there were.
     """
     keep_freed_memory()
     manifest = run.manifest()
     config = read_run_config(run)
-    checkpoint = load_checkpoint(run)
     chosen = choose_device(device)
-    with memory_errors(chosen):
-        method = _build(config, manifest)
-    with checkpoint_mismatch_errors(run, checkpoint.name):
-        method.load_state_dict(checkpoint.state["method"])
+    if manifest.status == "imported":
+        method, checkpoint_sha256 = _load_imported(run, config, manifest)
+    else:
+        checkpoint = load_checkpoint(run)
+        checkpoint_sha256 = checkpoint.sha256
+        with memory_errors(chosen):
+            method = _build(config, manifest)
+        with checkpoint_mismatch_errors(run, checkpoint.name):
+            method.load_state_dict(checkpoint.state["method"])
     method = _ready(method, chosen)
-    same = chosen.type == manifest.device.partition(":")[0]
+    # An imported encoder computes as its own library would: in single precision.
+    same = chosen.type == manifest.device.partition(":")[0] or manifest.status == "imported"
     return Model(
         run=run,
         manifest=manifest,
@@ -95,8 +101,42 @@ def load_model(run: Run, *, device: str = "auto") -> Model:
         embedder=_folded(method, manifest.encoder),
         device=chosen,
         precision=manifest.precision if same else choose_precision("auto", chosen),
-        checkpoint=checkpoint.sha256,
+        checkpoint=checkpoint_sha256,
     )
+
+
+def _load_imported(run: Run, config: PretrainConfig, manifest: Manifest) -> tuple[Method, str]:
+    """An imported encoder, and the sha256 of its weights.
+
+    Raises:
+        RunError: If its weights are not those that it was imported with.
+    """
+    facts = manifest.weights
+    assert facts is not None, "a manifest of this status has them"
+    encoder = loaded_weights(config, manifest, of=f"the encoder of {run.path}")
+    return build_method(config, _facts(manifest), encoder=encoder), facts.sha256
+
+
+def loaded_weights(config: PretrainConfig, manifest: Manifest, *, of: str) -> Encoder:
+    """The encoder with the weights that a run was made from or began with, read anew from where they came from.
+
+    Raises:
+        RunError: If there are other weights now.
+        DataError: If they are gone.
+    """
+    facts = manifest.weights
+    assert facts is not None, "only such runs are asked for them"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(manifest.seed)
+        encoder, now = load_encoder(config.encoder, channels=len(manifest.mean), size=manifest.size)
+    if now.sha256 != facts.sha256:
+        raise RunError(
+            f"the weights {facts.source} are not those that {of} came with: sha256 {now.sha256[:12]}, not "
+            f"{facts.sha256[:12]}",
+            hint="bring the old ones back, or import these: --encoder NAME --weights FILE",
+            path=facts.source,
+        )
+    return encoder
 
 
 def random_model(model: Model, *, seed: int) -> Model:
@@ -187,14 +227,17 @@ def _folded(method: Method, encoder: str) -> Method:
 
 
 def _build(config: PretrainConfig, manifest: Manifest) -> Method:
-    facts = ImageFacts(
+    without_weights = config.encoder.model_copy(update={"weights": None})
+    return build_method(config.model_copy(update={"encoder": without_weights}), _facts(manifest))
+
+
+def _facts(manifest: Manifest) -> ImageFacts:
+    return ImageFacts(
         count=manifest.dataset.count,
         channels=len(manifest.mean),
         size=manifest.size,
         num_classes=len(manifest.classes),
     )
-    without_weights = config.encoder.model_copy(update={"weights": None})
-    return build_method(config.model_copy(update={"encoder": without_weights}), facts)
 
 
 def _ready(method: Method, device: torch.device) -> Method:
@@ -215,7 +258,14 @@ def identity_of(model: Model, layer: Layer) -> dict[str, Any]:
 def preprocess_of(model: Model) -> dict[str, Any]:
     """What an embeddings file says of how images were prepared."""
     manifest = model.manifest
-    return {"size": manifest.size, "mean": list(manifest.mean), "std": list(manifest.std), **_scaling_of(model)}
+    framing = {} if manifest.framing is None else manifest.framing.model_dump()
+    return {
+        "size": manifest.size,
+        **framing,
+        "mean": list(manifest.mean),
+        "std": list(manifest.std),
+        **_scaling_of(model),
+    }
 
 
 def _scaling_of(model: Model) -> dict[str, Any]:
