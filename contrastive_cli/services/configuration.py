@@ -20,6 +20,7 @@ from contrastive_cli.core.config import Config, Tree, build, list_presets, merge
 from contrastive_cli.core.durations import Seconds
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import at_home
+from contrastive_cli.core.framing import Framing
 from contrastive_cli.core.manifest import PlannedSteps
 from contrastive_cli.core.own_code import guarded
 from contrastive_cli.core.pictures import AskedRangeField, BandsField, refuse_misfit
@@ -35,6 +36,7 @@ from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder, bu
 from contrastive_cli.services.encoder_input import PreprocessConfig
 from contrastive_cli.services.option_trees import merge_lengths, name_group, name_of, name_recipe, refuse_double
 from contrastive_cli.services.own_methods import checked_method, name_method, own_file_of, recall_method
+from contrastive_cli.services.starting_weights import start_from_weights
 from contrastive_cli.views.recipe import RECIPES, Recipe, ViewGroup
 
 REFERENCE_BATCH = 256
@@ -86,6 +88,7 @@ class TrainConfig(Config):
 
     Attributes:
         epochs: Passes over the images; or `budget`, seconds from the start of the command to its end.
+        freeze_epochs: Passes at the beginning in which the encoder stays as it came; needs weights it came with.
         plan: What became of a budget: pairs of a step and the steps that the whole training was to have from there on.
             A training that has them does these steps again, whatever the clock says.
         batch_size: Images whose views meet in one loss; None takes 256, or half of the images where that is less.
@@ -100,6 +103,7 @@ class TrainConfig(Config):
 
     epochs: float | None = Field(None, gt=0, le=1e6)
     budget: Seconds | None = None
+    freeze_epochs: float = Field(0.0, ge=0, le=1e6)
     plan: PlannedSteps = ()
     batch_size: int | None = Field(None, ge=2)
     images_per_class: int | None = Field(None, ge=1)
@@ -150,6 +154,13 @@ class PretrainConfig(Config):
         return self.view_groups or (ViewGroup(count=num_views, **self.views.model_dump()),)
 
     @property
+    def stored_framing(self) -> Framing | None:
+        """How pictures become squares of the size that they are kept at; None for the rule of this package."""
+        size = self.dataset.size or 0
+        framing = self.preprocess.framing(size)
+        return None if framing is None else framing.scaled(size, to=self.dataset.stored_size or size)
+
+    @property
     def batch_size(self) -> int:
         """Images whose views meet in one loss."""
         return self.train.batch_size or REFERENCE_BATCH
@@ -194,6 +205,7 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | Non
         sizes.pop("stored_size", None)
     tree = merge_lengths(preset, given)
     tree = merge({"dataset": {"name": dataset}}, tree)
+    tree = start_from_weights(tree, given=given, spec=spec)
     tree["method"] = {**tree.get("method", {}), "name": method}
     recipe = load_method(method).recipe or spec.recipe_at(_size(tree) or spec.size)
     tree["views"] = name_recipe(tree.get("views", {}), default=recipe)
@@ -239,8 +251,7 @@ def read_run_config(run: Run) -> PretrainConfig:
 def find_own_preset(*, dataset: str, method: str, device: torch.device) -> str | None:
     """`<dataset>-<method>-<device>` or `<dataset>-<method>` among the presets, if there is one."""
     known = {preset.stem for preset in list_presets()}
-    names = (f"{dataset}-{method}-{device.type}", f"{dataset}-{method}")
-    return next((name for name in names if name in known), None)
+    return next((name for name in (f"{dataset}-{method}-{device.type}", f"{dataset}-{method}") if name in known), None)
 
 
 def light_recipe(dataset: str, *, size: int) -> str:
@@ -273,14 +284,14 @@ def fill(config: PretrainConfig) -> PretrainConfig:
     places = (config.dataset.data_dir, config.dataset.labels, config.neighbors)
     data_dir, labels, neighbors = (None if place is None else at_home(place).absolute() for place in places)
     dataset = config.dataset.model_copy(update={"size": size, "data_dir": data_dir, "labels": labels})
+    config.preprocess.framing(size)  # refuses a square that reaches beyond the picture
     return config.model_copy(update={"encoder": encoder, "train": train, "dataset": dataset, "neighbors": neighbors})
 
 
 def _no_encoder(config: PretrainConfig) -> EncoderConfig:
-    if config.encoder.name not in ("auto", "none"):
-        raise UsageError(
-            f"{config.method_name} has no encoder (given: {config.encoder.name!r})", hint="leave out --encoder"
-        )
+    given = config.encoder.weights or config.encoder.name
+    if given not in ("auto", "none"):
+        raise UsageError(f"{config.method_name} has no encoder (given: {given!r})", hint="leave out --encoder")
     return config.encoder.model_copy(update={"name": "none"})
 
 

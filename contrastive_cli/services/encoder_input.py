@@ -64,10 +64,11 @@ def with_input(given: PreprocessConfig, seen: EncoderInput, *, size: int | None)
     side = size or seen.size
     framing = None if seen.framing is None else seen.framing.scaled(seen.size, to=side)
     own = {} if framing is None else framing.model_dump()
-    own |= {"mean": seen.mean, "std": seen.std, "origin": seen.origin}
+    own |= {"mean": seen.mean or None, "std": seen.std or None, "origin": seen.origin}
     said = {key: value for key, value in given.model_dump().items() if value is not None}
     filled = PreprocessConfig(**{**own, **said})
-    if filled.mean is None or filled.std is None or not len(filled.mean) == len(filled.std) == len(seen.mean):
+    counts = [len(numbers or ()) for numbers in (filled.mean, filled.std)]
+    if counts[0] != counts[1] or (seen.mean and counts[0] != len(seen.mean)):
         raise UsageError(f"preprocess.mean and preprocess.std need one number for each of {len(seen.mean)} channels")
     filled.framing(side)  # refuses a square that reaches beyond the picture
     return filled, side

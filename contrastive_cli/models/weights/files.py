@@ -35,7 +35,10 @@ MAX_TENSORS = 100_000
 FILES_OF_A_FOLDER = ("model.safetensors", "pytorch_model.bin")
 HINT = "save the tensors alone: torch.save(model.state_dict(), 'weights.pth'), or as .safetensors"
 
-_NOT_WEIGHTS = ("optimizer", "optimizers", "optimizer_states", "optim", "scheduler", "lr_schedulers", "loops", "queue")
+_NOT_WEIGHTS = (
+    *("optimizer", "optimizers", "optimizer_states", "optim", "scheduler", "lr_schedulers", "loops"),
+    *("loss_sum", "torch_rng"),  # of this package's own checkpoints
+)
 _ASKED = re.compile(r"GLOBAL (\S{1,100})")
 
 
@@ -78,13 +81,13 @@ def _of_folder(folder: Path) -> WeightsFile:
     for name in FILES_OF_A_FOLDER:
         if (folder / name).is_file():
             found = _of_file(folder / name)
-            config = _read_config(folder / "config.json")
+            config = read_config(folder / "config.json")
             return WeightsFile(path=found.path, sha256=found.sha256, tensors=found.tensors, config=config)
     names = " or ".join(FILES_OF_A_FOLDER)
     raise DataError(f"the folder {folder} holds neither a run nor {names}", hint="give the file itself", path=folder)
 
 
-def _read_config(file: Path) -> Mapping[str, Any]:
+def read_config(file: Path) -> Mapping[str, Any]:
     """What a config.json says; empty if there is none.
 
     Raises:
@@ -235,10 +238,12 @@ def _named_tensors(value: Any, prefix: str = "", seen: set[int] | None = None) -
         return
     seen.add(id(value))
     for key, found in value.items():
+        if key in _NOT_WEIGHTS:
+            continue
         if isinstance(found, Tensor):
             if found.layout == torch.strided and not found.is_quantized:
                 yield f"{prefix}{key}", found.detach()
-        elif key not in _NOT_WEIGHTS:
+        else:
             yield from _named_tensors(found, f"{prefix}{key}.", seen)
 
 

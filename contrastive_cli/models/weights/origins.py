@@ -11,7 +11,7 @@ from contrastive_cli.core.config import build, did_you_mean
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.files import at_home
 from contrastive_cli.core.framing import IMAGENET_MEAN, IMAGENET_STD, EncoderInput, Framing
-from contrastive_cli.core.runs import RUNS
+from contrastive_cli.core.runs import RUNS, Run
 from contrastive_cli.models.encoders import ENCODERS, EncoderConfig, refuse_unknown_encoder
 from contrastive_cli.models.resnet import RESNETS
 from contrastive_cli.models.timm_encoders import (
@@ -23,7 +23,7 @@ from contrastive_cli.models.timm_encoders import (
     refuse_unknown,
     registered_input,
 )
-from contrastive_cli.models.weights.files import WeightsFile, read_weights
+from contrastive_cli.models.weights.files import WeightsFile, read_config, read_weights
 
 RANDOM = "random"
 IMAGENET_SIZE, IMAGENET_RESIZE = 224, 256
@@ -81,6 +81,22 @@ def find_origin(encoder: str, weights: str) -> Origin:
             f"{encoder} has no pretrained weights (given: {weights!r})", hint="give a file, a folder or a run"
         )
     raise UsageError(f"{encoder} has no weights {weights!r}{did_you_mean(weights, names)}", hint="or give a file")
+
+
+def encoder_of_weights(weights: str) -> str | None:
+    """The encoder that a run or a folder with a config.json says it holds; None if nothing says it.
+
+    Raises:
+        DataError, RunError: If what should say it cannot be read.
+    """
+    path = at_home(Path(weights)).absolute()
+    for place in (path, (RUNS / weights).absolute()):
+        if (place / "manifest.json").is_file():
+            return Run(place).manifest().encoder
+    architecture = read_config(path / "config.json").get("architecture") if path.is_dir() else None
+    if not isinstance(architecture, str):
+        return None
+    return architecture if architecture in ENCODERS else PREFIX + architecture
 
 
 def _published_names(encoder: str, weights: str) -> list[str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contrastive_cli.core.choices import Layer, Precision
-from contrastive_cli.core.errors import RunError, UsageError
+from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import Classifying, CountProgress, ImageFacts, Method, Uncertain
@@ -24,16 +24,17 @@ from contrastive_cli.engine.checkpoint import checkpoint_mismatch_errors, load_c
 from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.inference import evaluating, map_images
 from contrastive_cli.engine.precision import choose_precision
-from contrastive_cli.models.encoder import Encoder, encoder_of, projector_of
+from contrastive_cli.methods import IMPORTED, load_method
+from contrastive_cli.models.encoder import encoder_of, projector_of
 from contrastive_cli.models.encoders import ENCODERS
 from contrastive_cli.models.folding import fold_batch_norms
-from contrastive_cli.models.weights.loading import load_encoder
 from contrastive_cli.services.configuration import (
     DatasetConfig,
     PretrainConfig,
     build_method,
     read_run_config,
 )
+from contrastive_cli.services.inference.named_weights import loaded_weights
 from contrastive_cli.views.preprocessing import Preprocessing
 
 
@@ -117,26 +118,20 @@ def _load_imported(run: Run, config: PretrainConfig, manifest: Manifest) -> tupl
     return build_method(config, _facts(manifest), encoder=encoder), facts.sha256
 
 
-def loaded_weights(config: PretrainConfig, manifest: Manifest, *, of: str) -> Encoder:
-    """The encoder with the weights that a run was made from or began with, read anew from where they came from.
+def start_model(model: Model) -> Model:
+    """The encoder as it came before it was trained.
 
     Raises:
-        RunError: If there are other weights now.
+        RunError: If its weights are other ones now.
         DataError: If they are gone.
     """
-    facts = manifest.weights
-    assert facts is not None, "only such runs are asked for them"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(manifest.seed)
-        encoder, now = load_encoder(config.encoder, channels=len(manifest.mean), size=manifest.size)
-    if now.sha256 != facts.sha256:
-        raise RunError(
-            f"the weights {facts.source} are not those that {of} came with: sha256 {now.sha256[:12]}, not "
-            f"{facts.sha256[:12]}",
-            hint="bring the old ones back, or import these: --encoder NAME --weights FILE",
-            path=facts.source,
-        )
-    return encoder
+    facts = model.manifest.weights
+    assert facts is not None, "only such runs are asked for it"
+    encoder = loaded_weights(model.config, model.manifest, of=model.run.name)
+    spec = load_method(IMPORTED)
+    built = spec.build(spec.config(), encoder=encoder, images=_facts(model.manifest))
+    method = _ready(built, model.device)
+    return replace(model, method=method, embedder=_folded(method, model.manifest.encoder), checkpoint=facts.sha256)
 
 
 def random_model(model: Model, *, seed: int) -> Model:
