@@ -30,8 +30,8 @@ class EncoderConfig(Config):
             none in the configuration of a method without an encoder.
         width: Channels of the first layer of resnet9.
         embedding_dim: Width of the embedding of resnet9, made by a last 1x1 convolution; None leaves it at 8 x width.
-        stem: small (3x3, stride 1), small-padded (that with two pixels of zeros around, as solo-learn has it), imagenet
-            (7x7, stride 2, max-pool), or auto by image size or weights; not for resnet9.
+        stem: small (3x3, stride 1), imagenet (7x7, stride 2, max-pool), or auto by image size or weights; small-padded
+            and small-linear are those of solo-learn and lightly. Not for resnet9.
         weights: What training begins with: a name of torchvision's weights, such as IMAGENET1K_V1, "pretrained" or a
             tag for timm, a file, a folder, or another run; None for fresh ones.
     """
@@ -39,7 +39,7 @@ class EncoderConfig(Config):
     name: str = "auto"
     width: int = Field(16, gt=0, le=1024)
     embedding_dim: int | None = Field(512, gt=0, le=65536)
-    stem: Literal["auto", "small", "small-padded", "imagenet"] = "auto"
+    stem: Literal["auto", "small", "small-padded", "small-linear", "imagenet"] = "auto"
     weights: str | None = None
 
 

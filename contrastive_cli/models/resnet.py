@@ -11,8 +11,13 @@ from torch import Tensor, nn
 
 from contrastive_cli.models.encoder import Encoder
 
-Stem: TypeAlias = Literal["small", "small-padded", "imagenet"]
-_STEMS = {"small": (3, 1, 1), "small-padded": (3, 1, 2), "imagenet": (7, 2, 3)}  # kernel, stride, padding
+Stem: TypeAlias = Literal["small", "small-padded", "small-linear", "imagenet"]
+_STEMS = {  # kernel, stride, padding
+    "small": (3, 1, 1),
+    "small-padded": (3, 1, 2),
+    "small-linear": (3, 1, 1),
+    "imagenet": (7, 2, 3),
+}
 
 
 class ResNet(Encoder):
@@ -22,7 +27,8 @@ class ResNet(Encoder):
         name: resnet18, resnet34 or resnet50.
         channels: Channels of the image.
         stem: small is a 3x3 convolution without max-pool (SimCLR, App. B.9), imagenet 7x7 with stride 2 and one;
-            small-padded sees two pixels of zeros around the image, as solo-learn's.
+            small-padded sees two pixels of zeros around the image, as solo-learn's; small-linear has no ReLU, as
+            lightly's generator of ResNets when its layers are put into a row.
     """
 
     def __init__(self, name: str, *, channels: int, stem: Stem) -> None:
@@ -31,7 +37,7 @@ class ResNet(Encoder):
         kernel, stride, padding = _STEMS[stem]
         self.conv1 = nn.Conv2d(channels, 64, kernel, stride=stride, padding=padding, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = nn.Identity() if stem == "small-linear" else nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "imagenet" else nn.Identity()
         self.layer1 = _stage(block, 64, 64, depth=depths[0], stride=1)
         self.layer2 = _stage(block, 64 * block.expansion, 128, depth=depths[1], stride=2)

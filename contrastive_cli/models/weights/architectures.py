@@ -14,7 +14,7 @@ from contrastive_cli.models.timm_encoders import PREFIX, import_timm
 from contrastive_cli.models.weights.matching import match_tensors
 
 STEMS: tuple[Stem, ...] = ("imagenet", "small")
-MOST_TRIED = 30  # models of timm, each built without memory
+MOST_TRIED = 12  # models of timm, each built without memory
 
 
 def nearest_architecture(given: Mapping[str, Tensor], encoder: str) -> str | None:

@@ -176,6 +176,10 @@ class _Ignored:
         del state
 
 
+def _empty(*_: object) -> dict[Any, Any]:
+    return {}
+
+
 # Only names of classes that hold arguments: what is not here stops the reading, before anything is made of it.
 _STAND_INS: list[Any] = [
     (dict, "pytorch_lightning.utilities.parsing.AttributeDict"),
@@ -196,8 +200,10 @@ _STAND_INS: list[Any] = [
             "omegaconf.nodes.FloatNode",
             "omegaconf.nodes.BooleanNode",
             "typing.Any",
+            *(f"builtins.{kind}" for kind in ("bool", "dict", "float", "int", "list", "str", "tuple")),
         )
     ),
+    (_empty, "collections.defaultdict"),
 ]
 
 

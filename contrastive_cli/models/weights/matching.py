@@ -3,7 +3,8 @@
 Layouts that are understood, as rules from torchvision's names to those of a file:
 the names themselves, with any prefix (torchvision, timm, this package, MoCo, DINO, VICReg, Barlow Twins, solo-learn,
 sthalles/SimCLR: `module.encoder_q.`, `backbone.`, `encoder.`, `teacher.`), the positions in a Sequential of the layers
-(lightly: `backbone.0.weight` is the first convolution), and `shortcut` for `downsample` (SupContrast).
+(lightly: `backbone.0.weight` is the first convolution; its generator of ResNets has no ReLU and no pooling there), and
+`shortcut` for `downsample` (SupContrast).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 
 _SECOND_CHOICE = ("momentum", "encoder_k", "key_", "target", "ema_old")
 _SEQUENTIAL = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
+_GENERATED = {"conv1": "0", "bn1": "1", "layer1": "2", "layer2": "3", "layer3": "4", "layer4": "5"}
 COUNTER = "num_batches_tracked"  # of batch norms, which only averaging with equal weights needs
 
 
@@ -118,8 +120,13 @@ def _sequential(key: str) -> str:
     return f"{_SEQUENTIAL.get(first, first)}.{rest}"
 
 
+def _generated(key: str) -> str:
+    first, _, rest = _shortcut(key).partition(".")
+    return f"{_GENERATED.get(first, first)}.{rest}"
+
+
 def _shortcut(key: str) -> str:
     return key.replace(".downsample.", ".shortcut.")
 
 
-_LAYOUTS: tuple[Callable[[str], str], ...] = (_same, _sequential, _shortcut)
+_LAYOUTS: tuple[Callable[[str], str], ...] = (_same, _sequential, _shortcut, _generated)

@@ -69,10 +69,10 @@ def find_origin(encoder: str, weights: str) -> Origin:
     names = _published_names(encoder, weights)
     if weights in names:
         return Origin(kind="published", text=weights)
-    path = at_home(Path(weights))
-    for place in (path, RUNS / weights):
-        if (place == path and place.exists()) or (place / "manifest.json").is_file():
-            return Origin(kind="file", text=str(place.absolute()), file=read_weights(place))
+    path, run = at_home(Path(weights)).absolute(), (RUNS / weights).absolute()
+    if weights and (path.exists() or (run / "manifest.json").is_file()):
+        place = path if path.exists() else run
+        return Origin(kind="file", text=str(place), file=read_weights(place))
     looks_like_path = "/" in weights or path.suffix in (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
     if looks_like_path:
         raise DataError(f"there are no weights {weights!r}", hint="give a file, a folder or a run", path=path)
@@ -177,7 +177,8 @@ def _shaped(config: EncoderConfig, file: WeightsFile) -> EncoderConfig:
         stems = [shape for name, shape in shapes.items() if _is_stem(name) and len(shape) == 4]
         is_small = bool(stems) and stems[0][2:] == (3, 3)
         is_solo = is_small and file.from_lightning and any(name.endswith("backbone.conv1.weight") for name in shapes)
-        stem = "small-padded" if is_solo else "small" if is_small else "imagenet"
+        is_lightly = is_small and any(f".{name}".endswith(".2.0.conv1.weight") for name in shapes)
+        stem = "small-padded" if is_solo else "small-linear" if is_lightly else "small" if is_small else "imagenet"
         return config.model_copy(update={"stem": stem})
     return config
 

@@ -144,7 +144,7 @@ def _write(path: Path, config: PretrainConfig, settled: Settled) -> Path:
 
 
 def _manifest(config: PretrainConfig, facts: WeightsFacts, seen: EncoderInput) -> Manifest:
-    size = config.dataset.size or seen.size
+    size, facts_of_process = config.dataset.size or seen.size, process_facts()
     return Manifest(
         status="imported",
         method=IMPORTED,
@@ -161,7 +161,7 @@ def _manifest(config: PretrainConfig, facts: WeightsFacts, seen: EncoderInput) -
         framing=config.preprocess.framing(size),
         weights=facts.model_copy(update={"preprocessing": config.preprocess.origin or ""}),
         ended=now(),
-        **process_facts(),
+        **facts_of_process,
     )
 
 
