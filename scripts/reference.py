@@ -28,6 +28,7 @@ from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.methods import list_methods, load_method
 from contrastive_cli.models.encoders import EncoderConfig
 from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, TrainConfig
+from contrastive_cli.services.encoder_input import PreprocessConfig
 from contrastive_cli.views.recipe import RECIPES, Recipe
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -49,6 +50,7 @@ INHERITED = (
     "method",
     "dataset",
     "encoder",
+    "preprocess",
     "views",
     "optim",
     "train",
@@ -93,6 +95,7 @@ def configuration_page() -> str:
     sections: dict[str, type[Config]] = {
         "dataset": DatasetConfig,
         "encoder": EncoderConfig,
+        "preprocess": PreprocessConfig,
         "optim": OptimConfig,
         "train": TrainConfig,
     }
