@@ -110,7 +110,7 @@ def test_imported_run__equals_timm(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # timm's own
 def test_imported_run__of_timms_own_folder(tmp_path: Path) -> None:
-    timm = pytest.importorskip("timm")
+    timm = pytest.importorskip("timm", minversion="1.0.20")
     net = timm.create_model(
         "resnet18", num_classes=0, pretrained_cfg_overlay={"crop_pct": 0.8, "mean": (0.1, 0.2, 0.3)}
     )
