@@ -18,7 +18,8 @@ from contrastive_cli.core.runs import Run
 from contrastive_cli.engine.checkpoint import load_checkpoint
 from contrastive_cli.models.encoders import EncoderConfig, build_fresh
 from contrastive_cli.services.configuration import PretrainConfig, resolve
-from contrastive_cli.services.evaluation.linear_eval import frozen_rows, refuse_without_start, usual_baselines
+from contrastive_cli.services.evaluation.baselines import refuse_without_start, usual_baselines
+from contrastive_cli.services.evaluation.linear_eval import frozen_rows
 from contrastive_cli.services.evaluation.rows import open_splits
 from contrastive_cli.services.importing.imported import imported_run
 from contrastive_cli.services.inference.model import embed_pixels, load_model, start_model
