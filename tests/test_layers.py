@@ -33,6 +33,7 @@ ROOMS = {  # what a sub-package, or a file beside the sub-packages ("."), may us
         "training": {".", "inference"},
         "evaluation": {".", "inference", "training"},
         "figures": {".", "inference", "training"},
+        "curation": {".", "inference"},
     },
     "data": {".": {"entries"}, "entries": {"."}},
     "embeddings": {".": {"search", "probes"}, "probes": set(), "search": {"."}},

@@ -22,6 +22,7 @@ import typer.core
 
 from contrastive_cli import __version__
 from contrastive_cli.cli import (
+    check,
     datasets,
     doctor,
     embed,
@@ -46,10 +47,14 @@ READER_LEFT = 141  # as the shell says of a program that died by SIGPIPE
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands, with `~` understood where a shell has left it, as in `--out=~/run`."""
+    """The commands, some of two words; `~` is understood where a shell has left it, as in `--out=~/run`."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         return super().make_context(info_name, [_at_home(word) for word in args], parent, **extra)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        two_words = " ".join(args[:2])
+        return super().resolve_command(ctx, [two_words, *args[2:]] if two_words in self.commands else args)
 
 
 def _at_home(word: str) -> str:
@@ -79,6 +84,7 @@ app.command("similarity")(similarity.similarity)
 app.command("plot")(plot.plot)
 app.command("runs")(runs.runs)
 app.command("datasets")(datasets.datasets)
+app.command("datasets check")(check.check)
 app.command("methods")(methods.methods)
 app.command("doctor")(doctor.doctor)
 

@@ -37,6 +37,8 @@ def datasets(
     clr datasets digits --save-images digits-png
 
     clr datasets lfw --data-dir data --save-pairs pairs.csv
+
+    clr datasets check photos
     """
     output = Output(json=json, quiet=quiet)
     if name is None:

@@ -112,13 +112,13 @@ def decode(
             picture = read_deep(path, facts, wanted=1 + max(bands or (0,)), max_pixels=max_pixels)
             return _finish(path, picture, size=size, channels=channels, picture_range=picture_range, bands=bands)
         with Image.open(path, formats=formats_of(path)) as image:
-            _check_size(image, path=path, max_pixels=max_pixels)
+            refuse_large(image, path=path, max_pixels=max_pixels)
             if size is not None and min(image.size) >= 4 * size:
                 image.draft(None, (2 * size, 2 * size))  # JPEG only: the decoder itself shrinks by 2, 4 or 8
             image.load()
             if bands is None:
-                return _to_array(_flatten(_upright(image)), size=size, channels=channels)
-            picture = Values(values=_stored_bands(_upright(image)), full=None)
+                return _to_array(to_8_bit_colors(turn_upright(image)), size=size, channels=channels)
+            picture = Values(values=_stored_bands(turn_upright(image)), full=None)
             return _finish(path, picture, size=size, channels=channels, picture_range=picture_range, bands=bands)
     except UnidentifiedImageError:
         return _decode_unidentified(path, size=size, channels=channels, max_pixels=max_pixels)
@@ -232,13 +232,14 @@ def _descriptor_2_to_null() -> Iterator[None]:
             sys.stderr = stream
 
 
-def _check_size(image: Image.Image, *, path: Path, max_pixels: int) -> None:
+def refuse_large(image: Image.Image, *, path: Path, max_pixels: int) -> None:
+    """Refuse a picture of more pixels, as its head says, before any is decoded. Raises BadImage."""
     pixels = image.width * image.height
     if pixels > max_pixels:
         raise BadImage(path, f"{image.width} x {image.height} pixels are more than the limit of {max_pixels}")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def turn_upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; a corrupt EXIF block does not make good pixels bad."""
     try:
         if image.getexif().get(ORIENTATION, 1) == 1:
@@ -248,7 +249,7 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _flatten(image: Image.Image) -> Image.Image:
+def to_8_bit_colors(image: Image.Image) -> Image.Image:
     """Any mode to L or RGB: alpha on white, 16-bit, integer and float modes scaled to 8 bit."""
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_scale_to_8_bit(np.asarray(image)))

@@ -10,6 +10,9 @@ from contrastive_cli.core.errors import ClrError, RunError
 from contrastive_cli.core.files import is_table
 from contrastive_cli.embeddings.files import read_embeddings, read_neighbors
 
+PAGE_START = 2000
+PAGE_MARK = b'<meta name="generator" content="clr gallery">'
+
 
 def refuse_table(out: Path, *, overwrite: bool) -> None:
     """Refuse to write over a .csv or .jsonl, which does not say what it is of.
@@ -19,6 +22,23 @@ def refuse_table(out: Path, *, overwrite: bool) -> None:
     """
     if is_table(out) and out.exists() and not overwrite:
         raise _exists(out, "a table, which does not say what it is of")
+
+
+def refuse_page(out: Path, *, overwrite: bool) -> None:
+    """Refuse to write over an .html that is no page of ours.
+
+    Raises:
+        RunError: If it is another.
+    """
+    if overwrite or is_table(out) or not out.exists():
+        return
+    try:
+        with out.open("rb") as file:
+            start = file.read(PAGE_START)
+    except OSError:
+        start = b""
+    if PAGE_MARK not in start:
+        raise _exists(out, "something else than a page of clr")
 
 
 def refuse_other_embeddings(
