@@ -6,15 +6,20 @@ import csv
 import json
 import shlex
 import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from clr_process import Clr
+from clr_process import Clr, clr_environment
 from PIL import Image
 
 from contrastive_cli.services.curation.findings import CHECKS
 
+SCRIPT = Path(__file__).with_name("forked_commands.py")
 HOSTILE = ('"><img src=x onerror=alert(1)>.png', "=cmd.png", "new\nline.png", "\x1b[31mred.png", "@a.png")
 
 
@@ -41,60 +46,84 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_check__finds_what_was_planted(clr: Clr, photos: Path) -> None:
-    result = clr("datasets", "check", photos, cwd=photos.parent)
-    assert result.code == 0, result.err
-    lines = result.out.splitlines()
+def forked(commands: list[list[str]], *, cwd: Path, cache: Path) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of several commands, of which only the first waits for imports."""
+    finished = subprocess.run(
+        [sys.executable, SCRIPT, cwd],
+        input=json.dumps(commands), env=clr_environment(cache), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return [tuple(each) for each in json.loads(finished.stdout)]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one check said and wrote in every form, and what became of files that were there."""
+
+    text: str
+    values: Any
+    folder: Path
+    codes: dict[str, int]
+
+
+@pytest.fixture(scope="module")
+def said(photos: Path, clr_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Said:
+    folder = tmp_path_factory.mktemp("said")
+    (folder / "mine.html").write_text("<p>mine")
+    check = ["datasets", "check", str(photos)]
+    commands = {
+        "text": check,
+        "json": [*check, "--json", "--out", "check.csv", "--out", "check.jsonl", "--out", "check.html"],
+        "table again": [*check, "--out", "check.csv"],
+        "table over": [*check, "--out", "check.csv", "--overwrite"],
+        "page again": [*check, "--out", "check.html"],
+        "other page": [*check, "--out", "mine.html"],
+    }
+    done = dict(zip(commands, forked(list(commands.values()), cwd=folder, cache=clr_cache), strict=True))
+    assert done["text"][0] == done["json"][0] == 0, done
+    codes = {name: code for name, (code, _, _) in done.items()}
+    return Said(text=done["text"][1], values=json.loads(done["json"][1]), folder=folder, codes=codes)
+
+
+def test_check__finds_what_was_planted(said: Said) -> None:
+    lines = said.text.splitlines()
     assert "The same picture in two splits: 1 held-out picture" in lines
     assert "  test/cat/000.png = train/cat/leaked.png (cat, 1, equal)" in lines
     assert "Cannot be read: 1 file" in lines
     assert "Equal pictures: 7 groups" in lines
-    assert "\x1b" not in result.out
+    assert "\x1b" not in said.text
     assert lines.index("Equal pictures: 7 groups") > lines.index("Cannot be read: 1 file")
 
 
-def test_check__json_has_every_finding_and_nothing_else(clr: Clr, photos: Path) -> None:
-    result = clr("datasets", "check", "--json", photos, cwd=photos.parent)
-    assert result.code == 0, result.err
-    found = result.json
+def test_check__json_has_every_finding(said: Said) -> None:
+    found = said.values
     assert found["findings"].keys() == CHECKS.keys()
     assert [row["path"] for row in found["findings"]["leak"]] == ["test/cat/000.png", "train/cat/leaked.png"]
     assert len(found["findings"]["exact"]) == 14
     assert f"train/cat/{HOSTILE[2]}" in {row["path"] for row in found["findings"]["exact"]}
     assert found["splits"] == {"test": 12, "train": 56}
     assert found["counts"]["conflict"] == 1
-    assert found["files"] == []
+    assert found["files"] == ["check.csv", "check.jsonl", "check.html"]
 
 
-def test_check__tables(clr: Clr, photos: Path, tmp_path: Path) -> None:
-    targets = tmp_path / "check.csv", tmp_path / "check.jsonl"
-    result = clr("datasets", "check", photos, "--out", targets[0], "--out", targets[1], "--json", cwd=tmp_path)
-    assert result.code == 0, result.err
-    expected = [row for kind in CHECKS for row in result.json["findings"][kind]]
-    assert [json.loads(line) for line in targets[1].read_text().splitlines()] == expected
-    with targets[0].open(newline="") as file:
+def test_check__tables_hold_the_same_and_no_formula(said: Said) -> None:
+    expected = [row for kind in CHECKS for row in said.values["findings"][kind]]
+    lines = (said.folder / "check.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == expected
+    with (said.folder / "check.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["path"].removeprefix("./") for row in rows] == [row["path"] for row in expected]
     assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row.values())
     assert "'=dog" in {row["class"] for row in rows}
-    again = clr("datasets", "check", photos, "--out", targets[0], cwd=tmp_path)
-    assert (again.code, "--overwrite" in again.err) == (5, True)
-    assert clr("datasets", "check", photos, "--out", targets[0], "--overwrite", cwd=tmp_path).code == 0
 
 
-def test_check__page_is_replaced_but_no_other(clr: Clr, photos: Path, tmp_path: Path) -> None:
-    page = tmp_path / "check.html"
-    for _ in range(2):
-        assert clr("datasets", "check", photos, "--out", page, cwd=tmp_path).code == 0
-    assert "onerror=alert(1)>" not in page.read_text()
-    page.write_text("<p>mine")
-    refused = clr("datasets", "check", photos, "--out", page, cwd=tmp_path)
-    assert (refused.code, page.read_text()) == (5, "<p>mine")
+def test_check__writes_over_its_own_page_only(said: Said) -> None:
+    assert said.codes == {"text": 0, "json": 0, "table again": 5, "table over": 0, "page again": 0, "other page": 5}
+    assert "onerror=alert(1)>" not in (said.folder / "check.html").read_text()
+    assert (said.folder / "mine.html").read_text() == "<p>mine"
 
 
-def test_check__the_suggested_command_runs(clr: Clr, photos: Path, tmp_path: Path) -> None:
-    result = clr("datasets", "check", photos, "--json", cwd=tmp_path)
-    suggestion = result.json["suggestion"]
+def test_check__the_suggested_command_runs(clr: Clr, said: Said, tmp_path: Path) -> None:
+    suggestion = said.values["suggestion"]
     assert suggestion["size"] == 32
     assert suggestion["batch_size"] == 16
     words = shlex.split(suggestion["command"])
@@ -119,46 +148,38 @@ def test_check__with_a_run(clr: Clr, trained: Path, tmp_path: Path) -> None:
     assert whole.json["vote"]["accuracy"] > 0.9
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        ([], 2, "a folder or --dataset"),
-        (["photos", "--dataset", "digits"], 2, "a folder or --dataset"),
-        (["digits"], 3, "--dataset digits"),
-        (["--dataset", "digitz"], 2, "digits"),
-        (["empty"], 3, "no images"),
-        (["empty", "--out", "check.txt"], 2, ".html"),
-        (["empty", "--device", "cpu"], 2, "--run"),
-        (["empty", "--run", "nothing"], 5, "no run"),
-        (["empty", "--near", "2"], 2, "--near"),
-        (["--dataset", "cifar10", "--data-dir", "empty"], 3, "cifar10 is not in"),
-        (["empty", "--data-dir", "elsewhere"], 2, "--data-dir"),
-    ],
-)
-def test_check__refusals(clr: Clr, tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
-    (tmp_path / "empty").mkdir()
-    result = clr("datasets", "check", *arguments, cwd=tmp_path)
-    assert (result.code, message in result.err) == (code, True), result.err
-    assert "Traceback" not in result.err
+REFUSED = {
+    "": (2, "a folder or --dataset"),
+    "photos --dataset digits": (2, "a folder or --dataset"),
+    "digits": (3, "--dataset digits"),
+    "--dataset digitz": (2, "digits"),
+    "empty": (3, "no images"),
+    "empty --out check.txt": (2, ".html"),
+    "empty --device cpu": (2, "--run"),
+    "empty --run nothing": (5, "no run"),
+    "empty --near 2": (2, "--near"),
+    "--dataset cifar10 --data-dir empty": (3, "cifar10 is not in"),
+    "empty --data-dir elsewhere": (2, "--data-dir"),
+    "bad": (3, "none of the 1 pictures can be read"),
+}
 
 
-def test_check__a_folder_without_one_readable_picture(clr: Clr, tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "a.jpg").write_text("no")
-    result = clr("datasets", "check", "photos", cwd=tmp_path)
-    assert (result.code, "none of the 1 pictures can be read" in result.err) == (3, True), result.err
-
-
-def test_check__one_picture_and_two(clr: Clr, tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    for number in range(2):
-        blob(number).save(tmp_path / "photos" / f"{number}.png")
-        result = clr("datasets", "check", "photos", cwd=tmp_path)
-        assert result.code == 0, result.err
+def test_check__refusals_and_tiny_folders(tmp_path: Path, clr_cache: Path) -> None:
+    for name in ("empty", "bad", "one", "two"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "bad" / "a.jpg").write_text("no")
+    for number, folders in enumerate((("one", "two"), ("two",))):
+        for folder in folders:
+            blob(number).save(tmp_path / folder / f"{number}.png")
+    lines = [*REFUSED, "one", "two"]
+    done = forked([["datasets", "check", *line.split()] for line in lines], cwd=tmp_path, cache=clr_cache)
+    for line, (code, out, err) in zip(lines, done, strict=True):
+        wanted, message = REFUSED.get(line, (0, ""))
+        assert (code, message in err) == (wanted, True), (line, out, err)
+        assert "Traceback" not in err, line
 
 
 def test_datasets__keeps_its_own_shape(clr: Clr, tmp_path: Path) -> None:
-    assert clr("datasets", cwd=tmp_path).code == 0
     helped = clr("datasets", "check", "--help", cwd=tmp_path)
     assert helped.out.startswith("Usage: clr datasets check")
     assert "clr datasets check" in clr("datasets", "--help", cwd=tmp_path).out
