@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from contrastive_cli.core.errors import ClrError, RunError
-from contrastive_cli.core.files import is_table
+from contrastive_cli.core.files import is_seen, is_table
 from contrastive_cli.embeddings.files import read_embeddings, read_neighbors
 
 PAGE_START = 2000
@@ -25,12 +25,12 @@ def refuse_table(out: Path, *, overwrite: bool) -> None:
 
 
 def refuse_page(out: Path, *, overwrite: bool) -> None:
-    """Refuse to write over an .html that is no page of ours.
+    """Refuse to write over an .html that is no page of ours, or a figure, which does not say what it is of.
 
     Raises:
         RunError: If it is another.
     """
-    if overwrite or is_table(out) or not out.exists():
+    if overwrite or not is_seen(out) or not out.exists():
         return
     try:
         with out.open("rb") as file:
@@ -80,7 +80,7 @@ def refuse_other_neighbors(out: Path, *, overwrite: bool, source: Path, queries:
     Raises:
         RunError: If the file is of another origin.
     """
-    if overwrite or not out.exists() or is_table(out):
+    if overwrite or not out.exists() or is_table(out) or is_seen(out):
         return
     try:
         there = read_neighbors(out)

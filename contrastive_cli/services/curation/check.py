@@ -83,9 +83,7 @@ def check_pictures(pictures: Pictures, *, model: Model | None, near: float | Non
         wanted = near or neighborhood.usual_threshold()
         pairs = pairs_above(vectors, wanted, progress=progress)
     if pairs.threshold > wanted:
-        note(
-            f"more than {MOST_PAIRS:,} pairs are as similar as {wanted:.4f}, so they count from {pairs.threshold:.6f}"
-        )
+        note(f"more than {MOST_PAIRS:,} pairs are as similar as {wanted:.4f}, so they count from {pairs.threshold:.6f}")
     duplicates = Duplicates(equal=equal, firsts=firsts, pairs=pairs, groups=group_near(pairs))
     folds = duplicates.folds()
     votes = vote_on_labels(pictures, firsts, neighborhood, folds)
