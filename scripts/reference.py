@@ -72,7 +72,7 @@ def command_page() -> str:
     lines = [WRITTEN, "", "# Commands", "", f"{group.help}", ""]
     lines += ["`clr COMMAND --help` shows the same. Results go to stdout, everything else goes to stderr.", ""]
     lines += [f"{group.epilog}", ""]
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
+    for name, command in _commands(group):
         lines += [f"## clr {name}", *_help_text(command.help or ""), ""]
         parameters = [parameter for parameter in command.params if parameter.name != "help"]
         if parameters:
@@ -80,6 +80,14 @@ def command_page() -> str:
             lines += [_parameter_row(parameter) for parameter in parameters]
             lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command by the words that call it, those below a group after the group."""
+    for name, command in group.commands.items():
+        yield prefix + name, command
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{prefix}{name} ")
 
 
 def configuration_page() -> str:

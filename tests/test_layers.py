@@ -34,6 +34,7 @@ ROOMS = {  # what a sub-package, or a file beside the sub-packages ("."), may us
         "evaluation": {".", "inference", "training"},
         "figures": {".", "inference", "training"},
         "curation": {".", "inference"},
+        "report": {".", "inference", "evaluation", "figures"},
     },
     "data": {".": {"entries"}, "entries": {"."}},
     "embeddings": {".": {"search", "probes"}, "probes": set(), "search": {"."}},

@@ -22,7 +22,7 @@ import typer.core
 
 from contrastive_cli import __version__
 from contrastive_cli.cli import (
-    check,
+    cache,
     datasets,
     doctor,
     embed,
@@ -32,13 +32,17 @@ from contrastive_cli.cli import (
     nearest_neighbors,
     plot,
     pretrain,
+    report,
     runs,
     similarity,
 )
 from contrastive_cli.cli.console import NotesHandler, show_error
+from contrastive_cli.cli.help_text import GroupedCommand
+from contrastive_cli.cli.processes import last_word, refuse_processes
 from contrastive_cli.cli.suggestions import explain
 from contrastive_cli.core.errors import ClrError, DataError, RunError, TrainingError, UsageError
 from contrastive_cli.core.files import NO_SPACE, at_home
+from contrastive_cli.core.launched import place
 from contrastive_cli.core.notes import LOGGER
 from contrastive_cli.core.own_code import blamed
 from contrastive_cli.core.signals import Watchdog
@@ -47,14 +51,10 @@ READER_LEFT = 141  # as the shell says of a program that died by SIGPIPE
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands, some of two words; `~` is understood where a shell has left it, as in `--out=~/run`."""
+    """The commands, with `~` understood where a shell has left it, as in `--out=~/run`."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         return super().make_context(info_name, [_at_home(word) for word in args], parent, **extra)
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        two_words = " ".join(args[:2])
-        return super().resolve_command(ctx, [two_words, *args[2:]] if two_words in self.commands else args)
 
 
 def _at_home(word: str) -> str:
@@ -74,19 +74,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("pretrain")(pretrain.pretrain)
-app.command("linear-eval")(linear_eval.linear_eval)
-app.command("finetune")(finetune.finetune)
-app.command("embed")(embed.embed)
-app.command("nearest-neighbors")(nearest_neighbors.nearest_neighbors)
-app.command("knn", help="The same as nearest-neighbors.")(nearest_neighbors.nearest_neighbors)
-app.command("similarity")(similarity.similarity)
-app.command("plot")(plot.plot)
-app.command("runs")(runs.runs)
-app.command("datasets")(datasets.datasets)
-app.command("datasets check")(check.check)
-app.command("methods")(methods.methods)
-app.command("doctor")(doctor.doctor)
+app.command("pretrain", cls=GroupedCommand)(pretrain.pretrain)
+app.command("linear-eval", cls=GroupedCommand)(linear_eval.linear_eval)
+app.command("finetune", cls=GroupedCommand)(finetune.finetune)
+app.command("embed", cls=GroupedCommand)(embed.embed)
+app.command("nearest-neighbors", cls=GroupedCommand)(nearest_neighbors.nearest_neighbors)
+app.command("knn", cls=GroupedCommand, help="The same as nearest-neighbors.")(nearest_neighbors.nearest_neighbors)
+app.command("similarity", cls=GroupedCommand)(similarity.similarity)
+app.command("plot", cls=GroupedCommand)(plot.plot)
+app.command("report", cls=GroupedCommand)(report.report)
+app.add_typer(runs.runs, name="runs")
+app.add_typer(datasets.datasets, name="datasets")
+app.add_typer(cache.cache, name="cache")
+app.command("methods", cls=GroupedCommand)(methods.methods)
+app.command("doctor", cls=GroupedCommand)(doctor.doctor)
 
 
 def _show_version(wanted: bool) -> None:
@@ -115,6 +116,7 @@ def main() -> None:
     Watchdog().__enter__()  # never left: threads that decode are waited for even after the last line
     arguments = sys.argv[1:] or ["--help"]
     as_json = "--json" in arguments
+    _listen_only()
     if not {"--quiet", "-q"} & set(arguments):
         LOGGER.addHandler(NotesHandler())
         LOGGER.setLevel("INFO")
@@ -147,8 +149,22 @@ def run() -> NoReturn:
     os._exit(status)
 
 
+def _listen_only() -> None:
+    """In all processes but the first of several, leave the streams to that one; an error is shown all the same."""
+    if _listens():
+        sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - it stays open to the end
+
+
+def _listens() -> bool:
+    try:
+        return place().rank > 0
+    except ClrError:  # which the command is going to show
+        return False
+
+
 def _run(arguments: list[str], *, as_json: bool) -> int:
     try:
+        refuse_processes(arguments)
         status = app(arguments, prog_name="clr", standalone_mode=False)
     except ClrError as error:
         return _end(error, as_json=as_json)
@@ -204,9 +220,13 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def _end(error: ClrError, *, as_json: bool) -> int:
-    with contextlib.suppress(OSError):  # there may be nowhere to say it
-        show_error(error, as_json=as_json)
-    return error.exit_code
+    speaks, code = last_word(error)
+    if speaks:
+        if sys.stderr is not sys.__stderr__ and _listens():
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        with contextlib.suppress(OSError):  # there may be nowhere to say it
+            show_error(error, as_json=as_json)
+    return code
 
 
 def _unwritable(error: OSError) -> RunError:

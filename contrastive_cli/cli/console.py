@@ -6,6 +6,7 @@ Names of files and classes come from strangers, so they are printed without mark
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from contrastive_cli.core.errors import ClrError
+from contrastive_cli.core.files import harmless_cell
 from contrastive_cli.core.types import CountProgress
 
 if TYPE_CHECKING:
@@ -146,6 +148,24 @@ def plain_counter(description: str) -> CountProgress:
             )
 
     return show
+
+
+def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows as CSV on stdout, a column for every key of any row; no cell is one that a spreadsheet would run."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow([harmless_cell(clean_line(key)) for key in keys])
+    for row in rows:
+        writer.writerow([_csv_cell(row.get(key)) for key in keys])
+
+
+def _csv_cell(value: Any) -> str | int | float:
+    if value is None:
+        return ""
+    if isinstance(value, int | float):
+        return value
+    text = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return harmless_cell(clean_line(text))
 
 
 def print_json(value: Any) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from contrastive_cli.services.training.loop import Status
     from contrastive_cli.services.training.sessions import Session
 
+LINES = ("aligned", "chance")  # of the loss, where a method knows them
 LINE_SECONDS = 30.0
 STEP_SECONDS = 10.0  # a step or a look at the embedding that takes longer is said
 COLLAPSED_RANK, COLLAPSED_SPREAD = 1.5, 0.5  # an embedding of one number has rank 1 and a large spread
@@ -119,9 +120,8 @@ def _describe(status: Status, last: Mapping[str, float]) -> str:
     parts = [f"epoch {status.epoch:.1f}", f"{status.views_per_second:.0f} views/s"]
     if "train/loss" in last:
         loss = f"loss {last['train/loss']:.3f}"
-        if "train/loss_chance" in last:
-            loss += f" ({last['train/loss_aligned']:.2f} aligned, {last['train/loss_chance']:.2f} chance)"
-        parts.append(loss)
+        known = [f"{last[f'train/loss_{line}']:.2f} {line}" for line in LINES if f"train/loss_{line}" in last]
+        parts.append(f"{loss} ({', '.join(known)})" if known else loss)
     if "online/knn" in last:
         parts.append(f"kNN {100 * last['online/knn']:.1f} %")
     if "online/effective_rank" in last:

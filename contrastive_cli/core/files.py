@@ -17,7 +17,7 @@ TEMPORARY_SUFFIX = ".tmp-clr"
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 NO_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 TABLES = (".csv", ".jsonl")
-SEEN = (".html", ".png", ".svg")
+SEEN = (".html", ".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")  # pages and figures
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

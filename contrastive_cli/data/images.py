@@ -8,14 +8,11 @@ ICC profiles are deliberately left out. Truncated files are errors: a guess at m
 from __future__ import annotations
 
 import contextlib
-import logging
+import io
 import os
 import stat
 import struct
-import sys
-import warnings
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.pictures import PictureRange
-from contrastive_cli.data.picture_formats import FORMATS, formats_of
+from contrastive_cli.data.picture_formats import FORMATS, HEAD_BYTES, formats_of, formats_of_head
 from contrastive_cli.data.picture_values import Facts, Values, look, read_deep
 from contrastive_cli.data.scaling import over_white, to_8_bit
 
@@ -112,10 +109,7 @@ def decode(
             picture = read_deep(path, facts, wanted=1 + max(bands or (0,)), max_pixels=max_pixels)
             return _finish(path, picture, size=size, channels=channels, picture_range=picture_range, bands=bands)
         with Image.open(path, formats=formats_of(path)) as image:
-            refuse_large(image, path=path, max_pixels=max_pixels)
-            if size is not None and min(image.size) >= 4 * size:
-                image.draft(None, (2 * size, 2 * size))  # JPEG only: the decoder itself shrinks by 2, 4 or 8
-            image.load()
+            _load(image, path=path, size=size, max_pixels=max_pixels)
             if bands is None:
                 return _to_array(to_8_bit_colors(turn_upright(image)), size=size, channels=channels)
             picture = Values(values=_stored_bands(turn_upright(image)), full=None)
@@ -124,6 +118,43 @@ def decode(
         return _decode_unidentified(path, size=size, channels=channels, max_pixels=max_pixels)
     except DECODING_ERRORS as error:
         raise BadImage(path, _one_line(error)) from None
+
+
+def decode_bytes(
+    content: bytes, *, name: Path, size: int | None, channels: Channels, max_pixels: int = MAX_PIXELS
+) -> Images:
+    """Decode the first frame of an image whose file is in memory, as `decode` does without a range and bands.
+
+    Args:
+        content: All of the file.
+        name: Of the image, for messages.
+        size: As in `decode`.
+        channels: As in `decode`.
+        max_pixels: As in `decode`.
+
+    Returns:
+        uint8 [C, S, S], or [C, H, W] if `size` is None.
+
+    Raises:
+        BadImage: If it is not a whole image of a known format, or too large.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=formats_of_head(content[:HEAD_BYTES])) as image:
+            _load(image, path=name, size=size, max_pixels=max_pixels)
+            return _to_array(to_8_bit_colors(turn_upright(image)), size=size, channels=channels)
+    except UnidentifiedImageError:
+        reason = f"not an image in a known format ({', '.join(FORMATS)}, AVIF, HEIC)" if content else "it is empty"
+        raise BadImage(name, reason) from None
+    except DECODING_ERRORS as error:
+        raise BadImage(name, _one_line(error)) from None
+
+
+def _load(image: Image.Image, *, path: Path, size: int | None, max_pixels: int) -> None:
+    """Decode the pixels, of a JPEG no more of them than `size` needs."""
+    refuse_large(image, path=path, max_pixels=max_pixels)
+    if size is not None and min(image.size) >= 4 * size:
+        image.draft(None, (2 * size, 2 * size))  # JPEG only: the decoder itself shrinks by 2, 4 or 8
+    image.load()
 
 
 def _decode_unidentified(path: Path, *, size: int | None, channels: Channels, max_pixels: int) -> Images:
@@ -188,48 +219,6 @@ def resize_array(pixels: Images, *, size: int) -> Images:
     channels = 1 if pixels.shape[0] == 1 else 3
     image = Image.fromarray(pixels[0] if channels == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     return _to_array(image, size=size, channels=channels)
-
-
-@contextlib.contextmanager
-def quiet_decoders() -> Iterator[None]:
-    """Keep C libraries, Pillow's warnings and its log away from the terminal for a whole pass over files.
-
-    libtiff and libjpeg write to file descriptor 2 directly. Python's own `sys.stderr` still reaches the user.
-    """
-    logger = logging.getLogger("PIL")
-    level = logger.level
-    with warnings.catch_warnings(), _descriptor_2_to_null():
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _descriptor_2_to_null() -> Iterator[None]:
-    try:
-        saved = os.dup(2)
-    except OSError:  # closed by the caller: nothing can be written there anyway
-        yield
-        return
-    stream = sys.stderr
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        stream.flush()
-        if stream.fileno() == 2:  # a progress bar keeps the terminal, through the duplicate
-            sys.stderr = os.fdopen(os.dup(saved), "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    os.close(null)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        if sys.stderr is not stream:
-            sys.stderr.close()
-            sys.stderr = stream
 
 
 def refuse_large(image: Image.Image, *, path: Path, max_pixels: int) -> None:

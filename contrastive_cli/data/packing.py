@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.types import CountProgress
-from contrastive_cli.data.images import BadImage, Images, quiet_decoders
+from contrastive_cli.data.images import BadImage, Images
+from contrastive_cli.data.quiet_decoders import quiet_decoders
 from contrastive_cli.data.sources import BadFile, Samples
 
 CHUNK = 64  # samples a task; two tasks a thread are in flight

@@ -115,7 +115,7 @@ def equal_error_rate(curve: Curve) -> float:
 
 
 def best_threshold(scores: Floats, same: NDArray[np.bool_]) -> float:
-    """The threshold with the fewest errors, midway between two neighboring scores; the highest of several."""
+    """The threshold of scores [P] with fewest errors against `same` [P], midway of two; the highest if several."""
     distinct, positives, negatives = _by_score(scores, same)
     correct = np.concatenate([[0], np.cumsum(positives - negatives)])  # and the different pairs, at every threshold
     best = int(np.argmax(correct))

@@ -30,6 +30,7 @@ class EncoderConfig(Config):
         width: Channels of the first layer of resnet9.
         embedding_dim: Width of the embedding of resnet9, made by a last 1x1 convolution; None leaves it at 8 x width.
         stem: small (3x3, stride 1), imagenet (7x7, stride 2, max-pool), or auto by image size; not for resnet9.
+        patch_size: Side of the patches of timm's ViTs in pixels; None leaves the model's own.
         weights: Name of torchvision's pretrained weights, such as IMAGENET1K_V1, or "pretrained" for timm.
     """
 
@@ -37,6 +38,7 @@ class EncoderConfig(Config):
     width: int = Field(16, gt=0, le=1024)
     embedding_dim: int | None = Field(512, gt=0, le=65536)
     stem: Literal["auto", "small", "imagenet"] = "auto"
+    patch_size: int | None = Field(None, ge=1, le=64)
     weights: str | None = None
 
 
@@ -46,6 +48,8 @@ def build_encoder(config: EncoderConfig, *, channels: int, size: int) -> Encoder
     Raises:
         UsageError: If there is no such encoder or no such weights.
     """
+    if config.patch_size is not None and not config.name.startswith("timm/"):
+        raise UsageError(f"encoder.patch_size is for timm's ViTs, not for {config.name} (given: {config.patch_size})")
     if config.name == "resnet9":
         if config.weights is not None:
             raise UsageError(f"resnet9 has no pretrained weights (given: {config.weights!r})")
@@ -54,7 +58,7 @@ def build_encoder(config: EncoderConfig, *, channels: int, size: int) -> Encoder
         stem = config.stem if config.stem != "auto" else ("small" if size <= SMALL_IMAGE else "imagenet")
         return _resnet(config.name, channels=channels, small=stem == "small", weights=config.weights)
     if config.name.startswith("timm/"):
-        return _timm_encoder(config.name.removeprefix("timm/"), channels=channels, size=size, weights=config.weights)
+        return _timm_encoder(config, channels=channels, size=size)
     raise UsageError(f"no encoder named {config.name!r}{did_you_mean(config.name, [*ENCODERS, 'timm/NAME'])}")
 
 
@@ -166,7 +170,8 @@ def _torchvision_weights(name: str, weights: str) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if not key.startswith("fc.")}
 
 
-def _timm_encoder(name: str, *, channels: int, size: int, weights: str | None) -> Encoder:
+def _timm_encoder(config: EncoderConfig, *, channels: int, size: int) -> Encoder:
+    name = config.name.removeprefix("timm/")
     try:
         import timm
     except ImportError:
@@ -174,13 +179,24 @@ def _timm_encoder(name: str, *, channels: int, size: int, weights: str | None) -
     if not timm.is_model(name):
         near = did_you_mean(name, timm.list_models()) if name else ""
         raise UsageError(f"timm has no model {name!r}{near if 'did you mean' in near else ''}")
-    options: dict[str, Any] = {"pretrained": weights is not None, "num_classes": 0, "in_chans": channels}
-    try:
-        net: Any = timm.create_model(name, **options, img_size=size)
-    except TypeError:  # convolutional nets take any size and refuse the argument
-        net = timm.create_model(name, **options)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"timm/{name} cannot be had: {_one_line(error)}") from error
+    options: dict[str, Any] = {"pretrained": config.weights is not None, "num_classes": 0, "in_chans": channels}
+    if config.patch_size is not None:
+        options["patch_size"] = config.patch_size
+    # A ViT with dynamic sizes takes small views too; convolutional nets take any size and refuse both arguments.
+    kinds: list[dict[str, Any]] = [{"img_size": size, "dynamic_img_size": True}, {"img_size": size}, {}]
+    net: Any = None
+    for number, kind in enumerate(kinds):
+        try:
+            net = timm.create_model(name, **options, **kind)
+            break
+        except TypeError:
+            if number + 1 < len(kinds):
+                continue
+            raise UsageError(f"timm/{name} takes no encoder.patch_size; it has no patches") from None
+        except (AssertionError, ValueError) as error:
+            raise UsageError(f"timm/{name} cannot be made for images of {size} px: {_one_line(error)}") from error
+        except (OSError, RuntimeError) as error:
+            raise DataError(f"timm/{name} cannot be had: {_one_line(error)}") from error
     with torch.no_grad():
         net.embedding_dim = net.eval()(torch.zeros(1, channels, size, size)).shape[1]
     return net.train()  # type: ignore[no-any-return]

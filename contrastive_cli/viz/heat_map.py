@@ -9,8 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from contrastive_cli.viz.canvas import FAINT, HEADING_INCHES, INK, drawing, heading, safe_text
+from contrastive_cli.viz.canvas import HEADING_INCHES, drawing, heading, safe_text
 from contrastive_cli.viz.embedding_map import Thumbnails
+from contrastive_cli.viz.theme import theme
 
 MOST_NUMBERS: Final = 16  # images up to which each cell carries its number
 MOST_PICTURES: Final = 60  # up to which pictures stand along the sides
@@ -60,11 +61,11 @@ def similarity_heat_map(
         axes.set_yticks(range(count) if count <= MOST_NAMES else [])
         if count <= MOST_NAMES:
             axes.set_yticklabels([safe_text(Path(name).name or name, any_font=True) for name in names], fontsize=7.5)
-        axes.tick_params(length=0, pad=4 + 72 * edge, labelcolor=INK)
+        axes.tick_params(length=0, pad=4 + 72 * edge, labelcolor=theme().ink)
         axes.spines[:].set_visible(False)
         bar = figure.add_axes(((left + side + 0.18) / full_width, 0.15 / height, 0.14 / full_width, side / height))
         figure.colorbar(image, cax=bar).outline.set_visible(False)
-        bar.tick_params(labelsize=7.5, color=FAINT)
+        bar.tick_params(labelsize=7.5, color=theme().faint)
         if thumbnails is not None and edge:
             for number in np.flatnonzero(thumbnails.present).tolist():
                 pixels = thumbnails.pixels[number].transpose(1, 2, 0).squeeze()

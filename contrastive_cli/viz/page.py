@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.files import write_atomically
 from contrastive_cli.viz.atlases import COLUMNS, TILES, make_atlases
-from contrastive_cli.viz.canvas import PALETTE
 from contrastive_cli.viz.embedding_map import UNLABELED, EmbeddingMap, Names
 from contrastive_cli.viz.self_contained import assemble_page
+from contrastive_cli.viz.theme import PALETTE
 
 SCRIPTS: Final = ("data.js", "tiles.js", "clusters.js", "plane.js", "panel.js", "page.js")
 

@@ -30,12 +30,12 @@ def assemble_page(
         style: The file of the style.
         scripts: The files of the script, one after the other.
     """
-    script = "\n".join(_template(name) for name in scripts)
+    script = "\n".join(page_template(name) for name in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "policy": POLICY.format(hash=f"sha256-{digest}"),
         "title": html.escape(str(data["title"]).encode("ascii", "backslashreplace").decode()),
-        "style": _template(style),
+        "style": page_template(style),
         "script": script,
         "data": json_for_html(data),
         "atlases": "\n".join(
@@ -43,7 +43,7 @@ def assemble_page(
         ),
     }
     # In one pass, so that nothing in a part is taken for a place of another.
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _template(template)).encode("utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], page_template(template)).encode("utf-8")
 
 
 def json_for_html(value: Any) -> str:
@@ -52,5 +52,6 @@ def json_for_html(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _template(name: str) -> str:
+def page_template(name: str) -> str:
+    """The text of a file of `templates/`."""
     return (resources.files("contrastive_cli.viz") / "templates" / name).read_text(encoding="utf-8")

@@ -39,9 +39,12 @@ def test_page__commands_within_sentences_exist(page: str) -> None:
         if words[0] == "python":
             assert importlib.util.find_spec(words[2].partition("=")[0]) or words[2] == "benchmarks.NAME", words
         elif words[1] not in PLACEHOLDERS and not words[1].startswith("-"):
-            command = next((name for name in (" ".join(words[1:3]), words[1]) if name in COMMANDS), None)
-            assert command is not None, f"{page}: {' '.join(words)}"
-            known = {option for parameter in COMMANDS[command].params for option in parameter.opts}
+            assert words[1] in COMMANDS, f"{page}: {' '.join(words)}"
+            command = COMMANDS[words[1]]
+            below = getattr(command, "commands", {})
+            if below:  # `list` is meant where none is named
+                command = below.get(words[2] if len(words) > 2 else "list", below["list"])
+            known = {option for parameter in command.params for option in parameter.opts}
             options = {word.partition("=")[0] for word in words[2:] if word.startswith("--")}
             assert options <= known | {"--help"}, f"{page}: {' '.join(words)}"
 

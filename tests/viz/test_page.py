@@ -123,5 +123,5 @@ def test_map_format__by_suffix() -> None:
     assert map_format(None) is FIGURE
     assert map_format(Path("a.PNG")) is FIGURE
     assert map_format(Path("a.html")).max_maps == 2
-    with pytest.raises(UsageError, match=r"'a\.gif': maps are \.png, \.svg, \.html or \.parquet"):
+    with pytest.raises(UsageError, match=r"'a\.gif': maps are \.png, \.svg, \.pdf, .*\.html or \.parquet"):
         map_format(Path("a.gif"))

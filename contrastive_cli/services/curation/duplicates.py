@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.files import sha256_of
-from contrastive_cli.data.images import BadImage, quiet_decoders
+from contrastive_cli.data.images import BadImage
+from contrastive_cli.data.quiet_decoders import quiet_decoders
 from contrastive_cli.embeddings.search.linked_groups import complete_link_groups
 from contrastive_cli.embeddings.search.pairs_above import NearPairs
 from contrastive_cli.services.curation.findings import Finding, Kind, finding_of

@@ -22,6 +22,7 @@ from contrastive_cli.embeddings.files import Embeddings
 from contrastive_cli.engine.allocator import keep_freed_memory
 from contrastive_cli.engine.checkpoint import checkpoint_mismatch_errors, load_checkpoint
 from contrastive_cli.engine.device import choose_device, memory_errors
+from contrastive_cli.engine.distributed import local_device
 from contrastive_cli.engine.inference import evaluating, map_images
 from contrastive_cli.engine.precision import choose_precision
 from contrastive_cli.models.encoder import encoder_of, projector_of
@@ -80,7 +81,7 @@ def load_model(run: Run, *, device: str = "auto") -> Model:
     manifest = run.manifest()
     config = read_run_config(run)
     checkpoint = load_checkpoint(run)
-    chosen = choose_device(device)
+    chosen = local_device(choose_device(device))
     with memory_errors(chosen):
         method = _build(config, manifest)
     with checkpoint_mismatch_errors(run, checkpoint.name):
