@@ -175,6 +175,7 @@ def test_processes__a_signal_saves_once_and_another_number_goes_on(
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + sent, err
     assert err.count("stopped at step") == 1
+    assert "death signal" not in err
     assert json.loads((tmp_path / "cut" / "manifest.json").read_text())["status"] == "interrupted"
     for processes in ("3", "1"):
         result = clr("pretrain", "--resume", "cut", "--processes", processes, cwd=tmp_path)
