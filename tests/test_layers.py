@@ -33,7 +33,10 @@ ROOMS = {  # what a sub-package, or a file beside the sub-packages ("."), may us
         "training": {".", "inference"},
         "evaluation": {".", "inference", "training"},
         "figures": {".", "inference", "training"},
+        "importing": {"."},
+        "report": {".", "inference", "evaluation", "figures"},
     },
+    "models": {".": {"weights"}, "weights": {"."}},
     "data": {".": {"entries"}, "entries": {"."}},
     "embeddings": {".": {"search", "probes"}, "probes": set(), "search": {"."}},
 }

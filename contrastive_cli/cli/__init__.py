@@ -32,6 +32,7 @@ from contrastive_cli.cli import (
     nearest_neighbors,
     plot,
     pretrain,
+    report,
     runs,
     similarity,
 )
@@ -81,6 +82,7 @@ app.command("nearest-neighbors", cls=GroupedCommand)(nearest_neighbors.nearest_n
 app.command("knn", cls=GroupedCommand, help="The same as nearest-neighbors.")(nearest_neighbors.nearest_neighbors)
 app.command("similarity", cls=GroupedCommand)(similarity.similarity)
 app.command("plot", cls=GroupedCommand)(plot.plot)
+app.command("report", cls=GroupedCommand)(report.report)
 app.add_typer(runs.runs, name="runs")
 app.command("datasets", cls=GroupedCommand)(datasets.datasets)
 app.add_typer(cache.cache, name="cache")

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.files import write_atomically
@@ -40,15 +40,7 @@ def drawing(path: Path, *, width: float, height: float) -> Iterator[Figure]:
         UsageError: If the suffix of `path` is none of `FIGURE_SUFFIXES`.
         RunError: If the file cannot be written.
     """
-    content = io.BytesIO()
-    with drawing_to(content, kind=figure_kind(path), width=width, height=height) as figure:
-        yield figure
-    write_atomically(path, content.getvalue())
-
-
-@contextmanager
-def drawing_to(content: BinaryIO, *, kind: str, width: float, height: float) -> Iterator[Figure]:
-    """Give an empty figure as `drawing` does; on leaving, write it to a stream as png, svg, pdf, jpg or webp."""
+    kind = figure_kind(path)
     from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -58,8 +50,10 @@ def drawing_to(content: BinaryIO, *, kind: str, width: float, height: float) -> 
         FigureCanvasAgg(figure)
         yield figure
         draw_in_any_script(figure)
+        content = io.BytesIO()
         how = {"pil_kwargs": _QUALITY[kind]} if kind in _QUALITY else {"metadata": _METADATA[kind]}
         figure.savefig(content, format=kind, dpi=_DPI, **how)
+    write_atomically(path, content.getvalue())
 
 
 def figure_kind(path: Path) -> str:

@@ -54,12 +54,12 @@ def write_page(maps: Sequence[EmbeddingMap], path: Path) -> None:
 
 
 def _assemble(data: Mapping[str, Any], atlases: Sequence[bytes]) -> str:
-    script = "\n".join(_template(name) for name in SCRIPTS)
+    script = "\n".join(page_template(name) for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "policy": POLICY.format(hash=f"sha256-{digest}"),
         "title": html.escape(str(data["title"]).encode("ascii", "backslashreplace").decode()),
-        "style": _template("page.css"),
+        "style": page_template("page.css"),
         "script": script,
         "data": json_for_html(data),
         "atlases": "\n".join(
@@ -67,7 +67,7 @@ def _assemble(data: Mapping[str, Any], atlases: Sequence[bytes]) -> str:
         ),
     }
     # In one pass, so that nothing in a part is taken for a place of another.
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _template("page.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], page_template("page.html"))
 
 
 def json_for_html(value: Any) -> str:
@@ -132,5 +132,6 @@ def _packed(values: NDArray[Any], kind: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values, dtype=kind).tobytes()).decode()
 
 
-def _template(name: str) -> str:
+def page_template(name: str) -> str:
+    """The text of a file of `templates/`."""
     return (resources.files("contrastive_cli.viz") / "templates" / name).read_text(encoding="utf-8")

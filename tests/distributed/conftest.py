@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import process_pool
 import pytest
-from process_pool import Pool
+from distributed import process_pool
+from distributed.process_pool import Pool
 
 
 @pytest.fixture(scope="session")

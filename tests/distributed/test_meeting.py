@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import meetings
 import numpy as np
 import pytest
 import torch
-from process_pool import Pool
+from distributed import meetings
+from distributed.process_pool import Pool
 from torch import nn
 
 from contrastive_cli.core.errors import UsageError

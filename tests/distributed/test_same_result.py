@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from process_pool import Pool
-from short_trainings import NO_ENCODER, SMALL, keeps_hidden_state, train_some, views_digest
+from distributed.process_pool import Pool
+from distributed.short_trainings import NO_ENCODER, SMALL, keeps_hidden_state, train_some, views_digest
 
 from contrastive_cli.data.datasets import open_dataset
 from contrastive_cli.embeddings.files import NeighborsFile, write_neighbors

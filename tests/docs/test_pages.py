@@ -25,7 +25,14 @@ NEEDED = {
     "--dataset parquet": make_parquet,
 }
 
-SLOW = {"docs/few-labels.md", "docs/faces.md", "docs/neighbors.md", "docs/scale.md"}  # several trainings each
+SLOW = {  # several trainings each
+    "docs/few-labels.md",
+    "docs/faces.md",
+    "docs/neighbors.md",
+    "docs/reports.md",
+    "docs/methods/byol.md",
+    "docs/scale.md",
+}
 PAGES = [pytest.param(page, marks=pytest.mark.slow if page in SLOW else ()) for page in runnable_pages()]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from contrastive_cli.core.errors import Interrupted, RunError
@@ -17,6 +18,7 @@ from contrastive_cli.core.manifest import EarlierLength
 from contrastive_cli.core.runs import now
 from contrastive_cli.core.signals import StopSignals
 from contrastive_cli.engine.checkpoint import remove_orphans, save_checkpoint
+from contrastive_cli.engine.compiling import compiled_encoder
 from contrastive_cli.engine.device import memory_errors
 from contrastive_cli.engine.distributed import PeerLostError, agree, alone, from_first, largest, process_rank
 from contrastive_cli.engine.train import StepRecord
@@ -66,7 +68,8 @@ def train_session(session: Session) -> Iterator[Status]:
     with run.locked() if writes else contextlib.nullcontext(), StopSignals(rescue.save) as signals:
         from_first(lambda: _take_up(session))
         try:
-            with memory_errors(session.setup.device, batch_size=session.setup.config.batch_size):
+            compiled = compiled_encoder(session.setup.method) if session.setup.config.train.compile else nullcontext()
+            with compiled, memory_errors(session.setup.device, batch_size=session.setup.config.batch_size):
                 yield from _train(session, signals, rescue)
                 from_first(lambda: _finish(session))
         except (Interrupted, PeerLostError):
