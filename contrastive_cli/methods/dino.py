@@ -128,6 +128,15 @@ class DINO(nn.Module):
             self.center.lerp_(mean.to(self.center), 1 - self.config.center_momentum)
             self._target_means.clear()
 
+    def give_left(self) -> tuple[Tensor, ...]:
+        """The mean score of the target in the last micro-batch, once for each of its images: [b, K]."""
+        mean, count = self._target_means.pop()
+        return (mean.expand(count, -1),)
+
+    def take_left(self, left: list[tuple[Tensor, ...]]) -> None:
+        """Those of the micro-batches of all processes."""
+        self._target_means = [(rows[0], len(rows)) for (rows,) in left]
+
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> h [B, D] of the online encoder."""
         return self.encoder(images)
