@@ -14,6 +14,8 @@ from contrastive_cli.cli.options import (
     DatasetName,
     Device,
     Download,
+    EncoderName,
+    EncoderSets,
     Json,
     Labels,
     Layout,
@@ -23,6 +25,7 @@ from contrastive_cli.cli.options import (
     RunName,
     SpaceName,
     Unlabeled,
+    Weights,
     chosen_run,
     refuse_beside,
 )
@@ -39,6 +42,9 @@ def embed(
         list[Path] | None, typer.Argument(help="Image files and folders; none for a split of the run's dataset.")
     ] = None,
     run: RunName = None,
+    encoder: EncoderName = None,
+    weights: Weights = None,
+    set_: EncoderSets = None,
     out: Annotated[Path, typer.Option(help=".pkl, .npz, .safetensors, .parquet, .csv or .jsonl.")] = Path(
         "embeddings.pkl"
     ),
@@ -69,6 +75,8 @@ def embed(
 
     clr embed photos/ --out photos.npz
 
+    clr embed photos/ --encoder resnet50 --weights model.safetensors
+
     clr embed --space raw     (h itself, as for a head of one's own)
     """
     if out.suffix not in SUFFIXES:
@@ -82,7 +90,7 @@ def embed(
         refuse_beside("PATHS", {"--split": split, "--dataset": dataset, "--data-dir": data_dir, "--download": download})
     enter_processes(processes)
     output = Output(json=json, quiet=quiet)
-    found = chosen_run(run, output)
+    found = chosen_run(run, output, encoder=encoder, weights=weights, sets=set_)
     from contrastive_cli.services.outputs import refuse_other_embeddings, refuse_table
 
     refuse_table(out, overwrite=overwrite)

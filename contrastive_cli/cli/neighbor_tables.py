@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from contrastive_cli.core.choices import Metric
 from contrastive_cli.core.files import is_table
+from contrastive_cli.core.wording import counted
 
 if TYPE_CHECKING:
     from contrastive_cli.cli.console import Output
@@ -121,3 +122,33 @@ def show_first(asked: Embeddings, embeddings: Embeddings, found: Neighbors, *, m
         columns=["item", *(f"neighbor {rank + 1}" for rank in range(shown))],
         rows=rows,
     )
+
+
+def maker_of(embeddings: Embeddings, file: Path) -> str | None:
+    """The run that an embeddings file says it was made by: the one that the file lies in, or one of that name.
+
+    Raises:
+        RunError: If there is none of that name here.
+    """
+    from contrastive_cli.core.errors import RunError
+    from contrastive_cli.core.runs import find_run
+
+    name = embeddings.model.get("run")
+    if not isinstance(name, str):
+        return None
+    for folder in file.absolute().parents[:2]:
+        if folder.name == name and (folder / "manifest.json").is_file():
+            return str(folder)
+    try:
+        return str(find_run(name).path)
+    except RunError as error:
+        message = f"{file} was made by run {name}, which is not here: {error.message}"
+        raise RunError(message, hint="give its directory by --run, or its --encoder and --weights", path=file) from None
+
+
+def clip_k(k: int, available: int, output: Output) -> int:
+    """As many neighbors as there are, which is said."""
+    if k > available:
+        are = "is" if available == 1 else "are"
+        output.note(f"warning: only {counted(available, 'neighbor')} {are} available, not {k}")
+    return min(k, available)

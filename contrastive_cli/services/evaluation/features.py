@@ -15,7 +15,7 @@ from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.embeddings.space import Space, enter_space, measure_space
 from contrastive_cli.services.evaluation.rows import Splits
 from contrastive_cli.services.inference.measured_spaces import MEASURED_IMAGES, measured_on
-from contrastive_cli.services.inference.model import Model, embed_pixels, random_model
+from contrastive_cli.services.inference.model import Model, embed_pixels, random_model, start_model
 from contrastive_cli.services.inference.pixels import flat_pixels
 from contrastive_cli.services.inference.spaces import find_spaces
 
@@ -43,6 +43,8 @@ def frozen_features(
     """The features of every row to come; `kind` and `crops` as `linear_eval.frozen_rows` has them."""
     train, test = splits.train.images, splits.test.images
     encoders = {"pretrained": model}
+    if "start" in baselines:
+        encoders["start"] = start_model(model)
     if "random" in baselines:
         encoders["random"] = random_model(model, seed=model.manifest.seed)
     space = None if kind == "raw" else _space(model, splits)
@@ -52,7 +54,7 @@ def frozen_features(
             yield _as_features(name, pair, heads=heads)
         if space is None:
             continue
-        if name == "random":
+        if name != "pretrained":
             space = measure_space(pair[0][:MEASURED_IMAGES], exponent=space.exponent)
         # The head of the random baseline is of less interest, and fitting it takes long.
         fitted = [head for head in heads if head == "knn" or (head == "linear" and name == "pretrained")]

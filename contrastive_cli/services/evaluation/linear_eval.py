@@ -6,7 +6,6 @@ The encoder's weights are hashed before and after, so a frozen encoder is proved
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from contrastive_cli.core.types import CountProgress
 from contrastive_cli.embeddings.probes.knn_vote import knn_vote
 from contrastive_cli.embeddings.probes.linear_probe import fit_probe
 from contrastive_cli.embeddings.probes.mlp_probe import fit_mlp
+from contrastive_cli.models.weights.loading import state_sha256
 from contrastive_cli.services.artifacts import indices_sha256, write_result, write_subsets
 from contrastive_cli.services.evaluation.features import Features, frozen_features
 from contrastive_cli.services.evaluation.predictions import Predictions
@@ -30,7 +30,7 @@ from contrastive_cli.services.evaluation.rows import Row, Splits, make_row
 from contrastive_cli.services.inference.model import Model
 
 HEADS = ("linear", "mlp", "knn")
-BASELINES = ("random", "supervised", "pixels")
+BASELINES = ("random", "supervised", "pixels", "start")
 KNN_NEIGHBORS = 20
 
 
@@ -161,11 +161,7 @@ def _earlier(run: Run, name: str, evaluation: LinearEvaluation) -> dict[str, lis
 
 def weights_sha256(model: Model) -> str:
     """The sha256 of all parameters and buffers, in hex."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.method.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return state_sha256(model.method.state_dict())
 
 
 def parse_fractions(text: str) -> tuple[float, ...]:

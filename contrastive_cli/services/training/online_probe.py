@@ -36,7 +36,15 @@ class OnlineProbe:
     whitens: bool = False
 
     @classmethod
-    def of(cls, images: ImageSet, source: DeviceImages, *, size: int, seed: int, whitens: bool = False) -> OnlineProbe:
+    def of(
+        cls,
+        images: ImageSet,
+        source: DeviceImages,
+        *,
+        preprocessing: Preprocessing,
+        seed: int,
+        whitens: bool = False,
+    ) -> OnlineProbe:
         """Draw the sample among the labeled images where there are enough of them, else among all."""
         labels = torch.from_numpy(images.labels)
         labeled = torch.nonzero(labels >= 0)[:, 0]
@@ -48,7 +56,7 @@ class OnlineProbe:
         return cls(
             pixels=pixels,
             labels=labels[chosen].to(pixels.device) if enough and images.has_labels else None,
-            preprocessing=Preprocessing(size=size, mean=images.mean, std=images.std),
+            preprocessing=preprocessing,
             whitens=whitens,
         )
 
