@@ -9,6 +9,6 @@ from contrastive_cli.viz.canvas import FIGURE_SUFFIXES
 
 
 def test_is_seen__pages_and_every_kind_of_figure() -> None:
-    assert SEEN == (".html", *FIGURE_SUFFIXES)
+    assert (".html", *FIGURE_SUFFIXES) == SEEN
     assert is_seen(Path("hits.PNG"))
     assert not is_seen(Path("hits.csv"))
