@@ -11,13 +11,24 @@ import typer
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.neighbor_tables import (
     clean_names,
+    maker_of,
     measure_of,
     neighbors_of,
     plain_names,
     shown_distance,
     write_found,
 )
-from contrastive_cli.cli.options import Device, Json, Overwrite, Quiet, RunName, chosen_run, refuse_beside
+from contrastive_cli.cli.options import (
+    Device,
+    EncoderName,
+    Json,
+    Overwrite,
+    Quiet,
+    RunName,
+    Weights,
+    chosen_run,
+    refuse_beside,
+)
 from contrastive_cli.core.choices import Layer, Metric
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.files import SEEN, is_seen, is_table
@@ -58,6 +69,8 @@ def nearest_neighbors(
     ] = None,
     overwrite: Overwrite = False,
     run: RunName = None,
+    encoder: EncoderName = None,
+    weights: Weights = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -77,7 +90,8 @@ def nearest_neighbors(
     if query and queries is not None:
         raise UsageError("--query and --queries exclude each other", hint="embed the images and give --queries FILE")
     if not query:
-        options = {"--run": run, "--device": None if device == "auto" else device, "--include-self": include_self}
+        options: dict[str, Any] = {"--run": run, "--encoder": encoder, "--weights": weights}
+        options |= {"--device": None if device == "auto" else device, "--include-self": include_self}
         refuse_beside("a file alone, without --query", options)
     if query and approximate:
         raise UsageError("--query is searched exactly", hint="leave out --approximate")
@@ -108,6 +122,8 @@ def nearest_neighbors(
             out=out,
             overwrite=overwrite,
             run=run,
+            encoder=encoder,
+            weights=weights,
             device=device,
             output=output,
         )
@@ -214,6 +230,8 @@ def _look_up(
     out: Path | None,
     overwrite: bool,
     run: str | None,
+    encoder: str | None,
+    weights: str | None,
     device: str,
     output: Output,
 ) -> None:
@@ -225,7 +243,8 @@ def _look_up(
     asked_of = ", ".join(map(str, queries))
     if out is not None:
         refuse_other_neighbors(out, overwrite=overwrite, source=file, queries=Path(asked_of), metric=metric)
-    found_run = chosen_run(run or _maker(embeddings, file), output)
+    maker = run if run or encoder else maker_of(embeddings, file)
+    found_run = chosen_run(maker, output, encoder=encoder, weights=weights)
     model = load_model(found_run, device=device)
     if embeddings.model.get("checkpoint") not in (None, model.checkpoint):
         raise UsageError(
@@ -271,28 +290,6 @@ def _look_up(
     if output.json or out is not None:
         written = {} if out is None else {"file": str(out)}
         output.result({"queries": results, "metric": metric, **written}, str(out))
-
-
-def _maker(embeddings: Embeddings, file: Path) -> str | None:
-    """The run that an embeddings file says it was made by: the one that the file lies in, or one of that name.
-
-    Raises:
-        RunError: If there is none of that name here.
-    """
-    from contrastive_cli.core.errors import RunError
-    from contrastive_cli.core.runs import find_run
-
-    name = embeddings.model.get("run")
-    if not isinstance(name, str):
-        return None
-    for folder in file.absolute().parents[:2]:
-        if folder.name == name and (folder / "manifest.json").is_file():
-            return str(folder)
-    try:
-        return str(find_run(name).path)
-    except RunError as error:
-        message = f"{file} was made by run {name}, which is not here: {error.message}"
-        raise RunError(message, hint="give its directory by --run", path=file) from None
 
 
 def _clip(k: int, available: int, output: Output) -> int:

@@ -27,7 +27,7 @@ from contrastive_cli.cli.options import (
 )
 from contrastive_cli.cli.processes import PROCESSES_HELP, begun_run, enter_processes, part_processes
 from contrastive_cli.cli.resuming import go_on
-from contrastive_cli.cli.seeds import read_seeds, train_seeds
+from contrastive_cli.cli.sweep import plan_sweep, train_sweep
 from contrastive_cli.cli.training import run_session
 from contrastive_cli.cli.waiting import waiting
 from contrastive_cli.core.choices import AskedPrecision
@@ -53,6 +53,20 @@ def pretrain(
         str | None,
         typer.Option(
             help="resnet9, resnet18, resnet34, resnet50, timm/NAME; by device if not given.", rich_help_panel=MODEL
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="What the encoder begins with: a published name such as IMAGENET1K_V2 or pretrained, a file, a folder "
+            "or a run. It brings its own preprocessing, and a tenth of the learning rate.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="Run whose encoder to begin with, and whose preprocessing to keep.", rich_help_panel=MODEL
         ),
     ] = None,
     dataset: Annotated[
@@ -119,6 +133,13 @@ def pretrain(
             rich_help_panel=RUN,
         ),
     ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            help="A field and several values, optim.lr=1e-3,2e-3: a run of each, compared. --out gets -FIELD-VALUE.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda, mps; auto if not given.", rich_help_panel=RUN)
     ] = None,
@@ -163,6 +184,8 @@ def pretrain(
 
     clr pretrain --dataset folder --data-dir photos --epochs 50 --set method.temperature=0.2
 
+    clr pretrain --dataset folder --data-dir photos --encoder resnet50 --weights IMAGENET1K_V2
+
     clr pretrain --epochs 20 --seeds 0,1,2 --out runs/simclr
     """
     began = process_start()
@@ -170,6 +193,7 @@ def pretrain(
     flags = {
         "method.name": method,
         "encoder.name": encoder,
+        "encoder.weights": weights if from_ is None else _path_of_run(from_, weights),
         "dataset.name": dataset,
         "dataset.data_dir": None if data_dir is None else str(data_dir),
         "dataset.download": download or None,
@@ -198,16 +222,18 @@ def pretrain(
         go_on(begun, {}, config=None, sets=[], output=output, began=began)
         return
     if resume is not None:
-        _refuse_with_resume(out=out, overwrite=overwrite, plan=plan, seeds=seeds)
+        _refuse_with_resume(out=out, overwrite=overwrite, plan=plan, seeds=seeds, sweep=sweep)
         go_on(resume, given, config=config, sets=set_ or [], output=output, began=began)
         return
-    if seeds is not None:
-        refuse_beside("--seeds", {"--seed": seed, "--plan": plan})
-        runs = [
-            (number, _resolve({**given, "seed": number}, config=config, sets=set_ or [], output=output))
-            for number in read_seeds(seeds)
-        ]
-        train_seeds(runs, start=_start, out=out, overwrite=overwrite, output=output, began=began)
+    if seeds is not None or sweep is not None:
+        refuse_beside("--seeds and --sweep", {"--seed": seed if seeds else None, "--plan": plan})
+        runs = []
+        for number, variant in enumerate(plan_sweep(seeds, sweep)):  # all are read before the first one is trained
+            own = given if variant.seed is None else {**given, "seed": variant.seed}
+            sets = [*(set_ or []), *([variant.assignment] if variant.assignment else [])]
+            quietly = output if number == 0 else Output(json=json, quiet=True)
+            runs.append((variant, _resolve(own, config=config, sets=sets, output=quietly)))
+        train_sweep(runs, start=_start, out=out, overwrite=overwrite, output=output, began=began)
         return
     resolved = _resolve(given, config=config, sets=set_ or [], output=output)
     if plan:
@@ -217,6 +243,15 @@ def pretrain(
     summary = run_session(session, output)
     if part_processes():
         output.result(summary, f"{session.run.path}")
+
+
+def _path_of_run(name: str, weights: str | None) -> str:
+    """The run that --from names, as weights."""
+    if weights is not None:
+        raise UsageError("--from names a run's weights, and --weights others", hint="leave one of them out")
+    from contrastive_cli.core.runs import find_run
+
+    return str(find_run(name).path.absolute())
 
 
 def _resolve(given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output) -> Any:

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, Device, Json, Overwrite, Quiet, RunName, chosen_run, refuse_beside
+from contrastive_cli.cli.options import (
+    DataDir,
+    Device,
+    EncoderName,
+    EncoderSets,
+    Json,
+    Overwrite,
+    Quiet,
+    RunName,
+    Weights,
+    chosen_run,
+    refuse_beside,
+)
 from contrastive_cli.core.choices import Average, Layer
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import SEEN, TABLES, is_seen, is_table
@@ -58,6 +70,9 @@ def similarity(
     ] = None,
     overwrite: Overwrite = False,
     run: RunName = None,
+    encoder: EncoderName = None,
+    weights: Weights = None,
+    set_: EncoderSets = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     json: Json = False,
@@ -66,6 +81,8 @@ def similarity(
     """Compare images by the cosine of their embeddings.
 
     clr similarity first.jpg second.jpg
+
+    clr similarity first.jpg second.jpg --encoder resnet50 --weights IMAGENET1K_V2
 
     clr similarity photos/*.jpg --out heat.html
 
@@ -82,7 +99,7 @@ def similarity(
         raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(known)}")
     _refuse_existing(out, overwrite=overwrite)
     output = Output(json=json, quiet=quiet)
-    found = chosen_run(run, output)
+    found = chosen_run(run, output, encoder=encoder, weights=weights, sets=set_)
     from contrastive_cli.services.inference.comparison import comparison_of
     from contrastive_cli.services.inference.model import load_model
     from contrastive_cli.services.inference.similarity import similarity as compare
@@ -101,7 +118,7 @@ def similarity(
     assert images is not None, "without --pairs there are images"
     compared = compare(model, images, how=how, dataset=model.dataset_at(data_dir))
     if compared.missing:
-        hint = "" if data_dir is not None else "; give --data-dir"
+        hint = "" if data_dir is not None or model.manifest.status == "imported" else "; give --data-dir"
         output.note(f"no percentiles, so nothing says how much the cosine means: {compared.missing}{hint}")
     from contrastive_cli.services.inference.thresholds import find_threshold
 

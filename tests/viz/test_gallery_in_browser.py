@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import Tab
+from browser import HOSTILE, Tab
 
 from contrastive_cli.viz.embedding_map import Thumbnails
 from contrastive_cli.viz.gallery import Card, Gallery, HeatMap, Row, Section, Table, write_gallery
 
-HOSTILE = ('"><img src=x onerror=alert(1)>.png', "</script>.jpg", "=cmd.csv", "\u202egnp.exe", "{{data}}&lt;\udcff.png")
 COLORS = ((200, 30, 30), (30, 200, 30), (30, 30, 200))
 
 

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Tab
+from browser import HOSTILE, Tab
 
 from contrastive_cli.viz.embedding_map import EmbeddingMap, Names, Numbers, Thumbnails
 from contrastive_cli.viz.page import write_page
 
-HOSTILE = ('"><img src=x onerror=alert(1)>.png', "</script>.jpg", "=cmd.csv", "\u202egnp.exe", "{{data}}&lt;\udcff.png")
 COUNT, PER_SIDE = 400, 20
 
 

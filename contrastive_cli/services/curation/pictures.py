@@ -15,12 +15,13 @@ from contrastive_cli.core.notes import note
 from contrastive_cli.core.pictures import PictureRange
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.datasets import FOLDER_DATASET, find_dataset, find_source
-from contrastive_cli.data.images import BadImage, Images, decode, resize_array
+from contrastive_cli.data.images import BadImage, Images, decode
 from contrastive_cli.data.inspection import Look, look_at_arrays, look_at_files
 from contrastive_cli.data.ranges import survey_files
 from contrastive_cli.data.reading import Reading
 from contrastive_cli.data.scan import Labels
 from contrastive_cli.data.sources import BadFile, Samples, Source
+from contrastive_cli.data.squares import resize_array
 from contrastive_cli.data.trees import Tree, describe_splits, read_tree, split_tree
 from contrastive_cli.services.configuration import DatasetConfig
 from contrastive_cli.services.opening import tree_options

@@ -140,6 +140,6 @@ def _in_color(thumbnails: Thumbnails) -> Thumbnails:
 
 
 def _resized(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    from contrastive_cli.data.images import resize_array
+    from contrastive_cli.data.squares import resize_array
 
     return np.stack([resize_array(image, size=size) for image in pixels])
