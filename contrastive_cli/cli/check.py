@@ -43,7 +43,7 @@ def check(
     run: Annotated[
         str | None,
         typer.Option(
-            help="Run whose encoder compares the pictures, or --encoder; if neither is given, small gray thumbnails do.",
+            help="Run whose encoder compares the pictures; without it and --encoder, small gray thumbnails do.",
             rich_help_panel=RUN,
         ),
     ] = None,
