@@ -9,21 +9,26 @@ import typer
 
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import (
+    RUN,
     DataDir,
     Device,
     Download,
+    EncoderName,
     Json,
     Labels,
     Layout,
     Overwrite,
     Quiet,
     Unlabeled,
+    Weights,
+    chosen_run,
     refuse_beside,
 )
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.files import TABLES, is_table
 
 if TYPE_CHECKING:
+    from contrastive_cli.core.runs import Run
     from contrastive_cli.services.configuration import DatasetConfig
     from contrastive_cli.services.curation.advice import Advice
     from contrastive_cli.services.curation.check import DataCheck
@@ -37,8 +42,13 @@ def check(
     dataset: Annotated[str | None, typer.Option(help="A dataset instead of a folder; see `clr datasets`.")] = None,
     run: Annotated[
         str | None,
-        typer.Option(help="Run whose encoder compares the pictures; if not given, small gray thumbnails do."),
+        typer.Option(
+            help="Run whose encoder compares the pictures; without it and --encoder, small gray thumbnails do.",
+            rich_help_panel=RUN,
+        ),
     ] = None,
+    encoder: EncoderName = None,
+    weights: Weights = None,
     near: Annotated[
         float | None,
         typer.Option(
@@ -75,8 +85,9 @@ def check(
         if not folder.is_dir():
             name = f" --dataset {folder.name}" if folder.name.isidentifier() else " --dataset NAME"
             raise DataError(f"{str(folder)!r} is no folder", hint=f"a dataset is checked by{name}", path=folder)
-    if run is None:
-        refuse_beside("no --run", {"--device": None if device == "auto" else device})
+    if run is None and encoder is None:
+        others = {"--weights": weights, "--device": None if device == "auto" else device}
+        refuse_beside("neither --run nor --encoder", others)
     if unlabeled and labels is not None:
         raise UsageError("--labels and --unlabeled exclude each other")
     _refuse_targets(out or [], overwrite=overwrite)
@@ -93,7 +104,10 @@ def check(
         layout=known_layout(layout),
         download=download,
     )
-    found, advice = _check(config, run=run, near=near, device=device, output=output)
+    compared_by = None
+    if run is not None or encoder is not None:
+        compared_by = chosen_run(run, output, encoder=encoder, weights=weights)
+    found, advice = _check(config, run=compared_by, near=near, device=device, output=output)
     from contrastive_cli.services.curation.check_files import check_values, write_check_page, write_check_table
 
     for target in out or []:
@@ -117,7 +131,7 @@ def _refuse_targets(targets: list[Path], *, overwrite: bool) -> None:
 
 
 def _check(
-    config: DatasetConfig, *, run: str | None, near: float | None, device: str, output: Output
+    config: DatasetConfig, *, run: Run | None, near: float | None, device: str, output: Output
 ) -> tuple[DataCheck, Advice]:
     from contrastive_cli.services.curation.advice import advise
     from contrastive_cli.services.curation.check import check_pictures
@@ -125,10 +139,9 @@ def _check(
 
     model = None
     if run is not None:
-        from contrastive_cli.core.runs import find_run
         from contrastive_cli.services.inference.model import load_model
 
-        model = load_model(find_run(run), device=device)
+        model = load_model(run, device=device)
     pictures = open_pictures(config)
     found = check_pictures(pictures, model=model, near=near, counting=output.counting)
     return found, advise(pictures, found.measures)

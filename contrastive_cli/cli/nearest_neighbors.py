@@ -83,9 +83,7 @@ def nearest_neighbors(
 
     clr knn embeddings.pkl --metric cosine
 
-    clr knn photos.npz --query photo.jpg -k 5 --out nearest.csv
-
-    clr knn photos.npz --query photo.jpg --out hits.html
+    clr knn photos.npz --query photo.jpg -k 5 --out hits.html
 
     clr knn million.npy --queries embeddings.pkl
 

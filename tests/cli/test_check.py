@@ -182,4 +182,4 @@ def test_check__refusals_and_tiny_folders(tmp_path: Path, clr_cache: Path) -> No
 def test_datasets__keeps_its_own_shape(clr: Clr, tmp_path: Path) -> None:
     helped = clr("datasets", "check", "--help", cwd=tmp_path)
     assert helped.out.startswith("Usage: clr datasets check")
-    assert "clr datasets check" in clr("datasets", "--help", cwd=tmp_path).out
+    assert "  check  " in clr("datasets", "--help", cwd=tmp_path).out
