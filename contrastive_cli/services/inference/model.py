@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -125,12 +126,34 @@ def embed_with_uncertainty(
     Raises:
         UsageError: If the method has no projector and z is asked for.
     """
+    return _embed(model, pixels, prepare=model.preprocessing, layer=layer, progress=progress)
+
+
+def embed_prepared(
+    model: Model, images: Tensor, *, layer: Layer = "h", progress: CountProgress | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """As `embed_with_uncertainty`, of images [N, C, S, S] float32 that were resized and normalized already.
+
+    Raises:
+        UsageError: If the method has no projector and z is asked for.
+    """
+    return _embed(model, images, prepare=lambda chunk: chunk, layer=layer, progress=progress)
+
+
+def _embed(
+    model: Model,
+    pixels: NDArray[np.uint8] | Tensor,
+    *,
+    prepare: Callable[[Tensor], Tensor],
+    layer: Layer,
+    progress: CountProgress | None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     method, projector = model.embedder, projector_of(model.embedder)
     if layer == "z" and projector is None:
         raise UsageError(f"{model.manifest.method} has no projector, so there is no layer z", hint="use --layer h")
 
     def forward(chunk: Tensor) -> tuple[Tensor, ...]:
-        images = model.preprocessing(chunk)
+        images = prepare(chunk)
         if isinstance(method, Uncertain):
             embedded, uncertainty = method.embed_with_uncertainty(images)
             more: tuple[Tensor, ...] = (uncertainty.float(),)
