@@ -33,11 +33,13 @@ ROOMS = {  # what a sub-package, or a file beside the sub-packages ("."), may us
         "training": {".", "inference"},
         "evaluation": {".", "inference", "training"},
         "figures": {".", "inference", "training"},
+        "exporting": {".", "inference"},
     },
     "data": {".": {"entries"}, "entries": {"."}},
     "embeddings": {".": {"search", "probes"}, "probes": set(), "search": {"."}},
 }
 HEAVY = {"torch", "torchvision", "sklearn", "umap", "openTSNE", "matplotlib", "timm", "scipy", "tensorboard"}
+HEAVY |= {"onnx", "onnxruntime"}
 MAX_LINES = 300
 
 

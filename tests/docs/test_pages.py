@@ -19,7 +19,7 @@ from reader_data import make_cifar, make_faces, make_photos
 START_SECONDS = 60.0
 NEEDED = {"photos": make_photos, "--dataset lfw": make_faces, "--dataset cifar10": make_cifar}
 
-SLOW = {"docs/few-labels.md", "docs/faces.md", "docs/neighbors.md"}  # several trainings each
+SLOW = {"docs/few-labels.md", "docs/faces.md", "docs/neighbors.md", "docs/export.md"}  # several trainings, or graphs
 PAGES = [pytest.param(page, marks=pytest.mark.slow if page in SLOW else ()) for page in runnable_pages()]
 
 
