@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from contrastive_cli.core.config import nested, read_assignments
 from contrastive_cli.core.runs import Run, find_run
 from contrastive_cli.embeddings.probes.linear_probe import fit_probe
-from contrastive_cli.services.inference.model import embed_pixels, load_model, predict_classes
+from contrastive_cli.services.inference.classes import predict_classes
+from contrastive_cli.services.inference.model import embed_pixels, load_model
 from contrastive_cli.services.training.finetuning import finetune_session
 from contrastive_cli.services.training.steps import train_steps
 from contrastive_cli.views.preprocessing import Preprocessing

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from contrastive_cli.core.choices import Metric
-from contrastive_cli.core.errors import DataError
-from contrastive_cli.core.runs import find_run
+from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.core.runs import RUNS, Run, find_run
 from contrastive_cli.embeddings.files import Embeddings
 from contrastive_cli.embeddings.files import read_embeddings as read_file
 from contrastive_cli.embeddings.search.nearest_neighbors import Neighbors
@@ -19,19 +19,49 @@ from contrastive_cli.embeddings.similarity import cosine_matrix, unit_rows
 from contrastive_cli.image_encoder import ImageEncoder
 
 
-def load(name: str | os.PathLike[str] | None = None, *, device: str = "auto") -> ImageEncoder:
-    """Load the encoder of a run.
+def load(
+    name: str | os.PathLike[str] | None = None,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+) -> ImageEncoder:
+    """Load the encoder of a run, or one that exists already, of which a run below `runs/` is made at the first time.
 
     Args:
-        name: The directory of the run, or its name under `runs/`; None for the newest finished one.
+        name: The directory of a run, or its name under `runs/`; None for the newest finished one. With weights an
+            encoder: resnet9, resnet18, resnet34, resnet50 or timm/NAME; timm/NAME.TAG needs none.
+        weights: A published name, a file, a folder, a run, or random.
         device: auto, cpu, cuda, cuda:1, mps.
 
     Raises:
         RunError: If there is no such run, or it has no intact checkpoint.
+        UsageError: If there is no such encoder, or it is named without weights.
+        DataError: If the weights cannot be had, or are not all of the encoder.
+        UnsafeFileError: If reading them could run code.
     """
     from contrastive_cli.services.inference.model import load_model
 
-    return ImageEncoder(load_model(find_run(None if name is None else os.fspath(name)), device=device))
+    given = None if name is None else os.fspath(name)
+    if weights is not None or (given is not None and _is_encoder(given)):
+        from contrastive_cli.services.importing.imported import imported_run
+
+        if given is None:
+            raise UsageError(
+                "weights are of an encoder that is named", hint='such as clr.load("resnet50", weights=...)'
+            )
+        return ImageEncoder(
+            load_model(Run(imported_run(given, None if weights is None else os.fspath(weights))), device=device)
+        )
+    return ImageEncoder(load_model(find_run(given), device=device))
+
+
+def _is_encoder(name: str) -> bool:
+    """Whether a name is an encoder's and no run's."""
+    from contrastive_cli.models.encoders import ENCODERS
+    from contrastive_cli.models.timm_encoders import PREFIX
+
+    is_run = (Path(name) / "manifest.json").is_file() or (RUNS / name / "manifest.json").is_file()
+    return not is_run and (name in ENCODERS or name.startswith(PREFIX))
 
 
 def similarity(a: ArrayLike, b: ArrayLike | None = None) -> float | NDArray[np.float64]:

@@ -22,11 +22,12 @@ from pydantic.fields import FieldInfo
 
 from contrastive_cli.cli import app
 from contrastive_cli.core.config import Config
+from contrastive_cli.core.durations import parse_duration
 from contrastive_cli.data.datasets import DATASETS
 from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.methods import list_methods, load_method
 from contrastive_cli.models.encoders import EncoderConfig
-from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, TrainConfig, parse_duration
+from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, TrainConfig
 from contrastive_cli.views.recipe import RECIPES, Recipe
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -30,11 +30,14 @@ ROOMS = {  # what a sub-package, or a file beside the sub-packages ("."), may us
     "services": {
         ".": set(),
         "inference": {"."},
-        "training": {".", "inference"},
+        "training": {".", "inference", "trackers"},
         "evaluation": {".", "inference", "training"},
         "figures": {".", "inference", "training"},
+        "importing": {"."},
+        "trackers": {"."},
         "exporting": {".", "inference"},
     },
+    "models": {".": {"weights"}, "weights": {"."}},
     "data": {".": {"entries"}, "entries": {"."}},
     "embeddings": {".": {"search", "probes"}, "probes": set(), "search": {"."}},
 }

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import Json, Quiet, RunName, chosen_run
+from contrastive_cli.cli.options import EncoderName, EncoderSets, Json, Quiet, RunName, Weights, chosen_run
 from contrastive_cli.cli.waiting import waiting
 
 
@@ -25,6 +25,9 @@ def export(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
     run: RunName = None,
+    encoder: EncoderName = None,
+    weights: Weights = None,
+    set_: EncoderSets = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -37,7 +40,7 @@ def export(
     clr export --format onnx --bake-preprocessing --out graph
     """
     output = Output(json=json, quiet=quiet)
-    found = chosen_run(run, output)
+    found = chosen_run(run, output, encoder=encoder, weights=weights, sets=set_)
     with waiting(output) as progress:
         progress.say("loading the run")
         from contrastive_cli.services.exporting.export import export as write

@@ -13,6 +13,7 @@ from contrastive_cli.cli.options import (
     DataDir,
     DatasetName,
     Download,
+    EncoderName,
     Json,
     Labels,
     Layout,
@@ -20,8 +21,10 @@ from contrastive_cli.cli.options import (
     Quiet,
     RunName,
     TestSplit,
+    Weights,
     chosen_run,
 )
+from contrastive_cli.cli.tracking import tell_trackers
 from contrastive_cli.cli.training import run_session
 from contrastive_cli.cli.waiting import waiting
 from contrastive_cli.core.choices import AskedPrecision
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 def finetune(
     run: RunName = None,
+    encoder: EncoderName = None,
+    weights: Weights = None,
     label_fraction: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Part of the training labels, class-stratified; 1 if not given."),
@@ -93,7 +98,7 @@ def finetune(
         "dataset.test_split": split,
     }
     assignments = read_assignments(set_ or [])
-    parent = chosen_run(run, output)
+    parent = chosen_run(run, output, encoder=encoder, weights=weights)
     from contrastive_cli.services.training.finetuning import finetune_session
 
     with waiting(output) as work:
@@ -131,3 +136,4 @@ def measure(run: Run, summary: Mapping[str, Any], *, device: str, output: Output
     facts = {key: value for key, value in found.to_dict().items() if key != "train_indices"}
     output.result({**summary, **facts, "file": str(file)}, text)
     output.note(f"written to {file}")
+    tell_trackers(run, [file], output)

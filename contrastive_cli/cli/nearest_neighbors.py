@@ -16,7 +16,17 @@ from contrastive_cli.cli.neighbor_tables import (
     shown_distance,
     write_found,
 )
-from contrastive_cli.cli.options import Device, Json, Overwrite, Quiet, RunName, chosen_run, refuse_beside
+from contrastive_cli.cli.options import (
+    Device,
+    EncoderName,
+    Json,
+    Overwrite,
+    Quiet,
+    RunName,
+    Weights,
+    chosen_run,
+    refuse_beside,
+)
 from contrastive_cli.core.choices import Layer, Metric
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.files import is_table
@@ -55,6 +65,8 @@ def nearest_neighbors(
     ] = None,
     overwrite: Overwrite = False,
     run: RunName = None,
+    encoder: EncoderName = None,
+    weights: Weights = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -70,7 +82,8 @@ def nearest_neighbors(
     if query and queries is not None:
         raise UsageError("--query and --queries exclude each other", hint="embed the images and give --queries FILE")
     if not query:
-        options = {"--run": run, "--device": None if device == "auto" else device, "--include-self": include_self}
+        options: dict[str, Any] = {"--run": run, "--encoder": encoder, "--weights": weights}
+        options |= {"--device": None if device == "auto" else device, "--include-self": include_self}
         refuse_beside("a file alone, without --query", options)
     if out is not None and out.suffix not in SUFFIXES:
         raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(SUFFIXES)}")
@@ -94,6 +107,8 @@ def nearest_neighbors(
             out=out,
             overwrite=overwrite,
             run=run,
+            encoder=encoder,
+            weights=weights,
             device=device,
             output=output,
         )
@@ -189,6 +204,8 @@ def _look_up(
     out: Path | None,
     overwrite: bool,
     run: str | None,
+    encoder: str | None,
+    weights: str | None,
     device: str,
     output: Output,
 ) -> None:
@@ -200,7 +217,8 @@ def _look_up(
     asked_of = ", ".join(map(str, queries))
     if out is not None:
         refuse_other_neighbors(out, overwrite=overwrite, source=file, queries=Path(asked_of), metric=metric)
-    found_run = chosen_run(run or _maker(embeddings, file), output)
+    maker = run if run or encoder else _maker(embeddings, file)
+    found_run = chosen_run(maker, output, encoder=encoder, weights=weights)
     model = load_model(found_run, device=device)
     if embeddings.model.get("checkpoint") not in (None, model.checkpoint):
         raise UsageError(
@@ -263,7 +281,7 @@ def _maker(embeddings: Embeddings, file: Path) -> str | None:
         return str(find_run(name).path)
     except RunError as error:
         message = f"{file} was made by run {name}, which is not here: {error.message}"
-        raise RunError(message, hint="give its directory by --run", path=file) from None
+        raise RunError(message, hint="give its directory by --run, or its --encoder and --weights", path=file) from None
 
 
 def _clip(k: int, available: int, output: Output) -> int:

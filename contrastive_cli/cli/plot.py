@@ -12,6 +12,7 @@ import typer
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.options import DataDir, Device, Json, Quiet, RunName, Seed, chosen_run, refuse_beside
 from contrastive_cli.cli.plot_checks import check_files, check_map
+from contrastive_cli.cli.tracking import tell_trackers
 from contrastive_cli.core.choices import ProjectionKind
 from contrastive_cli.core.errors import UsageError
 
@@ -144,6 +145,8 @@ def plot(
     if len(files) > 1:
         shown["files"] = [str(path) for path in files]
     output.result(shown, "\n".join(map(str, files)))
+    if request.run is not None:
+        tell_trackers(request.run, files, output)
 
 
 def _draw(kind: str, request: PlotRequest) -> Drawn:

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, Device, Json, Overwrite, Quiet, RunName, chosen_run, refuse_beside
+from contrastive_cli.cli.options import (
+    DataDir,
+    Device,
+    EncoderName,
+    EncoderSets,
+    Json,
+    Overwrite,
+    Quiet,
+    RunName,
+    Weights,
+    chosen_run,
+    refuse_beside,
+)
 from contrastive_cli.core.choices import Average, Layer
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import TABLES, is_table
@@ -44,6 +56,9 @@ def similarity(
     ] = None,
     overwrite: Overwrite = False,
     run: RunName = None,
+    encoder: EncoderName = None,
+    weights: Weights = None,
+    set_: EncoderSets = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     json: Json = False,
@@ -54,6 +69,8 @@ def similarity(
     clr similarity first.jpg second.jpg
 
     clr similarity --pairs pairs.csv --root photos
+
+    clr similarity first.jpg second.jpg --encoder resnet50 --weights IMAGENET1K_V2
     """
     if pairs is not None and images:
         raise UsageError("images and --pairs exclude each other")
@@ -67,7 +84,7 @@ def similarity(
         hint = "pass --overwrite to replace it, or choose another --out"
         raise RunError(f"{out} exists, and does not say what it is of", hint=hint, path=out)
     output = Output(json=json, quiet=quiet)
-    found = chosen_run(run, output)
+    found = chosen_run(run, output, encoder=encoder, weights=weights, sets=set_)
     from contrastive_cli.services.inference.comparison import comparison_of
     from contrastive_cli.services.inference.model import load_model
     from contrastive_cli.services.inference.similarity import similarity as compare
@@ -86,7 +103,7 @@ def similarity(
     assert images is not None, "without --pairs there are images"
     compared = compare(model, images, how=how, dataset=model.dataset_at(data_dir))
     if compared.missing:
-        hint = "" if data_dir is not None else "; give --data-dir"
+        hint = "" if data_dir is not None or model.manifest.status == "imported" else "; give --data-dir"
         output.note(f"no percentiles, so nothing says how much the cosine means: {compared.missing}{hint}")
     _write_similarities(out, compared)
     _show(compared, model, output, out=out)

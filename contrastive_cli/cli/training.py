@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from contrastive_cli.cli.console import Output, progress_bar, shows_bars
+from contrastive_cli.cli.tracking import show_training
 from contrastive_cli.cli.waiting import Heartbeat
 from contrastive_cli.core.wording import counted
 
@@ -32,6 +33,9 @@ def run_session(session: Session, output: Output) -> dict[str, Any]:
         f"{encoder}, {counted(session.total_steps, 'step')} of {setup.config.batch_size}, "
         f"{setup.device}, {setup.precision} -> {session.run.path}"
     )
+    if setup.weights is not None:
+        output.note(f"{encoder} begins with {setup.weights.describe()}")
+        output.note(f"learning rate {setup.config.optim.lr:g}; preprocessing of {setup.weights.preprocessing}")
     if setup.neighbors is not None:
         output.note(setup.neighbors.describe())
     if setup.config.train.plan:
@@ -59,6 +63,7 @@ def run_session(session: Session, output: Output) -> dict[str, Any]:
         "loss": last.get("train/loss"),
         "knn": last.get("online/knn"),
     }
+    show_training(session.run, output)
     output.note(_collapse_warning(last))
     return summary
 

@@ -16,6 +16,7 @@ import sys
 import warnings
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.framing import Framing
 from contrastive_cli.core.pictures import PictureRange
 from contrastive_cli.data.picture_formats import FORMATS, formats_of
 from contrastive_cli.data.picture_values import Facts, Values, look, read_deep
 from contrastive_cli.data.scaling import over_white, to_8_bit
+from contrastive_cli.data.squares import Square
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit for a warning; here it is an error
 ORIENTATION = 0x0112
@@ -83,6 +86,7 @@ def decode(
     channels: Channels,
     picture_range: PictureRange | None = None,
     bands: tuple[int, ...] | None = None,
+    framing: Framing | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Images:
     """Decode the first frame of an image file.
@@ -94,6 +98,7 @@ def decode(
         picture_range: What becomes 0 and 255 of pictures of more than eight bits. Without it 16-bit ones are scaled by
             65535, and signed and float ones each by its own range.
         bands: The bands that become the channels, counted from 0; None takes the colors.
+        framing: How the square is made, if not by that; every pixel is decoded then.
         max_pixels: Larger images are refused before any pixel is decoded.
 
     Returns:
@@ -102,6 +107,7 @@ def decode(
     Raises:
         BadImage: If the file is not a whole image of a known format, or too large, or lacks a band.
     """
+    square = Square(size=size, channels=channels, framing=framing)
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for ever
             raise BadImage(path, "not a regular file")
@@ -110,29 +116,29 @@ def decode(
             facts = look(path, most_pages=1 if bands is None else 1 + max(bands))
         if facts.is_deep or (bands is not None and facts.kind == "tiff" and facts.bands not in (1, 3)):
             picture = read_deep(path, facts, wanted=1 + max(bands or (0,)), max_pixels=max_pixels)
-            return _finish(path, picture, size=size, channels=channels, picture_range=picture_range, bands=bands)
+            return _finish(path, picture, square, picture_range=picture_range, bands=bands)
         with Image.open(path, formats=formats_of(path)) as image:
             _check_size(image, path=path, max_pixels=max_pixels)
-            if size is not None and min(image.size) >= 4 * size:
+            if size is not None and square.may_be_drafted and min(image.size) >= 4 * size:
                 image.draft(None, (2 * size, 2 * size))  # JPEG only: the decoder itself shrinks by 2, 4 or 8
             image.load()
             if bands is None:
-                return _to_array(_flatten(_upright(image)), size=size, channels=channels)
+                return square.of(as_seen(image))
             picture = Values(values=_stored_bands(_upright(image)), full=None)
-            return _finish(path, picture, size=size, channels=channels, picture_range=picture_range, bands=bands)
+            return _finish(path, picture, square, picture_range=picture_range, bands=bands)
     except UnidentifiedImageError:
-        return _decode_unidentified(path, size=size, channels=channels, max_pixels=max_pixels)
+        return _decode_unidentified(path, square, max_pixels=max_pixels)
     except DECODING_ERRORS as error:
         raise BadImage(path, _one_line(error)) from None
 
 
-def _decode_unidentified(path: Path, *, size: int | None, channels: Channels, max_pixels: int) -> Images:
+def _decode_unidentified(path: Path, square: Square, *, max_pixels: int) -> Images:
     """A TIFF of more bands than Pillow opens; what else Pillow does not know is no image."""
     try:
         facts = look(path)
         if facts.kind == "tiff":
             picture = read_deep(path, facts, wanted=1, max_pixels=max_pixels)
-            return _finish(path, picture, size=size, channels=channels, picture_range=None, bands=None)
+            return _finish(path, picture, square, picture_range=None, bands=None)
     except DECODING_ERRORS as error:
         raise BadImage(path, _one_line(error)) from None
     raise BadImage(path, _unidentified(path))
@@ -141,9 +147,8 @@ def _decode_unidentified(path: Path, *, size: int | None, channels: Channels, ma
 def _finish(
     path: Path,
     picture: Values,
+    square: Square,
     *,
-    size: int | None,
-    channels: Channels,
     picture_range: PictureRange | None,
     bands: tuple[int, ...] | None,
 ) -> Images:
@@ -157,14 +162,19 @@ def _finish(
             )
         pixels = to_8_bit(picture, bands, picture_range=picture_range)
         parts = [
-            _to_array(_turned(Image.fromarray(np.ascontiguousarray(band)), picture), size=size, channels=1)
+            replace(square, channels=1).of(_turned(Image.fromarray(np.ascontiguousarray(band)), picture))
             for band in np.moveaxis(pixels, 2, 0)
         ]
         return np.concatenate(parts)
     colors = (0, 1, 2) if found - (picture.alpha is not None) >= 3 else (0,)
     pixels = over_white(to_8_bit(picture, colors, picture_range=picture_range), picture)
     image = Image.fromarray(np.ascontiguousarray(pixels if len(colors) == 3 else pixels[:, :, 0]))
-    return _to_array(_turned(image, picture), size=size, channels=channels)
+    return square.of(_turned(image, picture))
+
+
+def as_seen(image: Image.Image) -> Image.Image:
+    """An opened picture as a person sees it, of mode L or RGB: upright, alpha on white, more than 8 bits scaled."""
+    return _flatten(_upright(image))
 
 
 def _turned(image: Image.Image, picture: Values) -> Image.Image:
@@ -179,15 +189,6 @@ def _stored_bands(image: Image.Image) -> NDArray[np.generic]:
         image = image.convert("L" if image.mode == "1" else "RGBA" if image.has_transparency_data else "RGB")
     pixels = np.asarray(image)
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
-
-
-def resize_array(pixels: Images, *, size: int) -> Images:
-    """Resize one uint8 [C, H, W] array to [C, size, size] as `decode` does; unchanged when it has that size."""
-    if pixels.shape[1:] == (size, size):
-        return pixels
-    channels = 1 if pixels.shape[0] == 1 else 3
-    image = Image.fromarray(pixels[0] if channels == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-    return _to_array(image, size=size, channels=channels)
 
 
 @contextlib.contextmanager
@@ -268,17 +269,6 @@ def _scale_to_8_bit(values: NDArray[np.generic]) -> Images:
     if np.issubdtype(values.dtype, np.integer) and low >= 0 and high <= 65535:
         low, high = 0.0, 65535.0
     return np.rint((scaled - low) * (255.0 / max(high - low, 1e-300))).astype(np.uint8)
-
-
-def _to_array(image: Image.Image, *, size: int | None, channels: Channels) -> Images:
-    if size is not None:
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        box = (left, top, left + side, top + side)  # resizing the center square is resizing, then cropping
-        image = image.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
-    mode = "L" if channels == 1 else "RGB"
-    pixels = np.asarray(image if image.mode == mode else image.convert(mode), dtype=np.uint8)
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def _unidentified(path: Path) -> str:

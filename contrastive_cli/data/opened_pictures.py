@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.data.images import DECODING_ERRORS, Images, _flatten, _to_array, _upright
+from contrastive_cli.core.framing import Framing
+from contrastive_cli.data.images import DECODING_ERRORS, Images, as_seen
+from contrastive_cli.data.squares import Square
 
 COLORS = (1, 3, 4)  # channels that Pillow knows: gray, RGB, RGB with transparency
 
 
-def opened_square(image: Image.Image, *, size: int, channels: int, ranged: bool = False) -> Images:
+def opened_square(image: Image.Image, square: Square, *, ranged: bool = False) -> Images:
     """A PIL image as `decode` makes its file: EXIF orientation applied, alpha on white, resized, center-cropped.
 
-    A JPEG that is decoded by this package may be shrunk while it is decoded, so its last bits may differ.
+    A JPEG that is decoded by this package may be shrunk while it is decoded, which changes pixels a little.
 
     Args:
         image: Of any mode.
-        size: Side of the result in pixels.
-        channels: 3 for RGB, 1 for luma.
+        square: What it is to become.
         ranged: Whether pictures of more than eight bits are scaled by a range that files alone are read with.
 
     Returns:
@@ -32,24 +35,25 @@ def opened_square(image: Image.Image, *, size: int, channels: int, ranged: bool 
     if ranged and (image.mode.startswith("I") or image.mode == "F"):
         raise DataError("this run scales pictures of more than eight bits by their range", hint="give the file's path")
     try:
-        return _to_array(_flatten(_upright(image)), size=size, channels=channels)
+        return square.of(as_seen(image))
     except DECODING_ERRORS as error:
         raise DataError(f"cannot use a PIL image of mode {image.mode}: {' '.join(str(error).split())[:200]}") from None
 
 
-def array_square(pixels: NDArray[np.uint8], *, size: int, channels: int) -> Images:
-    """A picture as an array: uint8 [H, W, C] -> [C, S, S]; an array of that size stays as it is.
+def array_square(pixels: NDArray[np.uint8], *, size: int, channels: int, framing: Framing | None = None) -> Images:
+    """A picture as an array: uint8 [H, W, C] -> [C, S, S]; without a framing one of that size stays as it is.
 
     Raises:
         DataError: If it has other channels than can become `channels`.
     """
     height, width, found = pixels.shape
-    if found == channels and (height, width) == (size, size):
+    square = Square(size=size, channels=channels, framing=framing)
+    if framing is None and found == channels and (height, width) == (size, size):
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
     if channels in (1, 3) and found in COLORS:
         image = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if found == 1 else pixels))
-        return opened_square(image, size=size, channels=channels)
+        return opened_square(image, square)
     if found != channels:
         raise DataError(f"pictures of {found} channels, and the encoder takes {channels}")
     bands = [Image.fromarray(np.ascontiguousarray(band)) for band in np.moveaxis(pixels, 2, 0)]
-    return np.concatenate([_to_array(band, size=size, channels=1) for band in bands])
+    return np.concatenate([replace(square, channels=1).of(band) for band in bands])

@@ -196,6 +196,27 @@ print(type(table).__module__, table.num_rows, table.column_names[:2])
     assert "150 ['path', 'embedding_0']" in done.stdout
 
 
+def test_load__an_encoder_that_exists_gives_what_its_library_gives(
+    photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timm = pytest.importorskip("timm")
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    net = timm.create_model("test_vit", num_classes=0).eval()
+    torch.save(net.state_dict(), "vit.pth")
+    encoder = clr_package.load("timm/test_vit", weights="vit.pth", device="cpu")
+    assert encoder.run.parent.name == "runs"
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(net))
+    colored = photos[::3]  # timm's transform leaves gray and transparency as they are
+    with torch.no_grad():
+        expected = net(torch.stack([transform(Image.open(path)) for path in colored])).numpy()
+    cosines = (encoder.encode(colored, normalize=True) * expected).sum(axis=1) / np.linalg.norm(expected, axis=1)
+    assert cosines.min() > 0.9999
+    assert encoder.encode(np.zeros((1, 50, 40), np.uint8)[0]).shape == (1, encoder.embedding_dim)  # gray stands for all
+    with pytest.raises(ClrError, match="add --weights"):
+        clr_package.load("resnet50")
+
+
 def test_load__a_missing_run_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ClrError, match="no run at"):
         clr_package.load(tmp_path / "nothing")

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contrastive_cli.data.images import BadImage, Channels, decode, quiet_decoders, resize_array
+from contrastive_cli.data.images import BadImage, Channels, decode, quiet_decoders
+from contrastive_cli.data.squares import resize_array
 
 ROOT = Path(__file__).parents[2]
 FORMAT_OF = {

@@ -16,7 +16,8 @@ from contrastive_cli.embeddings.probes.class_shares import balanced_accuracy, la
 from contrastive_cli.embeddings.probes.label_subsets import confidence_interval
 from contrastive_cli.services.artifacts import indices_sha256, write_result
 from contrastive_cli.services.evaluation.rows import note_missing_classes
-from contrastive_cli.services.inference.model import load_model, predict_classes
+from contrastive_cli.services.inference.classes import predict_classes
+from contrastive_cli.services.inference.model import load_model
 from contrastive_cli.services.inference.splits import open_split, open_test_split
 from contrastive_cli.services.training.setup import labeled_subset
 

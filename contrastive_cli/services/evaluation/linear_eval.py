@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from contrastive_cli.core.errors import TrainingError, UsageError
+from contrastive_cli.core.errors import ClrError, TrainingError, UsageError
+from contrastive_cli.core.notes import note
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import ImageSet
@@ -27,10 +28,11 @@ from contrastive_cli.embeddings.probes.linear_probe import fit_probe
 from contrastive_cli.embeddings.probes.mlp_probe import fit_mlp
 from contrastive_cli.services.artifacts import indices_sha256, write_result, write_subsets
 from contrastive_cli.services.evaluation.rows import Row, Splits, make_row
-from contrastive_cli.services.inference.model import Model, embed_pixels, random_model
+from contrastive_cli.services.inference.model import Model, embed_pixels, random_model, start_model
 
 HEADS = ("linear", "mlp", "knn")
-BASELINES = ("random", "supervised", "pixels")
+BASELINES = ("random", "supervised", "pixels", "start")
+USUAL_BASELINES = ("random", "pixels")
 KNN_NEIGHBORS = 20
 PIXEL_SIZE = 32
 PIXEL_CHUNK = 1000
@@ -186,6 +188,8 @@ def _features(
         return Features(name=name, train=pair[0], test=pair[1])
 
     yield embed("pretrained", model)
+    if "start" in baselines:
+        yield embed("start", start_model(model))
     if "random" in baselines:
         yield embed("random", random_model(model, seed=model.manifest.seed))
     if "pixels" in baselines:
@@ -226,6 +230,35 @@ def _measure(
         predictions=predictions,
         labels=len(subsets[0]),
     )
+
+
+def usual_baselines(model: Model) -> list[str]:
+    """Those that are measured where nobody says which: with the encoder as it came, if it was trained from there."""
+    if not _has_start(model):
+        return list(USUAL_BASELINES)
+    try:
+        start_model(model)
+    except ClrError as error:  # the run can be measured without what it began with
+        note(f"no row start: {error.message}")
+        return list(USUAL_BASELINES)
+    return [*USUAL_BASELINES, "start"]
+
+
+def refuse_without_start(model: Model, baselines: Sequence[str]) -> None:
+    """Ask that a run whose start is to be measured began with weights that it names.
+
+    Raises:
+        UsageError: If it did not.
+    """
+    if "start" in baselines and not _has_start(model):
+        raise UsageError(
+            f"--baseline start is the encoder that a run began with, and {model.run.name} began with fresh weights",
+            hint="leave start out, or give random",
+        )
+
+
+def _has_start(model: Model) -> bool:
+    return model.manifest.weights is not None and model.manifest.status != "imported"
 
 
 def check_choice(*, heads: Sequence[str], fractions: Sequence[float], baselines: Sequence[str], seeds: int) -> None:

@@ -34,7 +34,8 @@ class Baked(nn.Module):
         self.module = source.module
         self.side = source.model.manifest.decoded_size
         self.size, self.resize = source.size, source.raw_side
-        self.rule, self.filter = said["rule"], said["interpolation"]
+        own = source.model.manifest.framing is None
+        self.rule, self.filter = "center" if own else said["rule"], said["interpolation"]
         self.register_buffer("mean", torch.tensor(said["mean"])[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(said["std"])[:, None, None], persistent=False)
 
@@ -55,15 +56,15 @@ class Baked(nn.Module):
         """Those that make the square of rows and of columns: [S, H] and [S, W]."""
         rows, columns = (torch.arange(images.shape[axis], device=images.device) for axis in (2, 3))
         height, width = (line[-1].to(torch.float64) + 1 for line in (rows, columns))
-        if self.rule == "squash":
-            tall, wide = height.new_tensor(self.resize), width.new_tensor(self.resize)
-        else:
-            shorter = torch.minimum(height, width)
-            tall, wide = (torch.floor(self.resize * length / shorter) for length in (height, width))
+        shorter = torch.minimum(height, width)
         matrices = []
-        for line, length, resized in ((rows, height, tall), (columns, width, wide)):
-            step = length / resized  # pixels of the picture for one of the resized
-            first = torch.round((resized - self.side) / 2) * step
+        for line, length in ((rows, height), (columns, width)):
+            if self.rule == "center":  # the rule of this package: a square of whole pixels, resized
+                first, step = torch.floor((length - shorter) / 2), shorter / self.side
+            else:
+                resized = torch.floor(self.resize * length / (length if self.rule == "squash" else shorter))
+                step = length / resized  # pixels of the picture for one of the resized
+                first = torch.round((resized - self.side) / 2) * step
             matrices.append(resize_matrix(line, first=first, step=step, size=self.side, filter=self.filter))
         return matrices[0], matrices[1]
 

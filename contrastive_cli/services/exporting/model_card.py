@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from contrastive_cli import __version__
@@ -31,8 +32,7 @@ def model_card(source: Source, *, form: str, measured: Agreement, usage: str) ->
         "",
         "## What it was trained on",
         "",
-        f"{manifest.dataset.count:,} pictures: {code(manifest.dataset.name)}, split {code(manifest.dataset.split)} "
-        f"(fingerprint {code(manifest.dataset.fingerprint[:16])}).",
+        _origin(source),
         "",
         "## How",
         "",
@@ -49,6 +49,24 @@ def model_card(source: Source, *, form: str, measured: Agreement, usage: str) ->
     return "\n".join(lines) + "\n"
 
 
+def _origin(source: Source) -> str:
+    """The pictures of the training, or where weights came from that were not trained here."""
+    manifest = source.model.manifest
+    if manifest.status == "imported" and manifest.weights is not None:
+        name, digest = Path(manifest.weights.source).name, manifest.weights.sha256[:16]
+        return (
+            f"Not trained by clr: the weights {code(name)} (sha256 {code(digest)}) came from elsewhere, and so did "
+            "their licence."
+        )
+    text = (
+        f"{manifest.dataset.count:,} pictures: {code(manifest.dataset.name)}, split {code(manifest.dataset.split)} "
+        f"(fingerprint {code(manifest.dataset.fingerprint[:16])})."
+    )
+    if manifest.weights is not None:
+        text += f" The training began with the weights {code(Path(manifest.weights.source).name)}."
+    return text
+
+
 def code(text: str) -> str:
     """A text of a stranger's as code of Markdown, on one line."""
     clean = re.sub(r"[\x00-\x1f\x7f`|]", " ", str(text))[:200].strip()
@@ -58,18 +76,21 @@ def code(text: str) -> str:
 def _rows(source: Source, *, form: str) -> list[str]:
     manifest, config = source.model.manifest, source.model.config
     said = source.preprocessing
-    facts = summarize(source.model.run)
-    rows = {
-        "method": code(manifest.method),
-        "length": f"{manifest.step:,} steps of {config.batch_size} pictures"
-        + ("" if facts["epochs"] is None else f", {facts['epochs']:.4g} epochs")
-        + f", {manifest.seconds / 60:.1f} minutes on {code(manifest.device)} in {manifest.precision}",
-        "optimizer": f"{code(config.optim.name)}, peak rate {config.peak_learning_rate:.3g}",
-        "labels": "used" if manifest.labels else "not used",
+    rows = {"method": code(manifest.method)}
+    if manifest.status != "imported":
+        epochs = summarize(source.model.run)["epochs"]
+        passes = "" if epochs is None else f", {epochs:.4g} epochs"
+        where = f"{manifest.seconds / 60:.1f} minutes on {code(manifest.device)} in {manifest.precision}"
+        rows |= {
+            "length": f"{manifest.step:,} steps of {config.batch_size} pictures{passes}, {where}",
+            "optimizer": f"{code(config.optim.name)}, peak rate {config.peak_learning_rate:.3g}",
+            "labels": "used" if manifest.labels else "not used",
+        }
+    rows |= {
         "pictures become": f"{said['rule']} side {said['resize']} px ({said['interpolation']}), center "
         f"{said['size']} px, mean {_numbers(said['mean'])}, std {_numbers(said['std'])}",
         "format": f"{form}{', pictures prepared in the graph' if source.baked else ''}",
-        "weights": f"checkpoint {code(source.model.checkpoint[:16])}",
+        "weights": f"sha256 {code(source.model.checkpoint[:16])}",
     }
     return ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())]
 

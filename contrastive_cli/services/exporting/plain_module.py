@@ -127,8 +127,9 @@ def architecture(source: Source) -> tuple[str, dict[str, Any]]:
     if source.encoder in resnet.RESNETS:
         net = source.module
         assert isinstance(net, resnet.ResNet), "it is one by its name"
-        small = not isinstance(net.maxpool, torch.nn.MaxPool2d)
-        arguments = {"name": source.encoder, "channels": source.channels, "small": small}
+        stem = "imagenet" if isinstance(net.maxpool, torch.nn.MaxPool2d) else "small"
+        stem += "-padded" if net.conv1.kernel_size == (3, 3) and net.conv1.padding == (2, 2) else ""
+        arguments = {"name": source.encoder, "channels": source.channels, "stem": stem}
         return _source_of(resnet, None) + _build("ResNet"), arguments
     raise UsageError(f"{source.encoder} is timm's, and safetensors is for encoders of clr", hint="use --format timm")
 

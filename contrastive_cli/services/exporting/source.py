@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.core.framing import Framing
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.opened_pictures import array_square
 from contrastive_cli.services.inference.image_files import decode_all, expand_paths
@@ -64,20 +65,20 @@ class Source:
     @property
     def raw_side(self) -> int:
         """Side in pixels of a square picture that is not resized before it is cut out."""
-        return self.model.manifest.decoded_size
+        framing = self.model.manifest.decoded_framing
+        return self.model.manifest.decoded_size if framing is None else framing.resize
 
     @property
     def preprocessing(self) -> dict[str, Any]:
         """How pictures become what the module sees, as plain JSON that stands beside the weights."""
         manifest = self.model.manifest
+        framing = manifest.framing or Framing(resize=manifest.size, rule="shorter", interpolation="bilinear")
         return {
             "size": manifest.size,
             "channels": self.channels,
             "mean": list(manifest.mean),
             "std": list(manifest.std),
-            "resize": manifest.size,
-            "rule": "shorter",
-            "interpolation": "bilinear",
+            **framing.model_dump(mode="json"),
         }
 
 
@@ -121,10 +122,11 @@ def compared_pictures(source: Source, paths: Sequence[Path], *, progress: CountP
     model, side = source.model, source.raw_side
     limit = max(FEWEST_PICTURES, min(MOST_PICTURES, MOST_PIXELS // source.size**2))
     pixels = _named(model, paths, limit=limit) if paths else _own(model, limit=limit)
-    raw = np.stack([array_square(picture.transpose(1, 2, 0), size=side, channels=len(picture)) for picture in pixels])
+    channels, manifest = source.channels, model.manifest
+    raw = np.stack([array_square(picture.transpose(1, 2, 0), size=side, channels=channels) for picture in pixels])
     raw = np.ascontiguousarray(raw.transpose(0, 2, 3, 1))
-    decoded = model.manifest.decoded_size
-    squares = np.stack([array_square(picture, size=decoded, channels=source.channels) for picture in raw])
+    size, framing = manifest.decoded_size, manifest.decoded_framing
+    squares = np.stack([array_square(picture, size=size, channels=channels, framing=framing) for picture in raw])
     expected, _ = embed_with_uncertainty(model, squares, progress=progress)
     return Pictures(raw=raw, squares=squares, expected=expected)
 

@@ -14,8 +14,9 @@ from contrastive_cli.core.runs import Run, find_run
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset, open_dataset
-from contrastive_cli.data.images import BadImage, decode, quiet_decoders, resize_array
+from contrastive_cli.data.images import BadImage, decode, quiet_decoders
 from contrastive_cli.data.packing import decoding_threads
+from contrastive_cli.data.squares import resize_array
 from contrastive_cli.embeddings.files import Embeddings
 from contrastive_cli.services.configuration import read_run_config
 from contrastive_cli.viz.embedding_map import Thumbnails

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.data.opened_pictures import COLORS, array_square, opened_square
+from contrastive_cli.data.squares import Square
 from contrastive_cli.engine.device import images_per_pass
 from contrastive_cli.services.inference.image_files import FILES_AT_ONCE, decode_all
 from contrastive_cli.services.inference.model import Model
@@ -84,6 +85,7 @@ def decoded(model: Model, pictures: Listed) -> NDArray[np.uint8]:
 
 def _square(model: Model, picture: Any) -> NDArray[np.uint8]:
     manifest = model.manifest
+    square = Square(size=manifest.decoded_size, channels=model.channels, framing=manifest.decoded_framing)
     if isinstance(picture, str | os.PathLike):
         pixels: NDArray[np.uint8] = decoded(model, [picture])[0]
         return pixels
@@ -91,12 +93,12 @@ def _square(model: Model, picture: Any) -> NDArray[np.uint8]:
         if manifest.bands is not None:
             raise DataError("this run takes chosen bands of its pictures", hint="give paths, or arrays of the bands")
         ranged = manifest.range is not None
-        return opened_square(picture, size=manifest.decoded_size, channels=model.channels, ranged=ranged)
+        return opened_square(picture, square, ranged=ranged)
     array = np.asarray(picture)
     if array.dtype != np.uint8 or array.ndim not in (2, 3):
         raise _unusable(array)
     array = array[:, :, None] if array.ndim == 2 else array
-    return array_square(array, size=manifest.decoded_size, channels=model.channels)
+    return array_square(array, size=manifest.decoded_size, channels=model.channels, framing=square.framing)
 
 
 def _of_array(pixels: NDArray[Any]) -> NDArray[np.uint8]:

@@ -17,14 +17,15 @@ from contrastive_cli.core.choices import Layer, Precision
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.runs import Run
-from contrastive_cli.core.types import Classifying, CountProgress, ImageFacts, Method, Uncertain
+from contrastive_cli.core.types import CountProgress, ImageFacts, Method, Uncertain
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.embeddings.files import Embeddings
 from contrastive_cli.engine.allocator import keep_freed_memory
 from contrastive_cli.engine.checkpoint import checkpoint_mismatch_errors, load_checkpoint
 from contrastive_cli.engine.device import choose_device, memory_errors
-from contrastive_cli.engine.inference import evaluating, map_images
+from contrastive_cli.engine.inference import map_images
 from contrastive_cli.engine.precision import choose_precision
+from contrastive_cli.methods import IMPORTED, load_method
 from contrastive_cli.models.encoder import encoder_of, projector_of
 from contrastive_cli.models.encoders import ENCODERS
 from contrastive_cli.models.folding import fold_batch_norms
@@ -34,6 +35,7 @@ from contrastive_cli.services.configuration import (
     build_method,
     read_run_config,
 )
+from contrastive_cli.services.inference.named_weights import loaded_weights
 from contrastive_cli.views.preprocessing import Preprocessing
 
 
@@ -72,22 +74,27 @@ class Model:
 
 
 def load_model(run: Run, *, device: str = "auto") -> Model:
-    """Load the newest intact checkpoint of `run`.
+    """Load the newest intact checkpoint of `run`, or the weights that it was imported with.
 
     Raises:
-        RunError: If there is none.
+        RunError: If there are none, or other ones than there were.
     """
     keep_freed_memory()
     manifest = run.manifest()
     config = read_run_config(run)
-    checkpoint = load_checkpoint(run)
     chosen = choose_device(device)
-    with memory_errors(chosen):
-        method = _build(config, manifest)
-    with checkpoint_mismatch_errors(run, checkpoint.name):
-        method.load_state_dict(checkpoint.state["method"])
+    if manifest.status == "imported":
+        method, checkpoint_sha256 = _load_imported(run, config, manifest)
+    else:
+        checkpoint = load_checkpoint(run)
+        checkpoint_sha256 = checkpoint.sha256
+        with memory_errors(chosen):
+            method = _build(config, manifest)
+        with checkpoint_mismatch_errors(run, checkpoint.name):
+            method.load_state_dict(checkpoint.state["method"])
     method = _ready(method, chosen)
-    same = chosen.type == manifest.device.partition(":")[0]
+    # An imported encoder computes as its own library would: in single precision.
+    same = chosen.type == manifest.device.partition(":")[0] or manifest.status == "imported"
     return Model(
         run=run,
         manifest=manifest,
@@ -96,8 +103,36 @@ def load_model(run: Run, *, device: str = "auto") -> Model:
         embedder=_folded(method, manifest.encoder),
         device=chosen,
         precision=manifest.precision if same else choose_precision("auto", chosen),
-        checkpoint=checkpoint.sha256,
+        checkpoint=checkpoint_sha256,
     )
+
+
+def _load_imported(run: Run, config: PretrainConfig, manifest: Manifest) -> tuple[Method, str]:
+    """An imported encoder, and the sha256 of its weights.
+
+    Raises:
+        RunError: If its weights are not those that it was imported with.
+    """
+    facts = manifest.weights
+    assert facts is not None, "a manifest of this status has them"
+    encoder = loaded_weights(config, manifest, of=f"the encoder of {run.path}")
+    return build_method(config, _facts(manifest), encoder=encoder), facts.sha256
+
+
+def start_model(model: Model) -> Model:
+    """The encoder as it came before it was trained.
+
+    Raises:
+        RunError: If its weights are other ones now.
+        DataError: If they are gone.
+    """
+    facts = model.manifest.weights
+    assert facts is not None, "only such runs are asked for it"
+    encoder = loaded_weights(model.config, model.manifest, of=model.run.name)
+    spec = load_method(IMPORTED)
+    built = spec.build(spec.config(), encoder=encoder, images=_facts(model.manifest))
+    method = _ready(built, model.device)
+    return replace(model, method=method, embedder=_folded(method, model.manifest.encoder), checkpoint=facts.sha256)
 
 
 def random_model(model: Model, *, seed: int) -> Model:
@@ -210,14 +245,17 @@ def _folded(method: Method, encoder: str) -> Method:
 
 
 def _build(config: PretrainConfig, manifest: Manifest) -> Method:
-    facts = ImageFacts(
+    without_weights = config.encoder.model_copy(update={"weights": None})
+    return build_method(config.model_copy(update={"encoder": without_weights}), _facts(manifest))
+
+
+def _facts(manifest: Manifest) -> ImageFacts:
+    return ImageFacts(
         count=manifest.dataset.count,
         channels=len(manifest.mean),
         size=manifest.size,
         num_classes=len(manifest.classes),
     )
-    without_weights = config.encoder.model_copy(update={"weights": None})
-    return build_method(config.model_copy(update={"encoder": without_weights}), facts)
 
 
 def _ready(method: Method, device: torch.device) -> Method:
@@ -238,33 +276,17 @@ def identity_of(model: Model, layer: Layer) -> dict[str, Any]:
 def preprocess_of(model: Model) -> dict[str, Any]:
     """What an embeddings file says of how images were prepared."""
     manifest = model.manifest
-    return {"size": manifest.size, "mean": list(manifest.mean), "std": list(manifest.std), **_scaling_of(model)}
+    framing = {} if manifest.framing is None else manifest.framing.model_dump()
+    return {
+        "size": manifest.size,
+        **framing,
+        "mean": list(manifest.mean),
+        "std": list(manifest.std),
+        **_scaling_of(model),
+    }
 
 
 def _scaling_of(model: Model) -> dict[str, Any]:
     """How values became eight bits and bands channels, where that is not by the type and the colors."""
     scaling = {"range": model.manifest.range, "bands": model.manifest.bands}
     return {key: np.array(value).tolist() for key, value in scaling.items() if value is not None}
-
-
-def predict_classes(
-    method: Method,
-    pixels: NDArray[np.uint8],
-    *,
-    preprocessing: Preprocessing,
-    device: torch.device,
-    precision: Precision,
-    progress: CountProgress | None = None,
-) -> NDArray[np.int64]:
-    """uint8 [N, C, H, W] -> the likeliest class [N] of the method, in evaluation mode."""
-    assert isinstance(method, Classifying), "only a classifier is asked for classes"
-    with evaluating(method):
-        (classes,) = map_images(
-            lambda chunk: (method.classify(preprocessing(chunk)).argmax(1),),
-            pixels,
-            size=preprocessing.size,
-            device=device,
-            precision=precision,
-            progress=progress,
-        )
-    return classes.numpy()

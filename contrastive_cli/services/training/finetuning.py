@@ -28,7 +28,7 @@ from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.own_datasets import with_named_dataset
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoder import encoder_of
-from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, light_recipe, resolve
+from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, resolve
 from contrastive_cli.services.inference.model import Model, load_model
 from contrastive_cli.services.inference.splits import (
     note_equal_images,
@@ -37,7 +37,7 @@ from contrastive_cli.services.inference.splits import (
     refuse_moved_split,
     require_labels,
 )
-from contrastive_cli.services.option_trees import name_of
+from contrastive_cli.services.option_trees import light_recipe, name_of
 from contrastive_cli.services.training.sessions import InheritedWeights, Session, start_session
 from contrastive_cli.services.training.setup import labeled_subset
 
@@ -99,11 +99,15 @@ def _defaults(parent: Model, *layers: Mapping[str, Any]) -> Tree:
     for layer in layers:
         name = name_of(layer, "dataset", name)
     dataset = own if name == own.name else DatasetConfig(name=name)
-    sizes = {"size": parent.manifest.size, "view_size": None}
+    manifest = parent.manifest
+    sizes = {"size": manifest.size, "view_size": None}
+    framing = {} if manifest.framing is None else manifest.framing.model_dump()
+    seen = {**framing, "mean": manifest.mean, "std": manifest.std, "origin": f"the run {parent.run.name}"}
     return {
         "method": {"name": "supervised"},
         "dataset": {**dataset.model_dump(mode="json"), **sizes, "range": parent.manifest.range},
         "encoder": {**parent.config.encoder.model_dump(), "weights": None},
+        "preprocess": seen,
         "views": {"recipe": light_recipe(name, size=parent.manifest.size)},
         "optim": {
             "name": "sgd",

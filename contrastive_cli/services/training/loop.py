@@ -22,6 +22,7 @@ from contrastive_cli.engine.distributed import agree
 from contrastive_cli.engine.train import StepRecord
 from contrastive_cli.services.configuration import read_run_config
 from contrastive_cli.services.inference.similarity import record_comparison
+from contrastive_cli.services.trackers.telling import names_of
 from contrastive_cli.services.training.cadence import Cadence
 from contrastive_cli.services.training.loop_state import (
     checkpoint_state,
@@ -109,7 +110,7 @@ def _train(session: Session, signals: StopSignals, rescue: Rescue) -> Iterator[S
     started = saved = time.monotonic()
     if session.clock is not None:
         session.clock.begin(first_step, now=started)
-    with open_log(run, state, tensorboard=train.tensorboard) as log:
+    with open_log(run, state, trackers=names_of(train)) as log:
         for record in paced_steps(setup, first_step=first_step, pace=lambda: session.pace):
             before = state.seconds
             state.add(record, seconds=seconds_before + time.monotonic() - started)

@@ -75,7 +75,9 @@ def timed_steps(setup: TrainingSetup, *, limit: float = TIMING_SECONDS) -> tuple
 def _timed(setup: TrainingSetup, *, batch_size: int, warm_up: int, count: int, limit: float) -> float:
     method = copy.deepcopy(setup.method)
     rate, precision = setup.config.peak_learning_rate, setup.precision
-    train = setup.config.train.model_copy(update={"batch_size": batch_size, "images_per_class": None})
+    train = setup.config.train.model_copy(
+        update={"batch_size": batch_size, "images_per_class": None, "freeze_epochs": 0.0}
+    )
     copied = replace(
         setup,
         method=method,

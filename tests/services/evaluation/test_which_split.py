@@ -31,7 +31,8 @@ from contrastive_cli.services.evaluation.linear_eval import frozen_rows, weights
 from contrastive_cli.services.evaluation.rows import Row, Splits, open_splits
 from contrastive_cli.services.evaluation.supervised_baseline import plan_supervised, supervised_rows
 from contrastive_cli.services.evaluation.uncertainty import measure_uncertainty
-from contrastive_cli.services.inference.model import Model, embed_pixels, load_model, predict_classes, random_model
+from contrastive_cli.services.inference.classes import predict_classes
+from contrastive_cli.services.inference.model import Model, embed_pixels, load_model, random_model
 from contrastive_cli.services.inference.splits import open_split
 from contrastive_cli.services.training.finetuning import finetune_session
 from contrastive_cli.services.training.loop import train_session

@@ -24,8 +24,10 @@ from contrastive_cli.core.runs import Run
 from contrastive_cli.embeddings.similarity import unit_rows
 from contrastive_cli.engine.checkpoint import load_checkpoint, save_checkpoint
 from contrastive_cli.services.configuration import resolve
+from contrastive_cli.services.exporting.baked import Baked
 from contrastive_cli.services.exporting.export import export
 from contrastive_cli.services.exporting.model_card import code
+from contrastive_cli.services.exporting.source import export_source
 from contrastive_cli.services.inference.model import load_model
 from contrastive_cli.services.training.loop import train_session
 from contrastive_cli.services.training.sessions import start_session
@@ -181,6 +183,32 @@ def test_graph__of_every_kind_of_encoder(pretrain: Pretrain, form: str, encoder:
     for baked in (False, True):
         out = tmp_path / str(baked)
         assert export(load_model(run, device="cpu"), form=form, out=out, baked=baked).agreement.cosine > 0.99999
+
+
+def test_imported__keeps_the_preprocessing_of_its_weights(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From raw pictures by timm's own transform, and in the graph: of 256 px the encoder sees 224."""
+    models, timm = pytest.importorskip("torchvision.models"), pytest.importorskip("timm")
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    torch.save(models.resnet18().state_dict(), "weights.pth")
+    encoder = clr_package.load("resnet18", weights="weights.pth", device="cpu")
+    files = sorted(photos.rglob("*.png"))[:8]
+    expected = encoder.encode(files)
+    assert np.array_equal(encoder.encode([Image.open(file) for file in files]), expected)
+    model = load_model(Run(encoder.run), device="cpu")
+    assert export(model, form="timm", out=Path("timm"), paths=files).agreement.relative_difference < 1e-5
+    net = timm.create_model("local-dir:timm", pretrained=True, num_classes=0).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(net))
+    with torch.no_grad():
+        found = net(torch.stack([transform(Image.open(file)) for file in files])).numpy()
+    assert least_cosine(found, expected) > 0.9999
+    baked = Baked(export_source(model, baked=True))
+    with torch.no_grad():
+        alone = [baked(torch.from_numpy(np.array(Image.open(file)))[None]).numpy() for file in files]
+    assert least_cosine(np.concatenate(alone), expected) > 0.9999
+    assert "`weights.pth`" in (Path("timm") / "README.md").read_text()
 
 
 def test_pt2__holds_what_comes_after_the_encoder(pretrain: Pretrain, photos: Path, tmp_path: Path) -> None:
