@@ -7,6 +7,7 @@ unawares. `wandb sync FOLDER` sends an offline run.
 from __future__ import annotations
 
 import contextlib
+import netrc
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,7 +35,7 @@ def opened(subject: Subject, *, goes_on: bool) -> Iterator[Tracker]:
             id=subject.key,
             name=subject.name,
             resume="allow",
-            mode=_mode(wandb),
+            mode=_mode(),
             dir=os.environ.get("WANDB_DIR") or str(subject.path),
             config=dict(subject.config),
             settings=wandb.Settings(silent=True, console="off", save_code=False, disable_git=True),
@@ -45,22 +46,24 @@ def opened(subject: Subject, *, goes_on: bool) -> Iterator[Tracker]:
     def scalars(values: Mapping[str, float], step: int) -> None:
         run.log(dict(values), step=step)
 
-    def results(values: Mapping[str, float], step: int) -> None:
-        del step
-        run.summary.update(dict(values))
-
     def picture(name: str, file: Path, step: int) -> None:
         run.log({name: wandb.Image(str(file))}, step=step)
 
     try:
         yield Tracker(
-            name="wandb", scalars=scalars, results=results, picture=picture, errors=(wandb.Error, OSError, ValueError)
+            name="wandb", scalars=scalars, results=scalars, picture=picture, errors=(wandb.Error, OSError, ValueError)
         )
     finally:
-        run.finish(quiet=True)
+        run.finish()
 
 
-def _mode(wandb: Any) -> Any:
+def _mode() -> Any:
     asked = os.environ.get("WANDB_MODE")
-    has_key = os.environ.get("WANDB_API_KEY") or getattr(wandb.api, "api_key", None)  # of `wandb login`
-    return asked or ("online" if has_key else "offline")
+    return asked or ("online" if os.environ.get("WANDB_API_KEY") or _has_logged_in() else "offline")
+
+
+def _has_logged_in() -> bool:
+    """Whether `wandb login` has left a key on this machine."""
+    with contextlib.suppress(OSError, netrc.NetrcParseError):
+        return any("wandb" in host for host in netrc.netrc().hosts)
+    return False
