@@ -1,94 +1,47 @@
-"""What one GPU does in a short lease: training steps, their parts, the loss at many rows, and CIFAR-10 from scratch.
+"""What one GPU does in ten minutes: training steps, their parts, the loss at many rows, and CIFAR-10 from scratch.
 
-    python -m benchmarks.gpu [speed simclr supcon] [--data-dir DIR --minutes 9]
+    python -m benchmarks.gpu --data-dir DIR                                  (ten minutes, all parts)
+    python -m benchmarks.gpu simclr --data-dir DIR --minutes 12              (one training: when does kNN reach 90 %?)
 
 Needs torch, numpy, pydantic, pyyaml, filelock and pillow, for lightly's step lightly, and no network. DIR holds
-CIFAR-10 as {train,test}/<class>/*; without it random bytes stand for images and nothing is trained. Each line is
-printed as soon as it is known, so that an end of the lease loses only what was not reached. A training is judged by its
-neighbors five times on the way, its clock stopped, so the lines say when an accuracy was reached. On a CPU it takes
-small sizes and proves only that it runs.
+CIFAR-10 as {train,test}/<class>/*; without it random bytes stand for images and nothing is trained. Parts are speed
+and the trainings simclr, fastsiam, sigreg, vicreg, moco and supcon; the first four are done where none is named, and
+share the minutes. Each line is printed as soon as it is known, so that an end of the lease loses only what was not
+reached. A training is judged by its neighbors five times on the way, its clock stopped, so the lines say when an
+accuracy was reached. On a CPU it takes small sizes and proves only that it runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
-from contrastive_cli.core.choices import Precision
-from contrastive_cli.core.types import Batch, ImageFacts, Progress
-from contrastive_cli.data.datasets import open_dataset
-from contrastive_cli.embeddings.probes.knn_vote import knn_vote
-from contrastive_cli.embeddings.probes.linear_probe import fit_probe
-from contrastive_cli.engine.accumulate import backward
+from benchmarks.gpu_training import TRAININGS, Bench, train
+from contrastive_cli.core.types import Progress
 from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig, build_optimizer
-from contrastive_cli.engine.precision import autocast, choose_precision
-from contrastive_cli.engine.schedule import warmup_cosine
 from contrastive_cli.losses.contrastive import nt_xent
-from contrastive_cli.methods.simclr import SimCLR, SimCLRConfig
-from contrastive_cli.methods.supcon import SupCon, SupConConfig
-from contrastive_cli.models.encoders import EncoderConfig, build_encoder
-from contrastive_cli.views.augment import make_views, to_input
-from contrastive_cli.views.recipe import RECIPES
+from contrastive_cli.models.encoder import encoder_of
 
-PARTS = ["speed", "simclr", "supcon"]
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-
-
-class Bench:
-    """The device, how exactly it computes, and the sizes that fit it."""
-
-    def __init__(self, *, small: bool) -> None:
-        self.device = choose_device("auto")
-        self.precision: Precision = choose_precision("auto", self.device)
-        self.small = small
-        self.encoder = (
-            EncoderConfig(name="resnet9", width=4, embedding_dim=16) if small else EncoderConfig(name="resnet18")
-        )
-
-    def synchronize(self) -> None:
-        """Wait for the device."""
-        if self.device.type != "cpu":
-            torch.accelerator.synchronize(self.device)
-
-    def seconds(self, work: Callable[[], object], *, rounds: int) -> float:
-        """Median time of the work, after two rounds of warming up."""
-        times = []
-        for _ in range(rounds + 2):
-            self.synchronize()
-            started = time.perf_counter()
-            work()
-            self.synchronize()
-            times.append(time.perf_counter() - started)
-        return statistics.median(times[2:])
-
-    def method(self, *, labels: bool = False) -> SimCLR | SupCon:
-        """SimCLR or SupCon with fresh weights."""
-        torch.manual_seed(0)
-        encoder = build_encoder(self.encoder, channels=3, size=32)
-        facts = ImageFacts(count=50_000, channels=3, size=32, num_classes=10)
-        method = (
-            SupCon(SupConConfig(), encoder=encoder, images=facts)
-            if labels
-            else SimCLR(SimCLRConfig(temperature=0.5), encoder=encoder, images=facts)
-        )
-        return method.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-    def views(self, pixels: Tensor, indices: Tensor, *, epoch: int) -> Tensor:
-        """Two views of the recipe for small images."""
-        both = pixels.expand(2, *pixels.shape)
-        recipes = [RECIPES["simclr-small"]] * 2
-        return make_views(both, recipes=recipes, indices=indices, size=32, mean=MEAN, std=STD, seed=0, epoch=epoch)
+USUAL = ["speed", "simclr", "fastsiam", "sigreg"]
+PARTS = ["speed", *TRAININGS]
+STEPS = (
+    ("resnet18", 32, 512),
+    ("resnet18", 32, 1024),
+    ("resnet50", 32, 512),
+    ("resnet18", 224, 256),
+    ("resnet50", 224, 128),
+)
+SMALL_STEPS = (("resnet18", 32, 16), ("resnet18", 64, 8))
 
 
 @contextmanager
@@ -100,37 +53,33 @@ def section(name: str) -> Iterator[None]:
         print(f"{name}: failed: {' '.join(str(error).split())[:200]}", flush=True)
 
 
-def steps(bench: Bench, batch_size: int, *, compiled: tuple[str, ...]) -> float:
+def steps(bench: Bench, encoder: str, size: int, batch_size: int, *, compiled: tuple[str, ...]) -> float:
     """Views per second of a whole step, and the shares of views and loss in it; `compiled` are parts of the step."""
-    method, make = bench.method(), bench.views
+    method, make = bench.method("simclr", encoder=encoder, size=size), bench.batch
     if "encoder" in compiled:
-        method.encoder.compile()
+        encoder_of(method).compile()
     if "views" in compiled:
-        make = torch.compile(bench.views)
+        make = torch.compile(bench.batch)
     optimizer = build_optimizer(method, OptimConfig(), lr=1e-3)
-    pixels = torch.randint(0, 256, (batch_size, 3, 32, 32), dtype=torch.uint8, device=bench.device)
+    pixels = torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8, device=bench.device)
     indices = torch.arange(batch_size, device=bench.device)
     projections = torch.randn(2, batch_size, 128, device=bench.device, requires_grad=True)
 
     def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        backward(
-            method,
-            Batch(views=(make(pixels, indices, epoch=0),), indices=indices).part,
-            Progress(step=0, total_steps=1),
-            batch_size=batch_size,
-            micro_batch_size=None,
-            autocast=lambda: autocast(bench.device, bench.precision),
-        )
-        optimizer.step()
+        batch = make(pixels, indices, count=2, size=size, epoch=0, step=0)
+        bench.step(method, optimizer, batch, Progress(step=0, total_steps=1))
 
     rounds = 3 if bench.small else 20
     whole = bench.seconds(step, rounds=rounds)
-    views = bench.seconds(lambda: make(pixels, indices, epoch=0), rounds=rounds)
+    views = bench.seconds(lambda: make(pixels, indices, count=2, size=size, epoch=0, step=0), rounds=rounds)
     loss = bench.seconds(lambda: nt_xent(projections[0], projections[1], temperature=0.5).backward(), rounds=rounds)
     shares = f"views {100 * views / whole:.1f} %, loss {100 * loss / whole:.1f} % of the step"
     kind = f"compiled {' and '.join(compiled)}" if compiled else "eager"
-    print(f"step, batch {batch_size}, {kind}: {2 * batch_size / whole:,.0f} views/s; {shares}", flush=True)
+    name = "resnet9" if bench.small else encoder
+    print(
+        f"step, {name} at {size} px, batch {batch_size}, {kind}: {2 * batch_size / whole:,.0f} views/s; {shares}",
+        flush=True,
+    )
     return 2 * batch_size / whole
 
 
@@ -174,71 +123,10 @@ def loss_at(bench: Bench, rows: int) -> None:
     print(f"loss of {rows} rows x 128: {1000 * seconds:.1f} ms{peak}", flush=True)
 
 
-def train(
-    bench: Bench, data_dir: Path, *, method: SimCLR | SupCon, minutes: float, batch_size: int, compiled: bool
-) -> None:
-    """A training on CIFAR-10 for the minutes; accuracy of frozen features on the test split, kNN also on the way."""
-    images = {split: open_dataset("cifar10", split=split, data_dir=data_dir, size=32) for split in ("train", "test")}
-    pixels = {split: torch.from_numpy(part.images[:]).to(bench.device) for split, part in images.items()}
-    labels = {split: torch.from_numpy(part.labels).to(bench.device) for split, part in images.items()}
-    encoder = method.encoder
-    if compiled:
-        encoder.compile()  # training alone: `embed` sees other shapes, and pays for them once
-    optimizer = build_optimizer(method, OptimConfig(name="sgd", momentum=0.9, weight_decay=5e-4), lr=0.0)
-    peak, warm_up, timed, step, total = 0.06 * batch_size / 256, 5, 25, 0, 10**9
-    name, checks, spent, started = type(method).__name__, [0.2, 0.4, 0.6, 0.8, 1.0], 0.0, time.perf_counter()
-    while step < total:
-        if step == warm_up:  # what compiles, has compiled
-            bench.synchronize()
-            warm = time.perf_counter()
-        if step == timed:  # the steps that fit are known from here on, so that the schedule is a function of the step
-            bench.synchronize()
-            total = max(timed + 1, int((timed - warm_up) * 60 * minutes / (time.perf_counter() - warm)))
-        epoch, place = divmod(step, len(pixels["train"]) // batch_size)
-        order = torch.randperm(len(pixels["train"]), generator=torch.Generator().manual_seed(epoch)).to(bench.device)
-        indices = order[place * batch_size : (place + 1) * batch_size]
-        rate = warmup_cosine(step, total_steps=total, warmup_steps=timed, base=peak)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.zero_grad(set_to_none=True)
-        views = bench.views(pixels["train"][indices], indices, epoch=epoch)
-        backward(
-            method,
-            Batch(views=(views,), indices=indices, labels=labels["train"][indices]).part,
-            Progress(step=step, total_steps=total),
-            batch_size=len(indices),
-            micro_batch_size=None,
-            autocast=lambda: autocast(bench.device, bench.precision),
-        )
-        optimizer.step()
-        step += 1
-        if step >= checks[0] * total:
-            bench.synchronize()
-            spent += time.perf_counter() - started
-            checks.pop(0)
-            features = {split: embed(bench, method, part) for split, part in pixels.items()}
-            votes = knn_vote(features["train"], labels["train"], queries=features["test"], k=20)
-            knn = (votes == labels["test"]).float().mean().item()
-            print(f"{name} on CIFAR-10 after {spent:.0f} s, {step} of {total} steps of {batch_size}, "
-                  f"{2 * batch_size * step / spent:,.0f} views/s: kNN-20 {100 * knn:.1f} %", flush=True)  # fmt: skip
-            method.train()
-            started = time.perf_counter()
-    linear = fit_probe(features["train"], labels["train"], seed=0).accuracy(features["test"], labels["test"])
-    print(f"{name} on CIFAR-10, linear head: {100 * linear:.1f} %", flush=True)
-
-
-def embed(bench: Bench, method: SimCLR | SupCon, pixels: Tensor) -> Tensor:
-    """[N, D] float32."""
-    method.eval()
-    with torch.no_grad(), autocast(bench.device, bench.precision):
-        parts = [method.embed(to_input(part, size=32, mean=MEAN, std=STD)).float() for part in pixels.split(1000)]
-    return torch.cat(parts)
-
-
 def main() -> None:
     """Print what is measured, line by line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("parts", nargs="*", default=USUAL, metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--minutes", type=float, default=9, help="of all parts together; the trainings share the rest")
     arguments = parser.parse_args()
@@ -254,19 +142,22 @@ def main() -> None:
         left = arguments.minutes - (time.perf_counter() - started) / 60
         minutes = max(0.05, left / (len(trainings) - number) - 0.5)
         with section(f"{part} on CIFAR-10"):
-            method, size = bench.method(labels=part == "supcon"), 32 if bench.small else 1024
-            train(bench, arguments.data_dir, method=method, minutes=minutes, batch_size=size, compiled=compiled)
+            size = 32 if bench.small else 1024
+            train(bench, arguments.data_dir, training=part, minutes=minutes, batch_size=size, compiled=compiled)
 
 
 def speed(bench: Bench) -> bool:
-    """Steps and losses of all sizes; whether a compiled encoder made the larger step faster."""
+    """Steps and losses of all sizes; whether a compiled encoder made the step of ResNet-18 at 32 px faster."""
     rates: dict[tuple[str, ...], float] = {}
-    for batch_size in (16,) if bench.small else (512, 1024):
-        for compiled in ((),) if bench.small else ((), ("encoder",), ("encoder", "views")):
-            with section(f"step, batch {batch_size}, compiled: {compiled}"):
-                rates[compiled] = steps(bench, batch_size, compiled=compiled)
-        with section(f"step, batch {batch_size}, lightly's loop"):
-            lightly_steps(bench, batch_size)
+    for encoder, size, batch_size in SMALL_STEPS if bench.small else STEPS:
+        usual = encoder == "resnet18" and size == 32
+        kinds: tuple[tuple[str, ...], ...] = ((), ("encoder",), ("encoder", "views")) if usual else ((), ("encoder",))
+        for compiled in ((),) if bench.small else kinds:
+            with section(f"step, {encoder} at {size} px, batch {batch_size}, compiled: {compiled}"):
+                rate = steps(bench, encoder, size, batch_size, compiled=compiled)
+                rates |= {compiled: rate} if usual else {}
+    with section("step, lightly's loop"):
+        lightly_steps(bench, 16 if bench.small else 512)
     for rows in (256,) if bench.small else (8192, 131_072, 1_048_576):
         with section(f"loss of {rows} rows"):
             loss_at(bench, rows)

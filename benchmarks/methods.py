@@ -4,6 +4,7 @@
     python -m benchmarks.methods run   --data-dir DIR --out OUT --seeds 0 1 2
     python -m benchmarks.methods table --out OUT
 
+NAMES of `--methods` are methods and their variants below; all of them where none is named.
 `plan` times the steps of each preset and fixes how many fit into the minutes; `run` then trains that many, so that the
 result does not depend on what else the machine does. Several `run` may work side by side: a job whose directory exists
 is another's. Frozen features of the 50,000 training images are judged on the test split by a linear head, whose penalty
@@ -23,6 +24,39 @@ from typing import Any
 
 from contrastive_cli.methods import list_methods
 
+VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {  # beside every method as its preset has it
+    "byol:fastsiam": ("byol", ("method.targets=views", "method.num_views=4")),
+    "byol:simsiam": ("byol", ("method.target=self",)),
+    "byol:fastsiam-simsiam": ("byol", ("method.targets=views", "method.num_views=4", "method.target=self")),
+    "byol:fast-moco": ("byol", ("method.split=true",)),
+    "byol:two-recipes": ("byol", ("view_groups=[{recipe: byol-first-small}, {recipe: byol-second-small}]",)),
+    "byol:multi-crop": (
+        "byol",
+        (
+            "method.targets=views",
+            "method.num_views=6",
+            "method.target_views=2",
+            "view_groups=[{count: 2}, {count: 4, size_ratio: 0.5, crop_area: [0.1, 0.4]}]",
+        ),
+    ),
+    **{
+        f"regularized:{regularizer}": ("regularized", (f"method.regularizer={regularizer}",))
+        for regularizer in ("visreg", "vicreg", "barlow", "frossl", "tcr")
+    },
+    "regularized:multi-crop": (
+        "regularized",
+        (
+            "method.num_views=6",
+            "method.target_views=2",
+            "view_groups=[{count: 2}, {count: 4, size_ratio: 0.5, crop_area: [0.1, 0.4]}]",
+        ),
+    ),
+    "regularized:tcr-8-views": ("regularized", ("method.regularizer=tcr", "method.num_views=8", "train.batch_size=64")),
+    "moco:queue": ("moco", ("method.version=v2+",)),
+    "swav:two-views": ("swav", ("method.num_views=2", "view_groups=[{count: 2}]")),
+    "dino:two-views": ("dino", ("method.num_views=2", "view_groups=[{count: 2}]")),
+}
+
 
 def clr(*arguments: str | Path) -> Any:
     """Run `clr` with --json and return what it said."""
@@ -30,22 +64,19 @@ def clr(*arguments: str | Path) -> Any:
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
+def pretrain_options(name: str, data_dir: Path) -> list[str | Path]:
+    """What `clr pretrain` is asked for a method or a variant of one."""
+    method, sets = VARIANTS.get(name, (name, ()))
+    options: list[str | Path] = ["--dataset", "cifar10", "--data-dir", data_dir, "--method", method]
+    return options + [word for setting in (*sets, "train.evaluations=0") for word in ("--set", setting)]
+
+
 def plan(data_dir: Path, out: Path, *, minutes: float, methods: Iterable[str]) -> None:
     """Write to OUT/plan.json how many steps of each method fit into the minutes."""
     file = out / "plan.json"
     plans = json.loads(file.read_text()) if file.exists() else {}
     for method in methods:
-        options: list[str | Path] = [
-            "--dataset",
-            "cifar10",
-            "--data-dir",
-            data_dir,
-            "--method",
-            method,
-            "--budget",
-            f"{minutes}m",
-        ]
-        plans[method] = clr("pretrain", *options, "--set", "train.evaluations=0", "--plan")
+        plans[method] = clr("pretrain", *pretrain_options(method, data_dir), "--budget", f"{minutes}m", "--plan")
         print(f"{method}: {plans[method]['steps']} steps at {plans[method]['views_per_second']} views/s", flush=True)
         out.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(plans))
@@ -56,24 +87,14 @@ def run(data_dir: Path, out: Path, *, methods: Iterable[str], seeds: Iterable[in
     plans = json.loads((out / "plan.json").read_text())
     for seed in seeds:
         for method in methods:
-            folder = out / f"{method}-{seed}"
+            folder = out / f"{method.replace(':', '.')}-{seed}"
             try:
                 folder.mkdir(parents=True)
             except FileExistsError:
                 continue
             epochs = repr(plans[method]["steps"] / plans[method]["steps_per_epoch"])
-            options: list[str | Path] = [
-                "--dataset",
-                "cifar10",
-                "--data-dir",
-                data_dir,
-                "--method",
-                method,
-                "--seed",
-                str(seed),
-            ]
-            options += ["--epochs", epochs, "--set", "train.evaluations=0", "--out", folder / "run"]
-            trained = clr("pretrain", *options)
+            options = [*pretrain_options(method, data_dir), "--seed", str(seed), "--epochs", epochs]
+            trained = clr("pretrain", *options, "--out", folder / "run")
             first = method == "simclr" and seed == 0
             judged = clr("linear-eval", "--run", folder / "run", "--baseline", "random,pixels" if first else "none")
             (folder / "result.json").write_text(json.dumps({"trained": trained, "rows": judged["rows"]}))
@@ -83,7 +104,7 @@ def table(out: Path) -> None:
     """Print the Markdown table of all finished jobs, best linear accuracy first."""
     scores: dict[str, dict[str, list[float]]] = {}
     for file in sorted(out.glob("*/result.json")):
-        method = file.parent.name.rpartition("-")[0]
+        method = file.parent.name.rpartition("-")[0].replace(".", ":")
         for row in json.loads(file.read_text())["rows"]:
             name = method if row["features"] == "pretrained" else row["features"]
             scores.setdefault(name, {}).setdefault(row["head"], []).append(100 * row["accuracy"])
@@ -105,7 +126,8 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=3)
-    parser.add_argument("--methods", nargs="+", default=list_methods())
+    names = [*list_methods(), *VARIANTS]
+    parser.add_argument("--methods", nargs="+", default=names, choices=names, metavar="NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     arguments = parser.parse_args()
     if arguments.action == "plan":

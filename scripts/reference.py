@@ -28,6 +28,7 @@ from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.methods import list_methods, load_method
 from contrastive_cli.models.encoders import EncoderConfig
 from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, TrainConfig
+from contrastive_cli.services.encoder_input import PreprocessConfig
 from contrastive_cli.views.recipe import RECIPES, Recipe
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -49,6 +50,7 @@ INHERITED = (
     "method",
     "dataset",
     "encoder",
+    "preprocess",
     "views",
     "optim",
     "train",
@@ -73,7 +75,7 @@ def command_page() -> str:
     lines = [WRITTEN, "", "# Commands", "", f"{group.help}", ""]
     lines += ["`clr COMMAND --help` shows the same. Results go to stdout, everything else goes to stderr.", ""]
     lines += [f"{group.epilog}", ""]
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
+    for name, command in _commands(group):
         lines += [f"## clr {name}", *_help_text(command.help or ""), ""]
         parameters = [parameter for parameter in command.params if parameter.name != "help"]
         if parameters:
@@ -81,6 +83,14 @@ def command_page() -> str:
             lines += [_parameter_row(parameter) for parameter in parameters]
             lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command by the words that call it, those below a group after the group."""
+    for name, command in group.commands.items():
+        yield prefix + name, command
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{prefix}{name} ")
 
 
 def configuration_page() -> str:
@@ -93,6 +103,7 @@ def configuration_page() -> str:
     sections: dict[str, type[Config]] = {
         "dataset": DatasetConfig,
         "encoder": EncoderConfig,
+        "preprocess": PreprocessConfig,
         "optim": OptimConfig,
         "train": TrainConfig,
     }
@@ -190,7 +201,7 @@ def _help_text(text: str) -> Iterator[str]:
 def _parameter_row(parameter: Any) -> str:
     name = " ".join(f"`{option}`" for option in parameter.opts)
     if not parameter.opts[0].startswith("-"):
-        name = f"`{parameter.opts[0].upper()}`"
+        name = f"`{parameter.metavar or parameter.opts[0].upper()}`"
     meaning = getattr(parameter, "help", None) or ""
     default = parameter.default
     if isinstance(default, str | int | float | Path) and not isinstance(default, bool):

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from contrastive_cli.core.config import list_presets, read_preset
+from benchmarks.methods import VARIANTS
+from contrastive_cli.core.config import list_presets, read_assignments, read_preset
+from contrastive_cli.core.types import ImageFacts
 from contrastive_cli.data.datasets import find_dataset
-from contrastive_cli.services.configuration import resolve
+from contrastive_cli.services.configuration import build_method, resolve
+from contrastive_cli.services.training.setup import refuse_other_groups
 
 PRESETS = list_presets()
 
@@ -38,3 +41,13 @@ def test_preset__resolves(preset: Path) -> None:
 def test_preset__first_line_is_its_command(preset: Path) -> None:
     first = preset.read_text().splitlines()[0]
     assert re.match(r"# .*\bclr pretrain\b", first)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_benchmark_of_methods__every_variant_can_be_built(variant: str) -> None:
+    """It runs for hours: a wrong setting must not be found out then."""
+    method, sets = VARIANTS[variant]
+    flags = {"device": "cpu", "dataset": {"name": "cifar10"}, "method": {"name": method}}
+    config = resolve(config=None, sets=read_assignments(list(sets)), flags=flags).config
+    built = build_method(config, ImageFacts(count=100, channels=3, size=32, num_classes=10))
+    refuse_other_groups(config, built)

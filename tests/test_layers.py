@@ -36,6 +36,8 @@ ROOMS = {  # what a sub-package, or a file beside the sub-packages ("."), may us
         "importing": {"."},
         "trackers": {"."},
         "exporting": {".", "inference"},
+        "curation": {".", "inference"},
+        "report": {".", "inference", "evaluation", "figures"},
     },
     "models": {".": {"weights"}, "weights": {"."}},
     "data": {".": {"entries"}, "entries": {"."}},

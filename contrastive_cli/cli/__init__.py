@@ -22,6 +22,7 @@ import typer.core
 
 from contrastive_cli import __version__
 from contrastive_cli.cli import (
+    cache,
     datasets,
     doctor,
     embed,
@@ -32,13 +33,17 @@ from contrastive_cli.cli import (
     nearest_neighbors,
     plot,
     pretrain,
+    report,
     runs,
     similarity,
 )
 from contrastive_cli.cli.console import NotesHandler, show_error
+from contrastive_cli.cli.help_text import GroupedCommand
+from contrastive_cli.cli.processes import last_word, refuse_processes
 from contrastive_cli.cli.suggestions import explain
 from contrastive_cli.core.errors import ClrError, DataError, RunError, TrainingError, UsageError
 from contrastive_cli.core.files import NO_SPACE, at_home
+from contrastive_cli.core.launched import place
 from contrastive_cli.core.notes import LOGGER
 from contrastive_cli.core.own_code import blamed
 from contrastive_cli.core.signals import Watchdog
@@ -80,10 +85,14 @@ app.command("knn", help="The same as nearest-neighbors.")(nearest_neighbors.near
 app.command("similarity")(similarity.similarity)
 app.command("plot")(plot.plot)
 app.command("export")(export.export)
-app.command("runs")(runs.runs)
-app.command("datasets")(datasets.datasets)
+app.command("report")(report.report)
+app.add_typer(runs.runs, name="runs")
+app.add_typer(datasets.datasets, name="datasets")
+app.add_typer(cache.cache, name="cache")
 app.command("methods")(methods.methods)
 app.command("doctor")(doctor.doctor)
+for registered in app.registered_commands:
+    registered.cls = GroupedCommand
 
 
 def _show_version(wanted: bool) -> None:
@@ -112,6 +121,7 @@ def main() -> None:
     Watchdog().__enter__()  # never left: threads that decode are waited for even after the last line
     arguments = sys.argv[1:] or ["--help"]
     as_json = "--json" in arguments
+    _listen_only()
     if not {"--quiet", "-q"} & set(arguments):
         LOGGER.addHandler(NotesHandler())
         LOGGER.setLevel("INFO")
@@ -144,8 +154,22 @@ def run() -> NoReturn:
     os._exit(status)
 
 
+def _listen_only() -> None:
+    """In all processes but the first of several, leave the streams to that one; an error is shown all the same."""
+    if _listens():
+        sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - it stays open to the end
+
+
+def _listens() -> bool:
+    try:
+        return place().rank > 0
+    except ClrError:  # which the command is going to show
+        return False
+
+
 def _run(arguments: list[str], *, as_json: bool) -> int:
     try:
+        refuse_processes(arguments)
         status = app(arguments, prog_name="clr", standalone_mode=False)
     except ClrError as error:
         return _end(error, as_json=as_json)
@@ -201,9 +225,13 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def _end(error: ClrError, *, as_json: bool) -> int:
-    with contextlib.suppress(OSError):  # there may be nowhere to say it
-        show_error(error, as_json=as_json)
-    return error.exit_code
+    speaks, code = last_word(error)
+    if speaks:
+        if sys.stderr is not sys.__stderr__ and _listens():
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        with contextlib.suppress(OSError):  # there may be nowhere to say it
+            show_error(error, as_json=as_json)
+    return code
 
 
 def _unwritable(error: OSError) -> RunError:

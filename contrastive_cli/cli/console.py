@@ -6,6 +6,7 @@ Names of files and classes come from strangers, so they are printed without mark
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from contrastive_cli.core.errors import ClrError
+from contrastive_cli.core.files import harmless_cell
 from contrastive_cli.core.types import CountProgress
 
 if TYPE_CHECKING:
@@ -108,8 +110,11 @@ def shows_bars() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
-def progress_bar() -> Progress:
-    """A bar on stderr that disappears when done; tasks carry a free field `note`."""
+def progress_bar(*, estimates: bool = True) -> Progress:
+    """A bar on stderr that disappears when done; tasks carry a free field `note`.
+
+    Without `estimates` they also carry `left`, the time left in words, as whoever works knows better.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Column
 
@@ -117,13 +122,22 @@ def progress_bar() -> Progress:
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
         MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
+        TimeRemainingColumn(compact=True) if estimates else TextColumn("{task.fields[left]}", markup=False),
         TextColumn("left"),
         TextColumn("{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
         console=_console(stderr=True),
         expand=True,  # the note alone gives way on a narrow terminal
         transient=True,
     )
+
+
+def clock_time(seconds: float | None) -> str:
+    """`1:05`, `2:00:09`; `-:--` where nothing is known."""
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def plain_counter(description: str) -> CountProgress:
@@ -146,6 +160,24 @@ def plain_counter(description: str) -> CountProgress:
             )
 
     return show
+
+
+def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows as CSV on stdout, a column for every key of any row; no cell is one that a spreadsheet would run."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow([harmless_cell(clean_line(key)) for key in keys])
+    for row in rows:
+        writer.writerow([_csv_cell(row.get(key)) for key in keys])
+
+
+def _csv_cell(value: Any) -> str | int | float:
+    if value is None:
+        return ""
+    if isinstance(value, int | float):
+        return value
+    text = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return harmless_cell(clean_line(text))
 
 
 def print_json(value: Any) -> None:

@@ -27,8 +27,10 @@ from contrastive_cli.cli.options import (
     chosen_run,
     refuse_beside,
 )
+from contrastive_cli.cli.processes import PROCESSES_HELP, enter_processes, part_processes
 from contrastive_cli.core.choices import Layer
 from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.launched import place
 
 SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet", ".csv", ".jsonl")
 
@@ -57,6 +59,7 @@ def embed(
     layout: Layout = None,
     unlabeled: Unlabeled = False,
     device: Device = "auto",
+    processes: Annotated[int | None, typer.Option(min=1, help=PROCESSES_HELP)] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -70,14 +73,20 @@ def embed(
     """
     if out.suffix not in SUFFIXES:
         raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(SUFFIXES)}")
+    if paths and max(place().size, processes or 1) > 1:
+        raise UsageError(
+            "PATHS are embedded by one process; several embed a split",
+            hint="leave out --processes and the launcher, or pass --dataset folder --data-dir FOLDER --split all",
+        )
     if paths:
         refuse_beside("PATHS", {"--split": split, "--dataset": dataset, "--data-dir": data_dir, "--download": download})
+    enter_processes(processes)
     output = Output(json=json, quiet=quiet)
     found = chosen_run(run, output, encoder=encoder, weights=weights, sets=set_)
     from contrastive_cli.services.outputs import refuse_other_embeddings, refuse_table
 
     refuse_table(out, overwrite=overwrite)
-    from contrastive_cli.data.cache import refuse_many_bad
+    from contrastive_cli.data.bad_files import refuse_many_bad
     from contrastive_cli.data.sources import BadFile, TreeOptions, known_layout
     from contrastive_cli.embeddings.files import write_embeddings
     from contrastive_cli.services.artifacts import register_artifact
@@ -118,6 +127,8 @@ def embed(
             facts = {"name": images.name, "split": images.split}
             refuse_other_embeddings(out, overwrite=overwrite, run=found.name, layer=layer, dataset=facts, paths=())
             embeddings = embed_images(model, images, layer=layer, progress=progress)
+    if not part_processes():
+        return
     write_embeddings(out, embeddings)
     register_artifact(found, out, kind="embeddings")
     count, width = embeddings.vectors.shape

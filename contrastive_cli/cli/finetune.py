@@ -24,6 +24,7 @@ from contrastive_cli.cli.options import (
     Weights,
     chosen_run,
 )
+from contrastive_cli.cli.processes import PROCESSES_HELP, begun_run, enter_processes, part_processes
 from contrastive_cli.cli.tracking import tell_trackers
 from contrastive_cli.cli.training import run_session
 from contrastive_cli.cli.waiting import waiting
@@ -67,6 +68,7 @@ def finetune(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; runs/finetune-DATASET-TIME-sSEED.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Rename an existing run away.")] = False,
+    processes: Annotated[int | None, typer.Option(min=1, help=PROCESSES_HELP)] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -97,6 +99,12 @@ def finetune(
         "dataset.labels": None if labels is None else str(labels),
         "dataset.test_split": split,
     }
+    enter_processes(processes)
+    if (begun := begun_run()) is not None:
+        from contrastive_cli.cli.resuming import go_on
+
+        go_on(begun, {}, config=None, sets=[], output=output, began=began)
+        return
     assignments = read_assignments(set_ or [])
     parent = chosen_run(run, output, encoder=encoder, weights=weights)
     from contrastive_cli.services.training.finetuning import finetune_session
@@ -117,6 +125,8 @@ def finetune(
     share = setup.num_samples / setup.images.num_samples
     output.note(f"encoder of {parent.name}; {setup.num_samples} labels ({rounded_percent(share)})")
     summary = run_session(session, output)
+    if not part_processes():
+        return
     measure(session.run, summary, device=str(setup.device), output=output)
 
 

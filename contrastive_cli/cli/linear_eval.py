@@ -29,6 +29,7 @@ from contrastive_cli.cli.tracking import tell_trackers
 from contrastive_cli.core.percent import rounded_percent
 
 if TYPE_CHECKING:
+    from contrastive_cli.services.evaluation.predictions import Predictions
     from contrastive_cli.services.evaluation.rows import Row, Splits
     from contrastive_cli.services.evaluation.supervised_baseline import SupervisedTraining
     from contrastive_cli.services.inference.model import Model
@@ -73,6 +74,8 @@ def linear_eval(
     output = Output(json=json, quiet=quiet)
     found = chosen_run(run, output, encoder=encoder, weights=weights, sets=set_)
     from contrastive_cli.services.evaluation import linear_eval as probing
+    from contrastive_cli.services.evaluation.baselines import refuse_without_start, usual_baselines
+    from contrastive_cli.services.evaluation.predictions import save_predictions
     from contrastive_cli.services.evaluation.rows import open_splits
     from contrastive_cli.services.inference.model import load_model
     from contrastive_cli.services.inference.splits import other_dataset
@@ -81,8 +84,8 @@ def linear_eval(
     baselines = [] if baseline in (None, "none") else _words(baseline or "")
     probing.check_choice(heads=heads, fractions=fractions, baselines=baselines, seeds=seeds)
     model = load_model(found, device=device)
-    baselines = probing.usual_baselines(model) if baseline is None else baselines
-    probing.refuse_without_start(model, baselines)
+    baselines = usual_baselines(model) if baseline is None else baselines
+    refuse_without_start(model, baselines)
     changed = other_dataset(
         model,
         name=dataset,
@@ -96,10 +99,12 @@ def linear_eval(
     splits = open_splits(model, dataset=changed)
     trainings = _plan_supervised(model, splits, fractions, seeds, output) if "supervised" in baselines else []
     rows: list[Row] = []
+    kept: list[Predictions] = []
     with output.counting("embedding and fitting") as progress:
         for row in probing.frozen_rows(
-            model, splits, heads=heads, fractions=fractions, baselines=baselines, seeds=seeds, progress=progress
-        ):
+            model, splits, heads=heads, fractions=fractions, baselines=baselines, seeds=seeds, kept=kept,
+            progress=progress,
+        ):  # fmt: skip
             rows.append(row)
             output.note(_describe(row))
     if trainings:
@@ -114,6 +119,8 @@ def linear_eval(
     if json:
         output.result(evaluation.to_dict(), "")
     file = probing.save_evaluation(found, evaluation, splits)
+    for predictions in kept:
+        save_predictions(found, predictions)
     output.note(f"encoder unchanged (sha256 {evaluation.encoder_sha256[:12]}); written to {file}")
     told = [file]
     if len(set(fractions)) > 1:

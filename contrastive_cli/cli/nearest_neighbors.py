@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.neighbor_tables import (
     clean_names,
+    maker_of,
     measure_of,
     neighbors_of,
     plain_names,
@@ -29,16 +31,15 @@ from contrastive_cli.cli.options import (
 )
 from contrastive_cli.core.choices import Layer, Metric
 from contrastive_cli.core.errors import UsageError
-from contrastive_cli.core.files import is_table
+from contrastive_cli.core.files import SEEN, is_seen, is_table
 from contrastive_cli.core.wording import counted
 
 if TYPE_CHECKING:
     from contrastive_cli.embeddings.files import Embeddings
     from contrastive_cli.embeddings.search.nearest_neighbors import Neighbors
 
-
 SHOWN = 5
-SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet", ".csv", ".jsonl")
+SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet", ".csv", ".jsonl", *SEEN)
 
 
 def nearest_neighbors(
@@ -53,14 +54,17 @@ def nearest_neighbors(
     queries: Annotated[
         Path | None, typer.Option(help="Embeddings to look up in FILE, which is then read in pieces if large.")
     ] = None,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Find most of them sooner, for a million or more; recall is printed.")
+    ] = False,
     include_self: Annotated[
         bool, typer.Option("--include-self", help="Return an image of --query too where FILE holds it.")
     ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
-            help=".pkl, .npz, .safetensors, .parquet, .csv or .jsonl; if not given, FILE's name with -neighbors.pkl, "
-            "and none for --query."
+            help=".pkl, .npz, .safetensors, .parquet, .csv or .jsonl; with --query also .html or .png with the "
+            "pictures; if not given, FILE's name with -neighbors.pkl, and none for --query."
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -71,13 +75,17 @@ def nearest_neighbors(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find exact nearest neighbors; what is looked up is left out of its own neighbors.
+    """Find nearest neighbors, exact ones unless --approximate; what is looked up is left out of its own neighbors.
 
     clr knn embeddings.pkl --metric cosine
 
     clr knn photos.npz --query photo.jpg -k 5 --out nearest.csv
 
+    clr knn photos.npz --query photo.jpg --out hits.html
+
     clr knn million.npy --queries embeddings.pkl
+
+    clr knn million.npy --approximate
     """
     if query and queries is not None:
         raise UsageError("--query and --queries exclude each other", hint="embed the images and give --queries FILE")
@@ -85,14 +93,21 @@ def nearest_neighbors(
         options: dict[str, Any] = {"--run": run, "--encoder": encoder, "--weights": weights}
         options |= {"--device": None if device == "auto" else device, "--include-self": include_self}
         refuse_beside("a file alone, without --query", options)
+    if query and approximate:
+        raise UsageError("--query is searched exactly", hint="leave out --approximate")
     if out is not None and out.suffix not in SUFFIXES:
         raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(SUFFIXES)}")
+    if out is not None and is_seen(out) and not query:
+        raise UsageError(
+            f"--out {str(out)!r} shows the hits of --query", hint=f"clr plot neighbors {file} draws those of a file"
+        )
     output = Output(json=json, quiet=quiet)
     from contrastive_cli.embeddings.files import read_embeddings
-    from contrastive_cli.services.outputs import refuse_table
+    from contrastive_cli.services.outputs import refuse_page, refuse_table
 
     if out is not None:
         refuse_table(out, overwrite=overwrite)
+        refuse_page(out, overwrite=overwrite)
     embeddings = read_embeddings(file)
     for note in embeddings.notes:
         output.note(f"{file}: {note}")
@@ -113,22 +128,32 @@ def nearest_neighbors(
             output=output,
         )
     else:
-        _mine(embeddings, file, queries=queries, k=k, metric=metric, out=out, overwrite=overwrite, output=output)
+        search = _Search(k=k, metric=metric, approximate=approximate)
+        _mine(embeddings, file, search, queries=queries, out=out, overwrite=overwrite, output=output)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Search:
+    """What is searched for: `k` neighbors by a metric, all of them or most of them sooner."""
+
+    k: int
+    metric: Metric
+    approximate: bool
 
 
 def _mine(
     embeddings: Embeddings,
     file: Path,
+    search: _Search,
     *,
     queries: Path | None,
-    k: int,
-    metric: Metric,
     out: Path | None,
     overwrite: bool,
     output: Output,
 ) -> None:
     from contrastive_cli.embeddings.files import read_embeddings
-    from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors as search
+    from contrastive_cli.embeddings.search.approximate_search import approximate_neighbors
+    from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors as exact_neighbors
     from contrastive_cli.services.outputs import refuse_other_neighbors
 
     asked = embeddings if queries is None else read_embeddings(queries)
@@ -142,31 +167,32 @@ def _mine(
     for given in (file, of):
         if target.exists() and target.samefile(given):
             raise UsageError(f"--out {target} is an embeddings file itself", hint="give the neighbors another name")
+    metric = search.metric
     refuse_other_neighbors(target, overwrite=overwrite, source=file, queries=queries, metric=metric)
-    k = _clip(k, available, output)
-    zeros = int((~asked.vectors.any(axis=1)).sum()) if metric == "cosine" else 0
-    if zeros:
+    k = _clip(search.k, available, output)
+    if zeros := int((~asked.vectors.any(axis=1)).sum()) if metric == "cosine" else 0:
         output.note(f"warning: {zeros} of {len(asked.vectors)} vectors are zero, which have a cosine with nothing")
-    with output.counting("neighbors") as progress:
-        found = search(
-            embeddings.vectors,
-            k=k,
-            metric=metric,
-            queries=None if queries is None else asked.vectors,
-            progress=progress,
-        )
+    vectors, others = embeddings.vectors, None if queries is None else asked.vectors
+    recall = None
+    if search.approximate:
+        nearly = approximate_neighbors(vectors, k=k, metric=metric, queries=others)
+        found, recall = nearly.neighbors, nearly.recall
+        output.note(f"approximate: {100 * recall:.1f} % of the true neighbors of {nearly.checked} queries are found")
+    else:
+        with output.counting("neighbors") as progress:
+            found = exact_neighbors(vectors, k=k, metric=metric, queries=others, progress=progress)
     names, own_names = plain_names(embeddings), plain_names(asked)
     items = [own_names(row) for row in range(len(found.indices))] if output.json or is_table(target) else []
     write_found(target, embeddings, found, items, asked=asked, metric=metric, source=file, queries=str(queries or ""))
     purity = _purity(asked, embeddings, found)
-    count = len(asked.vectors)
-    text = f"{target}: {k} neighbors of {count} embeddings"
+    text = f"{target}: {k} neighbors of {(count := len(asked.vectors))} embeddings"
     if queries is not None:
         text += f" among {len(embeddings.vectors)}"
     if purity is not None:
         text += f"; {100 * purity:.1f} % of the nearest are of the same class"
     _show_first(asked, embeddings, found, metric=metric, output=output)
     value: dict[str, Any] = {"file": str(target), "count": count, "k": k, "metric": metric, "same_class": purity}
+    value |= {} if recall is None else {"recall": recall}
     if output.json:
         value["neighbors"] = [
             {"item": item, "neighbors": neighbors_of(found, row, names=names, metric=metric)}
@@ -217,7 +243,7 @@ def _look_up(
     asked_of = ", ".join(map(str, queries))
     if out is not None:
         refuse_other_neighbors(out, overwrite=overwrite, source=file, queries=Path(asked_of), metric=metric)
-    maker = run if run or encoder else _maker(embeddings, file)
+    maker = run if run or encoder else maker_of(embeddings, file)
     found_run = chosen_run(maker, output, encoder=encoder, weights=weights)
     model = load_model(found_run, device=device)
     if embeddings.model.get("checkpoint") not in (None, model.checkpoint):
@@ -240,7 +266,11 @@ def _look_up(
     )
     if left_out:
         output.note(f"{left_out} of {len(queries)} queries are in {file} and left out there; --include-self keeps them")
-    if out is not None:
+    if out is not None and is_seen(out):
+        from contrastive_cli.services.figures.hits import write_hits
+
+        write_hits(out, queries, embeddings, found, metric=metric, file=file, run=found_run)
+    elif out is not None:
         items = [str(path) for path in queries]
         write_found(out, embeddings, found, items, asked=embedded, metric=metric, source=file, queries=asked_of)
     names, shown_names = plain_names(embeddings), clean_names(embeddings)
@@ -260,28 +290,6 @@ def _look_up(
     if output.json or out is not None:
         written = {} if out is None else {"file": str(out)}
         output.result({"queries": results, "metric": metric, **written}, str(out))
-
-
-def _maker(embeddings: Embeddings, file: Path) -> str | None:
-    """The run that an embeddings file says it was made by: the one that the file lies in, or one of that name.
-
-    Raises:
-        RunError: If there is none of that name here.
-    """
-    from contrastive_cli.core.errors import RunError
-    from contrastive_cli.core.runs import find_run
-
-    name = embeddings.model.get("run")
-    if not isinstance(name, str):
-        return None
-    for folder in file.absolute().parents[:2]:
-        if folder.name == name and (folder / "manifest.json").is_file():
-            return str(folder)
-    try:
-        return str(find_run(name).path)
-    except RunError as error:
-        message = f"{file} was made by run {name}, which is not here: {error.message}"
-        raise RunError(message, hint="give its directory by --run, or its --encoder and --weights", path=file) from None
 
 
 def _clip(k: int, available: int, output: Output) -> int:

@@ -9,17 +9,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from contrastive_cli.cli.completion import complete_datasets, complete_runs
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from contrastive_cli.cli.console import Output
     from contrastive_cli.core.runs import Run
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+DATA, MODEL, OPTIMIZATION, RUN, OUTPUT = "Data", "Model", "Optimization", "Run", "Output"  # headings of `--help`
+
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object on stdout instead of text.", rich_help_panel=OUTPUT),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.", rich_help_panel=OUTPUT)]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=RUN)]
 RunName = Annotated[
-    str | None, typer.Option("--run", help="Run directory or name; default: the newest finished run under runs/.")
+    str | None,
+    typer.Option(
+        "--run",
+        help="Run directory or name; default: the newest finished run under runs/.",
+        autocompletion=complete_runs,
+        rich_help_panel=RUN,
+    ),
 ]
 EncoderName = Annotated[
     str | None,
@@ -40,10 +52,20 @@ EncoderSets = Annotated[
     typer.Option("--set", help="Of --encoder: dataset.size, preprocess.* and encoder.* fields, see docs; repeatable."),
 ]
 DatasetName = Annotated[
-    str | None, typer.Option("--dataset", help="Another dataset than the run's; see `clr datasets`.")
+    str | None,
+    typer.Option(
+        "--dataset",
+        help="Another dataset than the run's; see `clr datasets`.",
+        autocompletion=complete_datasets,
+        rich_help_panel=DATA,
+    ),
 ]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the dataset's files are, or go.")]
-Download = Annotated[bool, typer.Option("--download", help="Fetch the dataset when it is absent.")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where the dataset's files are, or go.", rich_help_panel=DATA)
+]
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch the dataset when it is absent.", rich_help_panel=DATA)
+]
 MaxBad = Annotated[
     float | None,
     typer.Option(
@@ -52,30 +74,50 @@ MaxBad = Annotated[
         max=1,
         help="Largest part of a split's image files that may be unreadable; 0.01 if not given. Three are always passed "
         "over, unless it is 0.",
+        rich_help_panel=DATA,
     ),
 ]
 Labels = Annotated[
     Path | None,
-    typer.Option("--labels", help="CSV file of path and label that labels a folder of pictures; see docs/folders.md."),
+    typer.Option(
+        "--labels",
+        help="CSV file of path and label that labels a folder of pictures; see docs/folders.md.",
+        rich_help_panel=DATA,
+    ),
 ]
 Unlabeled = Annotated[
-    bool, typer.Option("--unlabeled", help="Take no labels: the folders of a folder of pictures are no classes.")
+    bool,
+    typer.Option(
+        "--unlabeled",
+        help="Take no labels: the folders of a folder of pictures are no classes.",
+        rich_help_panel=DATA,
+    ),
 ]
 Layout = Annotated[
     str | None,
     typer.Option(
         "--layout",
         help="classes takes every folder of a folder of pictures for a class; auto if not given.",
+        rich_help_panel=DATA,
     ),
 ]
 TestSplit = Annotated[
     str | None,
-    typer.Option("--split", help="Labeled split to measure on, such as val; test, or val if that has no labels."),
+    typer.Option(
+        "--split",
+        help="Labeled split to measure on, such as val; test, or val if that has no labels.",
+        rich_help_panel=DATA,
+    ),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Write over a file of another origin; one of the same is replaced anyway.")
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Write over a file of another origin; one of the same is replaced anyway.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.", rich_help_panel=RUN)]
 
 
 def chosen_run(

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from contrastive_cli.cli.completion import complete_runs
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, Device, Json, Quiet, RunName, Seed, chosen_run, refuse_beside
-from contrastive_cli.cli.plot_checks import check_files, check_map
+from contrastive_cli.cli.options import OUTPUT, RUN, DataDir, Device, Json, Quiet, Seed, chosen_run, refuse_beside
+from contrastive_cli.cli.plot_checks import check_figure, check_files, check_map, check_runs
 from contrastive_cli.cli.tracking import tell_trackers
-from contrastive_cli.core.choices import ProjectionKind
+from contrastive_cli.core.choices import ProjectionKind, ThemeKind
 from contrastive_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,9 +26,10 @@ PROJECTIONS: tuple[ProjectionKind, ...] = get_args(ProjectionKind)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlotRequest:
-    """What was asked for; without a run there is a file."""
+    """What was asked for; without a run there is a file, and only curves are of several runs."""
 
     run: Run | None
+    runs: tuple[Run, ...]
     files: tuple[Path, ...]
     out: Path | None
     projections: tuple[ProjectionKind, ...]
@@ -47,6 +49,12 @@ class PlotRequest:
         assert self.run is not None, "only embeddings and neighbors come from a file"
         return self.run
 
+    @property
+    def needed_out(self) -> Path:
+        """The file, for figures that no run holds."""
+        assert self.out is not None, "check_runs asks for it"
+        return self.out
+
 
 Drawn = tuple[list[Path], Mapping[str, Any]]
 
@@ -60,12 +68,21 @@ def plot(
             help="Embeddings to map (the run's test split if not given; two for one page), or neighbors to draw.",
         ),
     ] = None,
-    run: RunName = None,
+    run: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--run",
+            help="Run directory or name, several for curves; default: the newest finished run under runs/.",
+            autocompletion=complete_runs,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="File to write: .png or .svg; a map also as .html, a page to explore, or .parquet; "
-            "plots/ of the run if not given."
+            help="File to write: .png, .svg, .pdf, .jpg or .webp; a map also as .html, a page to explore, or "
+            ".parquet; plots/ of the run if not given.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     projection: Annotated[str, typer.Option(help="tsne, umap, pca, or several: tsne,umap.")] = "tsne",
@@ -79,6 +96,7 @@ def plot(
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split to map, measure or reconstruct; test if not given.")] = None,
     count: Annotated[int, typer.Option(min=1, max=32, help="Images on a grid.")] = 8,
+    theme: Annotated[ThemeKind, typer.Option(help="Ground of a figure.", rich_help_panel=OUTPUT)] = "light",
     data_dir: DataDir = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -106,6 +124,8 @@ def plot(
     clr plot labels     (after linear-eval with several --label-fraction)
 
     clr plot curves
+
+    clr plot curves --run runs/first --run runs/second --out curves.pdf
     """
     if kind not in KINDS:
         raise UsageError(f"no plot named {kind!r}; known are {', '.join(KINDS)}")
@@ -116,8 +136,10 @@ def plot(
     projections = tuple(known for name in asked for known in PROJECTIONS if known == name)
     given = tuple(files or ())
     check_files(kind, given)
-    if kind != "embeddings" and out is not None and out.suffix.lower() not in (".png", ".svg"):
-        raise UsageError(f"--out {str(out)!r} is neither .png nor .svg")
+    named = list(dict.fromkeys(run or []))
+    check_runs(kind, named, out=out)
+    if kind != "embeddings" and out is not None:
+        check_figure(out)
     if kind == "embeddings":
         check_map(given, out=out, projections=projections, metadata=metadata, data_dir=data_dir)
     else:
@@ -125,8 +147,10 @@ def plot(
     if given:
         refuse_beside("FILE", {"--split": split})
     output = Output(json=json, quiet=quiet)
+    runs = tuple(chosen_run(name, output) for name in named) or (() if given else (chosen_run(None, output),))
     request = PlotRequest(
-        run=None if given and run is None else chosen_run(run, output),
+        run=runs[0] if runs else None,
+        runs=runs,
         files=given,
         out=out,
         projections=projections,
@@ -140,13 +164,15 @@ def plot(
         seed=seed,
         output=output,
     )
-    files, facts = _draw(kind, request)
+    from contrastive_cli.viz.theme import themed
+
+    with themed(theme):
+        files, facts = _draw(kind, request)
     shown = {"file": str(files[0]), "kind": kind, **facts}
     if len(files) > 1:
         shown["files"] = [str(path) for path in files]
     output.result(shown, "\n".join(map(str, files)))
-    if request.run is not None:
-        tell_trackers(request.run, files, output)
+    tell_trackers(request.run, files, output)
 
 
 def _draw(kind: str, request: PlotRequest) -> Drawn:
@@ -268,6 +294,8 @@ def _labels(request: PlotRequest) -> Drawn:
 
 
 def _curves(request: PlotRequest) -> Drawn:
-    from contrastive_cli.services.figures.figures import plot_curves
+    from contrastive_cli.services.figures.figures import plot_compared_curves, plot_curves
 
+    if len(request.runs) > 1:
+        return [plot_compared_curves(request.runs, out=request.needed_out)], {}
     return [plot_curves(request.needed_run, out=request.out)], {}

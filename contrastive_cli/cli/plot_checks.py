@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from contrastive_cli.cli.options import refuse_beside
@@ -16,6 +17,25 @@ def check_files(kind: str, files: tuple[Path, ...]) -> None:
         raise UsageError(f"a file is drawn by `clr plot embeddings FILE` or `neighbors FILE`, not by `clr plot {kind}`")
     if kind != "embeddings" and len(files) > 1:
         raise UsageError(f"`clr plot {kind}` draws one file, not {len(files)}")
+
+
+def check_runs(kind: str, names: Sequence[str], *, out: Path | None) -> None:
+    """Refuse several runs where one is drawn, and a figure of several that would go into neither."""
+    if len(names) > 1 and kind != "curves":
+        raise UsageError(
+            f"`clr plot {kind}` draws one run, not {len(names)}", hint="`clr report RUN RUN` shows several"
+        )
+    if len(names) > 1 and out is None:
+        raise UsageError("curves of several runs belong to none of them", hint="name the file: --out curves.png")
+
+
+def check_figure(out: Path) -> None:
+    """Refuse a suffix that no figure has."""
+    from contrastive_cli.viz.canvas import FIGURE_SUFFIXES
+
+    if out.suffix.lower() not in FIGURE_SUFFIXES:
+        known = f"{', '.join(FIGURE_SUFFIXES[:-1])} and {FIGURE_SUFFIXES[-1]}"
+        raise UsageError(f"--out {str(out)!r} is no figure; figures are {known}")
 
 
 def check_map(

@@ -8,26 +8,46 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from contrastive_cli.cli.completion import complete_datasets, complete_methods, complete_presets, complete_runs
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.options import DataDir, Json, Labels, Layout, MaxBad, Quiet, Unlabeled
+from contrastive_cli.cli.options import (
+    DATA,
+    MODEL,
+    OPTIMIZATION,
+    RUN,
+    DataDir,
+    Download,
+    Json,
+    Labels,
+    Layout,
+    MaxBad,
+    Quiet,
+    Unlabeled,
+    refuse_beside,
+)
+from contrastive_cli.cli.processes import PROCESSES_HELP, begun_run, enter_processes, part_processes
+from contrastive_cli.cli.resuming import go_on
+from contrastive_cli.cli.sweep import plan_sweep, train_sweep
 from contrastive_cli.cli.training import run_session
 from contrastive_cli.cli.waiting import waiting
 from contrastive_cli.core.choices import AskedPrecision
 from contrastive_cli.core.clock import process_start
 from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.launched import place
 from contrastive_cli.core.wording import counted
 
 if TYPE_CHECKING:
-    from contrastive_cli.core.runs import Run
     from contrastive_cli.services.training.sessions import Session
-
-DATA, MODEL, OPTIMIZATION, RUN = "Data", "Model", "Optimization", "Run"
 
 
 def pretrain(
     method: Annotated[
         str | None,
-        typer.Option(help="Method, see `clr methods`, or FILE.py; simclr if not given.", rich_help_panel=MODEL),
+        typer.Option(
+            help="Method, see `clr methods`, or FILE.py; simclr if not given.",
+            autocompletion=complete_methods,
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     encoder: Annotated[
         str | None,
@@ -50,12 +70,15 @@ def pretrain(
         ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Dataset, see `clr datasets`; digits if not given.", rich_help_panel=DATA)
+        str | None,
+        typer.Option(
+            help="Dataset, see `clr datasets`; digits if not given.",
+            autocompletion=complete_datasets,
+            rich_help_panel=DATA,
+        ),
     ] = None,
     data_dir: DataDir = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch the dataset when it is absent.", rich_help_panel=DATA)
-    ] = False,
+    download: Download = False,
     max_bad: MaxBad = None,
     labels: Labels = None,
     layout: Layout = None,
@@ -94,14 +117,37 @@ def pretrain(
     precision: Annotated[
         AskedPrecision | None, typer.Option(help="Number format; auto if not given.", rich_help_panel=OPTIMIZATION)
     ] = None,
+    compile_: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Compile the encoder first, for faster steps on a GPU.", rich_help_panel=OPTIMIZATION
+        ),
+    ] = False,
     seed: Annotated[
         int | None, typer.Option(help="Seed of everything random; 0 if not given.", rich_help_panel=RUN)
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Several seeds such as 0,1,2: a run of each, one after another, and their mean. --out gets -sSEED.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            help="A field and several values, optim.lr=1e-3,2e-3: a run of each, compared. --out gets -FIELD-VALUE.",
+            rich_help_panel=RUN,
+        ),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda, mps; auto if not given.", rich_help_panel=RUN)
     ] = None,
     config: Annotated[
-        str | None, typer.Option(help="YAML file, or a preset's name (configs/).", rich_help_panel=RUN)
+        str | None,
+        typer.Option(
+            help="YAML file, or a preset's name (configs/).", autocompletion=complete_presets, rich_help_panel=RUN
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -111,7 +157,10 @@ def pretrain(
         Path | None,
         typer.Option(help="Run directory; runs/METHOD-DATASET-TIME-sSEED if not given.", rich_help_panel=RUN),
     ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run.", rich_help_panel=RUN)] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with this interrupted run.", autocompletion=complete_runs, rich_help_panel=RUN),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Rename an existing run away.", rich_help_panel=RUN)
     ] = False,
@@ -123,6 +172,7 @@ def pretrain(
             rich_help_panel=RUN,
         ),
     ] = False,
+    processes: Annotated[int | None, typer.Option(min=1, help=PROCESSES_HELP, rich_help_panel=RUN)] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -135,6 +185,8 @@ def pretrain(
     clr pretrain --dataset folder --data-dir photos --epochs 50 --set method.temperature=0.2
 
     clr pretrain --dataset folder --data-dir photos --encoder resnet50 --weights IMAGENET1K_V2
+
+    clr pretrain --epochs 20 --seeds 0,1,2 --out runs/simclr
     """
     began = process_start()
     output = Output(json=json, quiet=quiet)
@@ -155,21 +207,42 @@ def pretrain(
         "train.batch_size": batch_size,
         "train.micro_batch_size": micro_batch_size,
         "optim.lr": lr,
+        "train.compile": compile_ or None,
         "train.precision": precision,
         "seed": seed,
         "device": device,
     }
     given = {key: value for key, value in flags.items() if value is not None}
+    if (plan or seeds is not None) and max(place().size, processes or 1) > 1:
+        raise UsageError(
+            f"{'--plan' if plan else '--seeds'} is for one process", hint="leave out --processes and the launcher"
+        )
+    enter_processes(processes)
+    if (begun := begun_run()) is not None:
+        go_on(begun, {}, config=None, sets=[], output=output, began=began)
+        return
     if resume is not None:
-        _refuse_with_resume(out=out, overwrite=overwrite, plan=plan)
-        _go_on(resume, given, config=config, sets=set_ or [], output=output, began=began)
+        _refuse_with_resume(out=out, overwrite=overwrite, plan=plan, seeds=seeds, sweep=sweep)
+        go_on(resume, given, config=config, sets=set_ or [], output=output, began=began)
+        return
+    if seeds is not None or sweep is not None:
+        refuse_beside("--seeds and --sweep", {"--seed": seed if seeds else None, "--plan": plan})
+        runs = []
+        for number, variant in enumerate(plan_sweep(seeds, sweep)):  # all are read before the first one is trained
+            own = given if variant.seed is None else {**given, "seed": variant.seed}
+            sets = [*(set_ or []), *([variant.assignment] if variant.assignment else [])]
+            quietly = output if number == 0 else Output(json=json, quiet=True)
+            runs.append((variant, _resolve(own, config=config, sets=sets, output=quietly)))
+        train_sweep(runs, start=_start, out=out, overwrite=overwrite, output=output, began=began)
         return
     resolved = _resolve(given, config=config, sets=set_ or [], output=output)
     if plan:
         _show_plan(resolved, output)
         return
     session = _start(resolved, out=out, overwrite=overwrite, output=output, began=began)
-    output.result(run_session(session, output), f"{session.run.path}")
+    summary = run_session(session, output)
+    if part_processes():
+        output.result(summary, f"{session.run.path}")
 
 
 def _path_of_run(name: str, weights: str | None) -> str:
@@ -179,27 +252,6 @@ def _path_of_run(name: str, weights: str | None) -> str:
     from contrastive_cli.core.runs import find_run
 
     return str(find_run(name).path.absolute())
-
-
-def _go_on(
-    path: Path, given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output, began: float
-) -> None:
-    """Resume a run; one that has finished, as it may have when it was killed, is only told of."""
-    from contrastive_cli.core.runs import find_run
-
-    run = find_run(str(path))
-    manifest = run.manifest()
-    if manifest.status == "finished" and not given and config is None and not sets:
-        output.note("the run is finished already; --epochs N makes it longer")
-        summary = {"run": str(run.path), "steps": manifest.total_steps, "seconds": round(manifest.seconds, 1)}
-    else:
-        summary = run_session(_resume(run, given, config=config, sets=sets, output=output, began=began), output)
-    if manifest.parent is not None and manifest.method == "supervised":
-        from contrastive_cli.cli.finetune import measure
-
-        measure(run, summary, device=manifest.device, output=output)
-        return
-    output.result(summary, f"{run.path}")
 
 
 def _resolve(given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output) -> Any:
@@ -222,26 +274,6 @@ def _start(config: Any, *, out: Path | None, overwrite: bool, output: Output, be
     bad = session.setup.images.bad_files
     if bad:
         output.note(f"{counted(len(bad), 'unreadable file')} left out, first {bad[0].path}: {bad[0].reason}")
-    return session
-
-
-def _resume(
-    run: Run, given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output, began: float
-) -> Session:
-    from contrastive_cli.core.config import nested, read_assignments
-
-    with run.locked():  # so that a run in use is refused at once
-        pass
-    assignments = read_assignments(sets)
-    from contrastive_cli.services.training.resumption import Changes
-    from contrastive_cli.services.training.sessions import resume_session
-
-    changes = Changes(config=config, sets=assignments, flags=nested(given))
-    with waiting(output) as work:
-        session = resume_session(run, changes=changes, progress=work.count, say=work.say, began=began)
-    for name in session.damaged:
-        output.note(f"warning: {name} is damaged; going on from an older checkpoint")
-    output.note(f"resuming {session.run.path} at step {session.state.step} of {session.total_steps}")
     return session
 
 

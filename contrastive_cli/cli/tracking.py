@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 MAP_POINTS = 1000
 
 
-def tell_trackers(run: Run, files: Sequence[Path], output: Output) -> None:
+def tell_trackers(run: Run | None, files: Sequence[Path], output: Output) -> None:
     """Tell of result files and pictures; a tracker that is out of order is a note, for the work is done."""
     try:
-        names = _trackers_of(run)
-        if names:
+        names = () if run is None else _trackers_of(run)
+        if run is not None and names:
             from contrastive_cli.services.trackers.telling import publish
 
             publish(run, names, files)
@@ -30,8 +30,10 @@ def tell_trackers(run: Run, files: Sequence[Path], output: Output) -> None:
 
 def show_training(run: Run, output: Output) -> None:
     """After a training: draw its views and a map of its test split, and show them to its trackers."""
+    from contrastive_cli.engine.distributed import process_rank
+
     try:
-        if not _trackers_of(run):
+        if process_rank() > 0 or not _trackers_of(run):
             return
     except ClrError:
         return

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from contrastive_cli.cli.console import Output, progress_bar, shows_bars
+from contrastive_cli.cli.console import Output, clock_time, progress_bar, shows_bars
 from contrastive_cli.cli.tracking import show_training
 from contrastive_cli.cli.waiting import Heartbeat
 from contrastive_cli.core.wording import counted
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from contrastive_cli.services.training.loop import Status
     from contrastive_cli.services.training.sessions import Session
 
+LINES = ("aligned", "chance")  # of the loss, where a method knows them
 LINE_SECONDS = 30.0
 STEP_SECONDS = 10.0  # a step or a look at the embedding that takes longer is said
 COLLAPSED_RANK, COLLAPSED_SPREAD = 1.5, 0.5  # an embedding of one number has rank 1 and a large spread
@@ -73,15 +74,21 @@ class _display:  # noqa: N801 - a context manager used like a function
 
     def __init__(self, session: Session, output: Output) -> None:
         self.total, self.output = session.total_steps, output
-        self.bar = progress_bar() if shows_bars() and not output.quiet else None
+        self.bar = progress_bar(estimates=False) if shows_bars() and not output.quiet else None
         self.started = session.state.step
         self.heartbeat = Heartbeat(output)
         self.shown = time.monotonic()
+        from contrastive_cli.services.training.time_left import TimeLeft
+
+        self.left = TimeLeft(self.shown)
+        self.session = session
 
     def __enter__(self) -> Any:
         if self.bar is not None:
             self.bar.__enter__()
-            self.task = self.bar.add_task("training", total=self.total, completed=self.started, note="")
+            self.task = self.bar.add_task(
+                "training", total=self.total, completed=self.started, note="", left=clock_time(None)
+            )
         else:
             self.heartbeat.__enter__()
             self.heartbeat.say("the first step")
@@ -95,20 +102,43 @@ class _display:  # noqa: N801 - a context manager used like a function
 
     def show(self, status: Status, last: Mapping[str, float]) -> None:
         ended = status.step == status.total_steps
+        looked = status.line is not None and "online/spread" in status.line
+        now = time.monotonic()
+        self.left.stepped(now, looked=looked)
+        left = self._seconds_left(status, now=now)
         if self.bar is not None:
             text = "finishing" if ended else "training"
             note = _brief(status, last)
-            self.bar.update(self.task, description=text, completed=status.step, total=status.total_steps, note=note)
+            self.bar.update(
+                self.task,
+                description=text,
+                completed=status.step,
+                total=status.total_steps,
+                note=note,
+                left=clock_time(left),
+            )
             return
-        looked = status.line is not None and "online/spread" in status.line
-        if looked or ended or time.monotonic() - self.shown >= LINE_SECONDS:
-            left = (status.total_steps - status.step) * status.seconds / max(1, status.step)
-            self.output.note(f"step {status.step}/{status.total_steps}  {_describe(status, last)}  {left:.0f} s left")
-            self.shown = time.monotonic()
+        if looked or ended or now - self.shown >= LINE_SECONDS:
+            self.output.note(
+                f"step {status.step}/{status.total_steps}  {_describe(status, last)}  {clock_time(left)} left"
+            )
+            self.shown = now
         if ended:
             self.heartbeat.say("finishing the run")
         else:
             self.heartbeat.say(f"step {status.step + 1} of {status.total_steps}", after=STEP_SECONDS)
+
+    def _seconds_left(self, status: Status, *, now: float) -> float | None:
+        """By the clock of a budget, which the steps follow; else by how long steps and looks took so far."""
+        clock = self.session.clock
+        if clock is not None:
+            return clock.ends_in(now)
+        from contrastive_cli.services.training.cadence import Cadence
+
+        config = self.session.setup.config.train
+        cadence = Cadence.of(self.session.pace, evaluations=config.evaluations, save_every=config.save_every)
+        looks = config.evaluations - cadence.evaluated(status.step, self.session.pace)
+        return self.left.seconds(steps=status.total_steps - status.step, looks=looks)
 
 
 def _brief(status: Status, last: Mapping[str, float]) -> str:
@@ -124,9 +154,8 @@ def _describe(status: Status, last: Mapping[str, float]) -> str:
     parts = [f"epoch {status.epoch:.1f}", f"{status.views_per_second:.0f} views/s"]
     if "train/loss" in last:
         loss = f"loss {last['train/loss']:.3f}"
-        if "train/loss_chance" in last:
-            loss += f" ({last['train/loss_aligned']:.2f} aligned, {last['train/loss_chance']:.2f} chance)"
-        parts.append(loss)
+        known = [f"{last[f'train/loss_{line}']:.2f} {line}" for line in LINES if f"train/loss_{line}" in last]
+        parts.append(f"{loss} ({', '.join(known)})" if known else loss)
     if "online/knn" in last:
         parts.append(f"kNN {100 * last['online/knn']:.1f} %")
     if "online/effective_rank" in last:

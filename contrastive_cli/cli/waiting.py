@@ -23,8 +23,8 @@ class Waiting:
 
 
 @contextlib.contextmanager
-def waiting(output: Output) -> Iterator[Waiting]:
-    """While entered, nothing is silent for more than about two seconds."""
+def waiting(output: Output, *, counted: str = "decoding images") -> Iterator[Waiting]:
+    """While entered, nothing is silent for more than about two seconds; `counted` is what lines count in a log."""
     if output.quiet:
         yield Waiting(lambda text: None, lambda done, total: None)
     elif sys.stderr.isatty():
@@ -36,7 +36,7 @@ def waiting(output: Output) -> Iterator[Waiting]:
             )
     else:
         heartbeat = Heartbeat(output)
-        counter = plain_counter("decoding images")
+        counter = plain_counter(counted)
 
         def count(done: int, total: int) -> None:
             heartbeat.moved()

@@ -24,3 +24,9 @@ TrackerName: TypeAlias = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 ProjectionKind: TypeAlias = Literal["tsne", "umap", "pca"]
 """How embeddings become a map of two dimensions."""
+
+Reduction: TypeAlias = Literal["fast", "ordered"]
+"""How several processes add their gradients: in the order that is fastest, or in that of one process."""
+
+ThemeKind: TypeAlias = Literal["light", "dark"]
+"""The ground that figures are drawn on."""

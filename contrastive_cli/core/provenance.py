@@ -6,12 +6,9 @@ import contextlib
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
 from importlib import metadata
-from typing import Any
 
 from contrastive_cli import __version__
-from contrastive_cli.core.runs import now
 
 
 def versions() -> dict[str, str]:
@@ -36,8 +33,3 @@ def git_revision() -> str | None:
 def command_line() -> tuple[str, ...]:
     """The command as typed, with the program's bare name."""
     return ("clr", *(argument.encode("utf-8", "backslashreplace").decode() for argument in sys.argv[1:]))
-
-
-def process_facts() -> Mapping[str, Any]:
-    """Facts of this process for a new manifest."""
-    return {"command": command_line(), "versions": versions(), "git": git_revision(), "started": now()}

@@ -24,10 +24,12 @@ class Watchdog:
 
     Args:
         last_words: Called before such an end, in a thread of its own; what it returns is written to stderr.
+        grace: Seconds until it comes, if not `GRACE_SECONDS`.
     """
 
-    def __init__(self, last_words: Callable[[], str] = lambda: "") -> None:
+    def __init__(self, last_words: Callable[[], str] = lambda: "", *, grace: float | None = None) -> None:
         self._last_words = last_words
+        self._grace = grace
         self._over = threading.Event()
         self._ends: tuple[int, int] | None = None
         self._previous = -1
@@ -51,7 +53,7 @@ class Watchdog:
 
     def _watch(self, reading: int) -> None:
         while number := os.read(reading, 1):
-            if number[0] in NUMBERS and not self._over.wait(GRACE_SECONDS):
+            if number[0] in NUMBERS and not self._over.wait(GRACE_SECONDS if self._grace is None else self._grace):
                 with contextlib.suppress(Exception):  # nothing may keep the process alive now
                     _write_last(self._last_words())
                 os._exit(128 + number[0])

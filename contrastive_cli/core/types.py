@@ -173,14 +173,44 @@ class AfterStep(Protocol):
 
 
 @runtime_checkable
+class Leaving(Protocol):
+    """An `AfterStep` method for which every micro-batch leaves something, so that processes have to exchange it."""
+
+    def give_left(self) -> tuple[Tensor, ...]:
+        """What the last micro-batch has left, each [b, ...], once its backward pass is done; it is forgotten here."""
+
+    def take_left(self, left: list[tuple[Tensor, ...]]) -> None:
+        """What all micro-batches of the step have left, in their order, for `after_step`."""
+
+
+@runtime_checkable
 class Contrastive(Protocol):
-    """A `Method` whose loss needs the projections of the whole batch, so that accumulation can keep all negatives."""
+    """A `Method` whose loss needs the projections of the whole batch, so that accumulation can keep all negatives.
+
+    Where a loss needs more of a view than its projection, such as what a second network makes of it, `project` returns
+    that too, as further rows of the first dimension.
+    """
 
     def project(self, views: tuple[Tensor, ...]) -> Tensor:
         """Groups of views [V_g, B, C, H_g, W_g] -> z [V, B, P], in the order of the groups."""
 
     def contrast(self, projections: Tensor, labels: Tensor | None) -> LossOutput:
         """The loss of z [V, B, P] with labels [B]."""
+
+
+@runtime_checkable
+class CountingNegatives(Protocol):
+    """A `Contrastive` method whose negatives are not all other views of the batch."""
+
+    def negatives_per_anchor(self, batch_size: int) -> int:
+        """How many vectors an anchor is pushed away from."""
+
+
+@runtime_checkable
+class Splitting(Protocol):
+    """A `Method` that cuts views into parts before the encoder: so many along each side."""
+
+    parts_per_side: int
 
 
 @runtime_checkable

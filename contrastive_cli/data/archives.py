@@ -19,7 +19,7 @@ import numpy as np
 from contrastive_cli.core.errors import DataError, UnsafeFileError
 from contrastive_cli.data.images import Images
 from contrastive_cli.data.scan import Labels
-from contrastive_cli.data.sources import Request, Samples, Source, array_samples, stat_files
+from contrastive_cli.data.sources import Samples, Source, SplitRequest, array_samples, stat_files
 from contrastive_cli.pickles.reader import DamagedPickleError
 from contrastive_cli.pickles.reader import load as load_pickle
 
@@ -46,7 +46,7 @@ class Archive:
     classes: tuple[str, ...]
 
 
-def find_archive(request: Request, *, archive: Archive) -> Source | None:
+def find_archive(request: SplitRequest, *, archive: Archive) -> Source | None:
     """The split as it is published below the data directory, or None if no file of it is there.
 
     Raises:
@@ -124,7 +124,7 @@ def read_idx(files: Sequence[Path], *, num_classes: int) -> Arrays:
     return _checked(images[:, None], labels.astype(np.int64), num_classes=num_classes, file=files[1])
 
 
-def _archive_source(request: Request, *, archive: Archive, parts: Mapping[str, Sequence[Path]]) -> Source:
+def _archive_source(request: SplitRequest, *, archive: Archive, parts: Mapping[str, Sequence[Path]]) -> Source:
     def load() -> Samples:
         samples: list[Samples] = []
         for split, files in parts.items():

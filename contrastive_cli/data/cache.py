@@ -6,13 +6,11 @@ makes a second process wait for the first instead of decoding too.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,20 +19,19 @@ import numpy as np
 from filelock import FileLock
 
 from contrastive_cli.core.errors import DataError, RunError
-from contrastive_cli.core.files import TEMPORARY_SUFFIX, cannot_write, harmless_cell, sync_directory
+from contrastive_cli.core.files import TEMPORARY_SUFFIX, cannot_write, sync_directory
 from contrastive_cli.core.pictures import PictureRange
 from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.core.wording import counted
+from contrastive_cli.data.bad_files import bad_files_csv, first_three, refuse_many_bad
+from contrastive_cli.data.cache_entries import IMAGES_FILE, LABELS_FILE, META_FILE, make_room, mark_used
 from contrastive_cli.data.images import Images
 from contrastive_cli.data.packing import Packed, pack_samples
 from contrastive_cli.data.reading import Reading
 from contrastive_cli.data.scan import Labels
-from contrastive_cli.data.sources import ALWAYS_FORGIVEN, BadFile, Samples, Source
+from contrastive_cli.data.sources import BadFile, Samples, Source
 
 SCHEMA = 1
-IMAGES_FILE = "images.u8"
-LABELS_FILE = "labels.npy"
-META_FILE = "meta.json"
 BAD_FILES_FILE = "bad_files.csv"
 
 
@@ -182,12 +179,7 @@ def _build_entry(entry: Path, *, source: Source, progress: CountProgress | None,
         shutil.rmtree(leftover, ignore_errors=True)
     samples = source.load()
     needed = len(samples.paths) * source.channels * source.size**2
-    if shutil.disk_usage(entry.parent).free < needed:
-        raise RunError(
-            f"no space left to decode into {entry.parent} ({needed / 1e6:.0f} MB needed)",
-            hint="set CLR_CACHE to a folder with enough space",
-            path=entry.parent,
-        )
+    make_room(entry.parent, needed)
     say(f"decoding {counted(len(samples.paths), 'image')}, once, into {needed / 1e6:.0f} MB of {entry.parent}")
     temporary = entry.with_name(f".{entry.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     temporary.mkdir()
@@ -246,6 +238,7 @@ def _read_entry(entry: Path, *, source: Source) -> ImageSet | None:
         whole = (entry / IMAGES_FILE).stat().st_size == np.prod(shape, dtype=np.int64)
         if meta["schema"] != SCHEMA or not whole or labels.shape != shape[:1] or len(meta["paths"]) != shape[0]:
             return None
+        mark_used(entry)
         return ImageSet(
             images=np.memmap(entry / IMAGES_FILE, dtype=np.uint8, mode="r", shape=shape),
             labels=labels.astype(np.int64, copy=False),
@@ -265,35 +258,6 @@ def _read_entry(entry: Path, *, source: Source) -> ImageSet | None:
         return None
 
 
-def refuse_many_bad(bad: Sequence[BadFile], total: int, *, max_bad: float, hint: str, path: Path | None = None) -> None:
-    """Pass over at most `max_bad` of `total` files, and over three of them in any case unless it is 0.
-
-    Raises:
-        DataError: If more are bad.
-    """
-    allowed = max(ALWAYS_FORGIVEN, int(max_bad * total)) if max_bad > 0 else 0
-    if len(bad) > allowed:
-        limit = f"limit {max_bad:.3g}, or {ALWAYS_FORGIVEN}" if max_bad > 0 else "limit 0"
-        raise DataError(
-            f"{len(bad)} of {total} files cannot be used ({limit}): {_first_three(bad)}", hint=hint, path=path
-        )
-
-
 def _all_bad(source: Source, packed: Packed) -> DataError:
-    shown = _first_three(packed.bad_files)
+    shown = first_three(packed.bad_files)
     return DataError(f"none of the {len(packed.bad_files)} files of {source.name} can be read: {shown}")
-
-
-def _first_three(bad_files: Sequence[BadFile]) -> str:
-    more = " ..." if len(bad_files) > 3 else ""
-    return "; ".join(f"{bad.path!r} ({bad.reason})" for bad in bad_files[:3]) + more
-
-
-def bad_files_csv(bad_files: Sequence[BadFile]) -> bytes:
-    """The list of bad files as CSV, in UTF-8 whatever bytes the names hold."""
-    text = io.StringIO()
-    writer = csv.writer(text, quoting=csv.QUOTE_ALL)
-    writer.writerow(("path", "reason"))
-    for bad in bad_files:
-        writer.writerow([harmless_cell(bad.path), harmless_cell(bad.reason)])
-    return text.getvalue().encode("utf-8", "backslashreplace")

@@ -21,7 +21,7 @@ from contrastive_cli.data import entries
 from contrastive_cli.data.cache import ImageSet, open_cached
 from contrastive_cli.data.downloads import download_dataset
 from contrastive_cli.data.own_datasets import checked_source, find_own
-from contrastive_cli.data.sources import AS_NAMED, Request, Source, TreeOptions
+from contrastive_cli.data.sources import AS_NAMED, Source, SplitRequest, TreeOptions
 from contrastive_cli.data.spec import DatasetSpec
 
 DEFAULT_DATA_DIR = Path("data")
@@ -137,7 +137,7 @@ def find_source(
         raise UsageError(f"dataset {spec.name} needs --data-dir, the folder with the images")
     if bands is not None and not spec.has_bands:
         raise UsageError(f"dataset.bands chooses bands of the pictures of a folder, and {name} has {spec.channels}")
-    request = Request(
+    request = SplitRequest(
         name=spec.name,
         split=split,
         data_dir=DEFAULT_DATA_DIR if data_dir is None else data_dir,

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from contrastive_cli.data.images import BadImage, decode, quiet_decoders
+from contrastive_cli.data.images import BadImage, decode
+from contrastive_cli.data.quiet_decoders import quiet_decoders
 from contrastive_cli.data.sources import ALWAYS_FORGIVEN
 
 PROBED_SIDE = 8  # a picture is decoded at that size to see whether it can be

@@ -8,14 +8,11 @@ ICC profiles are deliberately left out. Truncated files are errors: a guess at m
 from __future__ import annotations
 
 import contextlib
-import logging
+import io
 import os
 import stat
 import struct
-import sys
-import warnings
 import zlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.framing import Framing
 from contrastive_cli.core.pictures import PictureRange
-from contrastive_cli.data.picture_formats import FORMATS, formats_of
+from contrastive_cli.data.picture_formats import FORMATS, HEAD_BYTES, formats_of, formats_of_head
 from contrastive_cli.data.picture_values import Facts, Values, look, read_deep
 from contrastive_cli.data.scaling import over_white, to_8_bit
 from contrastive_cli.data.squares import Square
@@ -118,18 +115,59 @@ def decode(
             picture = read_deep(path, facts, wanted=1 + max(bands or (0,)), max_pixels=max_pixels)
             return _finish(path, picture, square, picture_range=picture_range, bands=bands)
         with Image.open(path, formats=formats_of(path)) as image:
-            _check_size(image, path=path, max_pixels=max_pixels)
-            if size is not None and square.may_be_drafted and min(image.size) >= 4 * size:
-                image.draft(None, (2 * size, 2 * size))  # JPEG only: the decoder itself shrinks by 2, 4 or 8
-            image.load()
+            _load(image, path=path, size=size if square.may_be_drafted else None, max_pixels=max_pixels)
             if bands is None:
-                return square.of(as_seen(image))
-            picture = Values(values=_stored_bands(_upright(image)), full=None)
+                return square.of(to_8_bit_colors(turn_upright(image)))
+            picture = Values(values=_stored_bands(turn_upright(image)), full=None)
             return _finish(path, picture, square, picture_range=picture_range, bands=bands)
     except UnidentifiedImageError:
         return _decode_unidentified(path, square, max_pixels=max_pixels)
     except DECODING_ERRORS as error:
         raise BadImage(path, _one_line(error)) from None
+
+
+def decode_bytes(
+    content: bytes,
+    *,
+    name: Path,
+    size: int | None,
+    channels: Channels,
+    framing: Framing | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Images:
+    """Decode the first frame of an image whose file is in memory, as `decode` does without a range and bands.
+
+    Args:
+        content: All of the file.
+        name: Of the image, for messages.
+        size: As in `decode`.
+        channels: As in `decode`.
+        framing: As in `decode`.
+        max_pixels: As in `decode`.
+
+    Returns:
+        uint8 [C, S, S], or [C, H, W] if `size` is None.
+
+    Raises:
+        BadImage: If it is not a whole image of a known format, or too large.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=formats_of_head(content[:HEAD_BYTES])) as image:
+            _load(image, path=name, size=size if framing is None else None, max_pixels=max_pixels)
+            return Square(size=size, channels=channels, framing=framing).of(to_8_bit_colors(turn_upright(image)))
+    except UnidentifiedImageError:
+        reason = f"not an image in a known format ({', '.join(FORMATS)}, AVIF, HEIC)" if content else "it is empty"
+        raise BadImage(name, reason) from None
+    except DECODING_ERRORS as error:
+        raise BadImage(name, _one_line(error)) from None
+
+
+def _load(image: Image.Image, *, path: Path, size: int | None, max_pixels: int) -> None:
+    """Decode the pixels, of a JPEG no more of them than `size` needs."""
+    refuse_large(image, path=path, max_pixels=max_pixels)
+    if size is not None and min(image.size) >= 4 * size:
+        image.draft(None, (2 * size, 2 * size))  # JPEG only: the decoder itself shrinks by 2, 4 or 8
+    image.load()
 
 
 def _decode_unidentified(path: Path, square: Square, *, max_pixels: int) -> Images:
@@ -172,11 +210,6 @@ def _finish(
     return square.of(_turned(image, picture))
 
 
-def as_seen(image: Image.Image) -> Image.Image:
-    """An opened picture as a person sees it, of mode L or RGB: upright, alpha on white, more than 8 bits scaled."""
-    return _flatten(_upright(image))
-
-
 def _turned(image: Image.Image, picture: Values) -> Image.Image:
     return image.transpose(UPRIGHT[picture.orientation]) if picture.orientation in UPRIGHT else image
 
@@ -191,55 +224,14 @@ def _stored_bands(image: Image.Image) -> NDArray[np.generic]:
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
-@contextlib.contextmanager
-def quiet_decoders() -> Iterator[None]:
-    """Keep C libraries, Pillow's warnings and its log away from the terminal for a whole pass over files.
-
-    libtiff and libjpeg write to file descriptor 2 directly. Python's own `sys.stderr` still reaches the user.
-    """
-    logger = logging.getLogger("PIL")
-    level = logger.level
-    with warnings.catch_warnings(), _descriptor_2_to_null():
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _descriptor_2_to_null() -> Iterator[None]:
-    try:
-        saved = os.dup(2)
-    except OSError:  # closed by the caller: nothing can be written there anyway
-        yield
-        return
-    stream = sys.stderr
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        stream.flush()
-        if stream.fileno() == 2:  # a progress bar keeps the terminal, through the duplicate
-            sys.stderr = os.fdopen(os.dup(saved), "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    os.close(null)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        if sys.stderr is not stream:
-            sys.stderr.close()
-            sys.stderr = stream
-
-
-def _check_size(image: Image.Image, *, path: Path, max_pixels: int) -> None:
+def refuse_large(image: Image.Image, *, path: Path, max_pixels: int) -> None:
+    """Refuse a picture of more pixels, as its head says, before any is decoded. Raises BadImage."""
     pixels = image.width * image.height
     if pixels > max_pixels:
         raise BadImage(path, f"{image.width} x {image.height} pixels are more than the limit of {max_pixels}")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def turn_upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; a corrupt EXIF block does not make good pixels bad."""
     try:
         if image.getexif().get(ORIENTATION, 1) == 1:
@@ -249,7 +241,7 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _flatten(image: Image.Image) -> Image.Image:
+def to_8_bit_colors(image: Image.Image) -> Image.Image:
     """Any mode to L or RGB: alpha on white, 16-bit, integer and float modes scaled to 8 bit."""
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_scale_to_8_bit(np.asarray(image)))

@@ -95,15 +95,22 @@ def balanced_batch_indices(
 def _round_order(round_: int, *, classes: bytes, images_per_class: int, seed: int) -> Tensor:
     """All images of a round: the classes in the round's order, and of each its next K images."""
     _, members, counts = np.unique(np.frombuffer(classes, np.int64), return_inverse=True, return_counts=True)
-    visits = np.maximum(1, counts // images_per_class)  # rounds until a class is shuffled anew
+
+    # A class is visited `visits` times, each time for its next K images, before it is shuffled anew for a new cycle.
+    visits = np.maximum(1, counts // images_per_class)
     cycles, visit = np.divmod(round_, visits)
-    # A hash of (seed, image, cycle), so that a class keeps its order until all its visits are done.
+
+    # The order of images within a class: a hash of (seed, image, cycle), which stays until all its visits are done.
     keys = _hash(seed, np.arange(len(members)), cycles[members])
     by_class = np.lexsort((keys, members))
+
+    # `rank` is an image's place in its class; this visit takes the K ranks from `first` on.
     rank = np.empty(len(members), np.int64)
     rank[by_class] = np.arange(len(members)) - np.repeat(np.cumsum(counts) - counts, counts)
     first = (visit * images_per_class)[members]
     taken = np.flatnonzero((rank >= first) & (rank < first + images_per_class))
+
+    # Classes follow each other in an order that is new in each round, images of a class stay together.
     place = _hash(~seed, np.arange(len(counts)), round_)[members[taken]]
     return torch.from_numpy(taken[np.lexsort((keys[taken], place))])
 
@@ -127,7 +134,7 @@ def _epoch_order(epoch: int, *, num_samples: int, seed: int) -> Tensor:
 
 
 def draw_positions(count: int, *, limit: int, seed: int) -> NDArray[np.int64]:
-    """At most `limit` of the positions below `count`, drawn without replacement, ascending; the same for a seed."""
+    """`limit` of the positions below `count`, drawn without replacement: ascending int64 [min(limit, count)]."""
     drawn: NDArray[np.int64] = np.sort(np.random.default_rng(seed).permutation(count)[:limit])
     return drawn
 

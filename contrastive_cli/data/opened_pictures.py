@@ -10,7 +10,7 @@ from PIL import Image
 
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.framing import Framing
-from contrastive_cli.data.images import DECODING_ERRORS, Images, as_seen
+from contrastive_cli.data.images import DECODING_ERRORS, Images, to_8_bit_colors, turn_upright
 from contrastive_cli.data.squares import Square
 
 COLORS = (1, 3, 4)  # channels that Pillow knows: gray, RGB, RGB with transparency
@@ -35,7 +35,7 @@ def opened_square(image: Image.Image, square: Square, *, ranged: bool = False) -
     if ranged and (image.mode.startswith("I") or image.mode == "F"):
         raise DataError("this run scales pictures of more than eight bits by their range", hint="give the file's path")
     try:
-        return square.of(as_seen(image))
+        return square.of(to_8_bit_colors(turn_upright(image)))
     except DECODING_ERRORS as error:
         raise DataError(f"cannot use a PIL image of mode {image.mode}: {' '.join(str(error).split())[:200]}") from None
 

@@ -21,7 +21,7 @@ import numpy as np
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.own_code import guarded, import_file, is_file_name
 from contrastive_cli.data.images import Images
-from contrastive_cli.data.sources import Request, Samples, Source
+from contrastive_cli.data.sources import Samples, Source, SplitRequest
 from contrastive_cli.data.spec import DatasetSpec
 
 GROUP = "clr.datasets"
@@ -90,7 +90,7 @@ def offered() -> list[str]:
     return sorted({point.name for point in metadata.entry_points(group=GROUP)})
 
 
-def checked_source(own: OwnDataset, request: Request) -> Source | None:
+def checked_source(own: OwnDataset, request: SplitRequest) -> Source | None:
     """What its `open` returns, with the file's sha256 in its identity, so that another version is decoded anew.
 
     Raises:
@@ -131,7 +131,7 @@ def checked_source(own: OwnDataset, request: Request) -> Source | None:
     )
 
 
-def _checked_read(own: OwnDataset, samples: Samples, request: Request) -> Callable[[int], Images]:
+def _checked_read(own: OwnDataset, samples: Samples, request: SplitRequest) -> Callable[[int], Images]:
     shape = (request.channels, request.size, request.size)
 
     def read(index: int) -> Images:

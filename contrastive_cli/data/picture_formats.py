@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import features
 
+HEAD_BYTES = 64
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 AVIF_BRANDS = (b"avif", b"avis")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -18,7 +19,11 @@ class UnreadFormatError(ValueError):
 def formats_of(path: Path) -> tuple[str, ...]:
     """The formats that Pillow may take a file for: the known ones, or what the first bytes of a phone's file say."""
     with path.open("rb") as file:
-        head = file.read(64)
+        return formats_of_head(file.read(HEAD_BYTES))
+
+
+def formats_of_head(head: bytes) -> tuple[str, ...]:
+    """The same of the first HEAD_BYTES bytes of a file."""
     if head[4:8] != b"ftyp":
         return FORMATS
     brands = {head[8:12], *(head[place : place + 4] for place in range(16, min(len(head), head[3]), 4))}

@@ -9,7 +9,7 @@ from pathlib import Path
 from contrastive_cli.data.archives import Archive, find_archive
 from contrastive_cli.data.images import Channels
 from contrastive_cli.data.layout import split_of
-from contrastive_cli.data.sources import Request, Source
+from contrastive_cli.data.sources import Source, SplitRequest
 from contrastive_cli.data.spec import DatasetSpec
 from contrastive_cli.data.trees import tree_source
 
@@ -46,7 +46,7 @@ def published(
     )
 
 
-def open_published(request: Request, *, archive: Archive) -> Source | None:
+def open_published(request: SplitRequest, *, archive: Archive) -> Source | None:
     """The split out of the archive's files, or out of a folder tree with train and test; None if neither is there."""
     source = find_archive(request, archive=archive)
     if source is not None:

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.pictures import MOST_CHANNELS, AskedRange, PictureRange
-from contrastive_cli.data.images import DECODING_ERRORS, MAX_PIXELS, quiet_decoders
+from contrastive_cli.data.images import DECODING_ERRORS, MAX_PIXELS
 from contrastive_cli.data.picture_values import Facts, look, read_deep
+from contrastive_cli.data.quiet_decoders import quiet_decoders
 from contrastive_cli.data.scaling import limits, measured
 
 EIGHT_BITS = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".avif", ".heic", ".heif", ".pbm")

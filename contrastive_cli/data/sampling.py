@@ -11,8 +11,9 @@ import numpy as np
 
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.data.cache import ImageSet, find_cached
-from contrastive_cli.data.images import BadImage, Images, quiet_decoders
+from contrastive_cli.data.images import BadImage, Images
 from contrastive_cli.data.packing import decoding_threads
+from contrastive_cli.data.quiet_decoders import quiet_decoders
 from contrastive_cli.data.sources import BadFile, Samples, Source
 
 SAMPLE_IMAGES = 300

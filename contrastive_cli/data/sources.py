@@ -103,7 +103,7 @@ AS_NAMED = TreeOptions()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class SplitRequest:
     """What is asked of a dataset.
 
     Attributes:

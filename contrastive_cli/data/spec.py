@@ -1,7 +1,7 @@
 """What a dataset is: the contract of the files in `data/entries`, and of a file of one's own that `--dataset` names.
 
-Such a file ends with `DATASET = DatasetSpec(...)`. The way of an image: `DatasetSpec.open(Request)` finds the files and
-returns a `Source`; its `load()` returns `Samples`, which decode one by one into the cache, an `ImageSet`.
+Such a file ends with `DATASET = DatasetSpec(...)`. The way of an image: `DatasetSpec.open(SplitRequest)` finds the
+files and returns a `Source`; its `load()` returns `Samples`, which decode one by one into the cache, an `ImageSet`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from contrastive_cli.data.images import Channels
-from contrastive_cli.data.sources import Request, Source
+from contrastive_cli.data.sources import Source, SplitRequest
 
 SMALL_IMAGE = 64  # up to this side, the recipe of CIFAR-sized images
 RECIPES_BY_SIZE = ("simclr-small", "simclr")
@@ -51,7 +51,7 @@ class DatasetSpec:
     splits: tuple[str, ...] = ("train", "test")
     pretrain_split: str = "train"
     identity_split: str | None = None
-    open: Callable[[Request], Source | None]
+    open: Callable[[SplitRequest], Source | None]
     folder: Literal["none", "needed", "optional"] = "optional"
     fetch: Callable[[Path], None] | None = None
     class_noun: str = "class"

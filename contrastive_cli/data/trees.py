@@ -33,9 +33,9 @@ from contrastive_cli.data.scan import (
 from contrastive_cli.data.sources import (
     AS_NAMED,
     BadFile,
-    Request,
     Samples,
     Source,
+    SplitRequest,
     TreeOptions,
     stat_files,
 )
@@ -129,7 +129,7 @@ def read_tree(
     )
 
 
-def tree_source(request: Request, *, root: Path, whole_classes: bool = False) -> Source:
+def tree_source(request: SplitRequest, *, root: Path, whole_classes: bool = False) -> Source:
     """A split of a folder of images.
 
     Splits are the folders of that name if the tree has them, else "train" and "test" are drawn within each class
@@ -223,7 +223,7 @@ def describe_splits(tree: Tree, parts: dict[str, Labels], *, whole_classes: bool
 _ORDER = ("all", "train", "val", "test", "unlabeled")
 
 
-def _chosen(request: Request, tree: Tree, parts: dict[str, Labels]) -> Labels:
+def _chosen(request: SplitRequest, tree: Tree, parts: dict[str, Labels]) -> Labels:
     if request.split == "all":
         is_part = [bool(not tree.layout.splits or part is not None) for part in tree.layout.parts]
         return np.flatnonzero(np.array(is_part, dtype=bool))
@@ -242,7 +242,7 @@ def _chosen(request: Request, tree: Tree, parts: dict[str, Labels]) -> Labels:
     return np.concatenate(asked)
 
 
-def _read(files: Sequence[Path], request: Request, picture_range: PictureRange | None, index: int) -> Images:
+def _read(files: Sequence[Path], request: SplitRequest, picture_range: PictureRange | None, index: int) -> Images:
     try:
         return decode(
             files[index],

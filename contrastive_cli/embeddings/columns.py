@@ -16,13 +16,13 @@ MAX_ROWS_NAMED = 5
 
 
 def to_float32(value: Any, name: str) -> NDArray[np.float32]:
-    """A numeric array as float32; numbers too large for it become infinite and are found by `check_finite`."""
+    """A numeric array [...] as float32; numbers too large for it become infinite and are found by `check_finite`."""
     with np.errstate(over="ignore"):
         return _numbers(value, name, kinds="biuf").astype(np.float32, copy=False)
 
 
 def to_int64(value: Any, name: str) -> NDArray[np.int64]:
-    """Whole numbers as int64; floats are accepted when they are whole."""
+    """Whole numbers [...] as int64; floats are accepted when they are whole."""
     array = _numbers(value, name, kinds="biuf")
     with np.errstate(invalid="ignore"):
         whole = array.astype(np.int64, copy=False)
@@ -42,7 +42,7 @@ def to_text(value: Any, name: str) -> tuple[str, ...]:
 
 
 def to_labels(value: Any, classes: tuple[str, ...]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Labels as int64 and the names of the classes; labels that are names are numbered in sorted order."""
+    """Labels as int64 [N] and the names of the classes; labels that are names are numbered in sorted order."""
     if isinstance(value, np.ndarray) and value.ndim == 2 and value.shape[1] == 1:
         value = value[:, 0]
     items = list(to_text(value, "labels")) if isinstance(value, np.ndarray) and value.dtype.kind in "UOS" else value

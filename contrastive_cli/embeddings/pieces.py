@@ -14,7 +14,7 @@ ROWS_PER_GATHER = 32  # each may bring 2 MB of a file into memory
 
 
 def read_pieces(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """The rows of `array` as they are, a few thousand at a time, each piece with the number of its first row."""
+    """The rows of `array` [N, ...] as they are, some thousands at once, each with the number of its first row."""
     for start in range(0, len(array), ROWS_PER_READ):
         yield start, array[start : start + ROWS_PER_READ]
         release(array)

@@ -66,7 +66,7 @@ def neighbor_is_same_class(vectors: Floats, labels: NDArray[np.integer[Any]]) ->
 
 
 def error_auroc(correct: Bools, uncertainty: Floats) -> float:
-    """Probability that an error is less sure than a correct answer; ties count half. nan if there are only one kind.
+    """Probability that an error is less sure than a correct answer, both [N]; ties count half. nan if all are alike.
 
     With `neighbor_is_same_class` as `correct` this is the R-AUROC of Kirchhof et al. 2023 ("URL: A Representation
     Learning Benchmark for Transferable Uncertainty Estimates", https://arxiv.org/abs/2307.03810).
@@ -86,7 +86,7 @@ def error_auroc(correct: Bools, uncertainty: Floats) -> float:
 
 
 def reliability(correct: Bools, uncertainty: Floats, *, bins: int = 10) -> Bins:
-    """The part of correct answers by quantile of the uncertainty, at most `bins` of them.
+    """The part of correct answers [N] by quantile of the uncertainty [N], at most `bins` of them.
 
     Raises:
         DataError: If the lengths differ, there are none, or a value is not finite.
@@ -101,7 +101,7 @@ def reliability(correct: Bools, uncertainty: Floats, *, bins: int = 10) -> Bins:
 
 
 def rejection_curve(correct: Bools, uncertainty: Floats) -> RejectionCurve:
-    """Accuracy over the part of the images kept when the least sure go first; images of equal uncertainty share it.
+    """Accuracy over the part of the N images kept when the least sure go first; equally sure ones share it.
 
     Raises:
         DataError: If the lengths differ, there are none, or a value is not finite.

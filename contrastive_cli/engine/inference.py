@@ -13,6 +13,7 @@ from torch import Tensor
 from contrastive_cli.core.choices import Precision
 from contrastive_cli.core.types import CountProgress, Method
 from contrastive_cli.engine.device import images_per_pass, memory_errors
+from contrastive_cli.engine.distributed import dealt, gather_pieces, num_processes
 from contrastive_cli.engine.precision import autocast
 
 
@@ -26,6 +27,8 @@ def map_images(
     progress: CountProgress | None = None,
 ) -> tuple[Tensor, ...]:
     """Call `forward` on pieces of the images, without a graph, and join what it returns.
+
+    Several processes are dealt the pieces, which are those of one process; all of them get the whole.
 
     Args:
         forward: uint8 [B, C, H, W] on the device -> tensors whose first axis is B.
@@ -43,14 +46,21 @@ def map_images(
     """
     at_once = images_per_pass(device, size)
     parts: list[tuple[Tensor, ...]] = []
+    starts = range(0, len(pixels), at_once)
+    is_dealt = len(starts) >= num_processes()  # a few are not worth it
     with memory_errors(device, batch_size=at_once), torch.no_grad(), autocast(device, precision):
-        for start in range(0, len(pixels), at_once):
+        for number in dealt(len(starts)) if is_dealt else range(len(starts)):
+            start = starts[number]
             piece = pixels[start : start + at_once]
             chunk = piece if isinstance(piece, Tensor) else torch.from_numpy(np.array(piece))
             parts.append(tuple(output.cpu() for output in forward(chunk.to(device))))
             if progress is not None:
                 progress(start + len(chunk), len(pixels))
-    return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
+    columns = zip(*parts, strict=True)
+    if not is_dealt:
+        return tuple(torch.cat(column) for column in columns)
+    lengths = [min(at_once, len(pixels) - start) for start in starts]
+    return tuple(torch.cat(gather_pieces(column, lengths)) for column in columns)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from contrastive_cli.core.choices import AskedPrecision, Precision
 from contrastive_cli.core.errors import UsageError
-from contrastive_cli.engine.distributed import agree
+from contrastive_cli.engine.distributed import from_first
 
 BF16_INSTRUCTIONS = frozenset({"avx512_bf16", "amx_bf16", "bf16", "sve_bf16", "svebf16"})
 # With its instructions bf16 is about twice as fast or more. Some oneDNN releases fall back to a reference kernel all
@@ -40,10 +40,14 @@ def choose_precision(requested: AskedPrecision, device: torch.device) -> Precisi
                 f"this torch cannot compute in bf16 on {device}", hint="use --precision fp32, or auto to let clr choose"
             )
         return "bf16"
+    return from_first(lambda: _best_precision(device))
+
+
+def _best_precision(device: torch.device) -> Precision:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type == "cpu" and _has_onednn() and cpu_instructions() & BF16_INSTRUCTIONS:
-        return "bf16" if agree(bf16_speedup() >= LEAST_SPEEDUP) else "fp32"
+        return "bf16" if bf16_speedup() >= LEAST_SPEEDUP else "fp32"
     return "fp32"
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from contrastive_cli.core.choices import Reduction
 from contrastive_cli.core.types import AfterStep, Batch, Method, Progress
 from contrastive_cli.engine.accumulate import Autocast, backward
 
@@ -42,6 +43,7 @@ def train(
     autocast: Autocast,
     micro_batch_size: int | None = None,
     clip_gradient: float | None = None,
+    reduction: Reduction = "fast",
 ) -> Iterator[StepRecord]:
     """Train `method` for `steps`, each a pure function of the state before it and of the step's number.
 
@@ -56,6 +58,7 @@ def train(
         autocast: Returns a fresh autocast context.
         micro_batch_size: See `engine.accumulate`.
         clip_gradient: Largest norm of the gradient; None for no limit.
+        reduction: How several processes add their gradients, see `engine.gradients`.
     """
     parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
     moving = method if isinstance(method, AfterStep) else None
@@ -72,6 +75,7 @@ def train(
             batch_size=batch_size,
             micro_batch_size=micro_batch_size,
             autocast=autocast,
+            reduction=reduction,
         )
         if clip_gradient is not None:
             torch.nn.utils.clip_grad_norm_(parameters, clip_gradient)

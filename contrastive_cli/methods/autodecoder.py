@@ -76,7 +76,8 @@ class Autodecoder(nn.Module):
         self.register_buffer("codes", config.initial_std * torch.randn(images.count, config.latent_dim))
         self.register_buffer("second_moments", torch.zeros(images.count))
         self.register_buffer("visits", torch.zeros(images.count))
-        self._in_use: list[tuple[Tensor, Tensor]] = []
+        self._in_use: list[tuple[Tensor, Tensor]] = []  # of each micro-batch: indices and codes
+        self._left: list[tuple[Tensor, ...]] = []  # of each micro-batch of all processes: indices and gradients
 
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
         """Mean over images of the mean squared error, plus the prior of their codes."""
@@ -92,16 +93,26 @@ class Autodecoder(nn.Module):
     def after_step(self, progress: Progress) -> None:
         """Move the codes of the step's images along the gradients that the loss has left with them."""
         rate = self.config.code_lr * 0.5 * (1 + math.cos(math.pi * progress.fraction))
-        for indices, codes in self._in_use:  # one entry a micro-batch
-            if codes.grad is None:
-                continue
+        own = [(indices, codes.grad) for indices, codes in self._in_use if codes.grad is not None]
+        for indices, gradient in [*own, *self._left]:  # one entry a micro-batch
             visits = self.visits[indices] + 1  # [B]
-            moment = self.second_moments[indices].lerp(codes.grad.square().mean(dim=1), 1 - MEMORY)
+            moment = self.second_moments[indices].lerp(gradient.square().mean(dim=1), 1 - MEMORY)
             scale = (moment / (1 - MEMORY**visits)).sqrt().clamp_min(TINY)
-            self.codes[indices] -= rate * codes.grad / scale[:, None]
+            self.codes[indices] -= rate * gradient / scale[:, None]
             self.second_moments[indices] = moment
             self.visits[indices] = visits
         self._in_use.clear()
+        self._left.clear()
+
+    def give_left(self) -> tuple[Tensor, ...]:
+        """The indices [b] of the last micro-batch and the gradients of its codes [b, D]."""
+        indices, codes = self._in_use.pop()
+        assert codes.grad is not None, "the backward pass is done"
+        return indices, codes.grad
+
+    def take_left(self, left: list[tuple[Tensor, ...]]) -> None:
+        """Those of all processes."""
+        self._left = left
 
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> codes [B, D] that draw the images best, each found for itself, from zero, in float32."""

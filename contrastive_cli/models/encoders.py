@@ -32,6 +32,7 @@ class EncoderConfig(Config):
         embedding_dim: Width of the embedding of resnet9, made by a last 1x1 convolution; None leaves it at 8 x width.
         stem: small (3x3, stride 1), imagenet (7x7, stride 2, max-pool), or auto by image size or weights; small-padded
             and small-linear are those of solo-learn and lightly. Not for resnet9.
+        patch_size: Side of the patches of timm's ViTs in pixels; None leaves the model's own.
         weights: What training begins with: a name of torchvision's weights, such as IMAGENET1K_V1, "pretrained" or a
             tag for timm, a file, a folder, or another run; None for fresh ones.
     """
@@ -40,6 +41,7 @@ class EncoderConfig(Config):
     width: int = Field(16, gt=0, le=1024)
     embedding_dim: int | None = Field(512, gt=0, le=65536)
     stem: Literal["auto", "small", "small-padded", "small-linear", "imagenet"] = "auto"
+    patch_size: int | None = Field(None, ge=1, le=64)
     weights: str | None = None
 
 
@@ -64,11 +66,13 @@ def build_fresh(config: EncoderConfig, *, channels: int, size: int) -> Encoder:
         UsageError: If there is no such encoder.
     """
     refuse_unknown_encoder(config.name)
+    if config.patch_size is not None and not config.name.startswith(PREFIX):
+        raise UsageError(f"encoder.patch_size is for timm's ViTs, not for {config.name} (given: {config.patch_size})")
     if config.name == "resnet9":
         return ResNet9(channels=channels, width=config.width, embedding_dim=config.embedding_dim)
     if config.name in RESNETS:
         return ResNet(config.name, channels=channels, stem=_stem(config, size=size))
-    return timm_encoder(config.name.removeprefix(PREFIX), channels=channels, size=size, weights=None)
+    return _timm_encoder(config, channels=channels, size=size, weights=None)
 
 
 def published_encoder(config: EncoderConfig, *, channels: int, size: int) -> Encoder:
@@ -80,8 +84,7 @@ def published_encoder(config: EncoderConfig, *, channels: int, size: int) -> Enc
     """
     assert config.weights is not None, "there are weights"
     if config.name.startswith(PREFIX):
-        name = config.name.removeprefix(PREFIX)
-        return timm_encoder(name, channels=channels, size=size, weights=config.weights)
+        return _timm_encoder(config, channels=channels, size=size, weights=config.weights)
     return _torchvision_encoder(config, channels=channels, size=size, weights=config.weights)
 
 
@@ -99,6 +102,11 @@ def _stem(config: EncoderConfig, *, size: int) -> Stem:
     if config.stem != "auto":
         return config.stem
     return "small" if size <= SMALL_IMAGE else "imagenet"
+
+
+def _timm_encoder(config: EncoderConfig, *, channels: int, size: int, weights: str | None) -> Encoder:
+    name = config.name.removeprefix(PREFIX)
+    return timm_encoder(name, channels=channels, size=size, patch_size=config.patch_size, weights=weights)
 
 
 def automatic_encoder(device_type: str, size: int) -> str:

@@ -46,3 +46,9 @@ def project_views(views: Sequence[Tensor], *, encoder: Encoder, projector: nn.Mo
     embeddings = encode_views(views, encoder=encoder)
     projections: Tensor = projector(embeddings.flatten(0, 1))  # [VB, P]
     return projections.view(*embeddings.shape[:2], -1)
+
+
+def first_views(views: Sequence[Tensor], count: int) -> tuple[Tensor, ...]:
+    """Groups of views [V_g, B, C, H_g, W_g] -> the groups of the first `count` views, the last of them cut."""
+    starts = itertools.accumulate((len(group) for group in views), initial=0)
+    return tuple(group[: count - start] for group, start in zip(views, starts, strict=False) if start < count)

@@ -38,7 +38,7 @@ class TimmInput(Config, extra="ignore"):
     std: tuple[Annotated[float, Field(gt=0)], ...] = IMAGENET_STD
 
 
-def timm_encoder(name: str, *, channels: int, size: int, weights: str | None) -> Encoder:
+def timm_encoder(name: str, *, channels: int, size: int, weights: str | None, patch_size: int | None = None) -> Encoder:
     """One of timm's models without its classifier, for images [B, channels, size, size].
 
     Args:
@@ -46,9 +46,10 @@ def timm_encoder(name: str, *, channels: int, size: int, weights: str | None) ->
         channels: Of the images.
         size: Side of the images.
         weights: "pretrained" or a tag for those that timm publishes; None for fresh ones.
+        patch_size: Side of a ViT's patches; None leaves the model's own.
 
     Raises:
-        UsageError: If timm is absent, or has no such model or weights.
+        UsageError: If timm is absent, or has no such model or weights, or none of such sizes.
         DataError: If the weights cannot be fetched.
     """
     timm = import_timm()
@@ -56,16 +57,26 @@ def timm_encoder(name: str, *, channels: int, size: int, weights: str | None) ->
     if weights is not None:
         name = published_name(name, weights)
     options: dict[str, Any] = {"pretrained": weights is not None, "num_classes": 0, "in_chans": channels}
-    try:
+    if patch_size is not None:
+        options["patch_size"] = patch_size
+    # A ViT with dynamic sizes takes small views too; convolutional nets take any size and refuse both arguments.
+    kinds: list[dict[str, Any]] = [{"img_size": size, "dynamic_img_size": True}, {"img_size": size}, {}]
+    net: Any = None
+    for number, kind in enumerate(kinds):
         try:
-            net: Any = timm.create_model(name, **options, img_size=size)
-        except TypeError:  # convolutional nets take any size and refuse the argument
-            net = timm.create_model(name, **options)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"timm/{name} cannot be had: {' '.join(str(error).split())[:200]}",
-            hint="give its weights by a file or folder: --weights model.safetensors",
-        ) from error
+            net = timm.create_model(name, **options, **kind)
+            break
+        except TypeError:
+            if number + 1 < len(kinds):
+                continue
+            raise UsageError(f"timm/{name} takes no encoder.patch_size; it has no patches") from None
+        except (AssertionError, ValueError) as error:
+            raise UsageError(f"timm/{name} cannot be made for images of {size} px: {_one_line(error)}") from error
+        except (OSError, RuntimeError) as error:
+            raise DataError(
+                f"timm/{name} cannot be had: {_one_line(error)}",
+                hint="give its weights by a file or folder: --weights model.safetensors",
+            ) from error
     with torch.no_grad():
         net.embedding_dim = net.eval()(torch.zeros(1, channels, size, size)).shape[1]
     return net.train()  # type: ignore[no-any-return]
@@ -148,6 +159,10 @@ def refuse_unknown(name: str) -> None:
     if not timm.is_model(base):
         near = did_you_mean(name, timm.list_models()) if name else ""
         raise UsageError(f"timm has no model {name!r}{near if 'did you mean' in near else ''}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def import_timm() -> Any:

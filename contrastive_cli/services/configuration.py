@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field, SerializeAsAny, create_model, model_validator
 
-from contrastive_cli.core.choices import AskedPrecision, TrackerName
+from contrastive_cli.core.choices import AskedPrecision, Reduction, TrackerName
 from contrastive_cli.core.config import Config, Tree, build, list_presets, merge, read_preset
 from contrastive_cli.core.durations import Seconds
 from contrastive_cli.core.errors import RunError, UsageError
@@ -53,8 +53,7 @@ class DatasetConfig(Config):
         size: Side in pixels of what the encoder sees; None takes the dataset's own.
         view_size: Side in pixels of the views that are trained on; None takes `size`. A smaller one is faster, and
             maybe better, as crops are enlarged by more than whole images (https://arxiv.org/abs/1906.06423).
-        stored_size: Side at which the images are decoded and kept, so that a crop shows what a smaller picture has
-            lost; None takes `size`.
+        stored_size: Side at which images are decoded and kept, for crops with more detail; None takes `size`.
         download: Fetch them when absent; nothing is fetched otherwise.
         max_bad: Largest part of unreadable files that is passed over, in [0, 1].
         labels: CSV file of path and label for a folder, instead of class folders; `unlabeled` takes no labels.
@@ -89,12 +88,13 @@ class TrainConfig(Config):
     Attributes:
         epochs: Passes over the images; or `budget`, seconds from the start of the command to its end.
         freeze_epochs: Passes at the beginning in which the encoder stays as it came; needs weights it came with.
-        plan: What became of a budget: pairs of a step and the steps that the whole training was to have from there on.
-            A training that has them does these steps again, whatever the clock says.
+        plan: What became of a budget: pairs of a step and the steps of the whole from there on; trained again as it is.
         batch_size: Images whose views meet in one loss; None takes 256, or half of the images where that is less.
         images_per_class: K images of each of B / K classes in a batch (P x K); None shuffles all images.
         label_fraction: Part of every class's labels that methods which learn from labels may use, drawn by the seed.
         micro_batch_size: Images per pass through the encoder; contrastive methods keep all negatives all the same.
+        compile: Compile the encoder at the first step, which takes a minute, so that steps are faster; for GPUs.
+        reduction: How several processes add their gradients: fast, or ordered, which gives the bits of one process.
         precision: auto takes bf16 where the processor has instructions for it; a run keeps what that became.
         evaluations: How often the online kNN looks at the embedding.
         save_every: Seconds between checkpoints; does not change the result.
@@ -110,6 +110,8 @@ class TrainConfig(Config):
     images_per_class: int | None = Field(None, ge=1)
     label_fraction: float = Field(1.0, gt=0, le=1)
     micro_batch_size: int | None = Field(None, ge=2)
+    compile: bool = False
+    reduction: Reduction = "fast"
     precision: AskedPrecision = "auto"
     evaluations: int = Field(10, ge=0)
     save_every: Seconds = 120.0
@@ -158,9 +160,7 @@ class PretrainConfig(Config):
     @property
     def stored_framing(self) -> Framing | None:
         """How pictures become squares of the size that they are kept at; None for the rule of this package."""
-        size = self.dataset.size or 0
-        framing = self.preprocess.framing(size)
-        return None if framing is None else framing.scaled(size, to=self.dataset.stored_size or size)
+        return self.preprocess.stored_framing(self.dataset.size or 0, self.dataset.stored_size)
 
     @property
     def batch_size(self) -> int:

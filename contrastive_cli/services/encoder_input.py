@@ -49,6 +49,11 @@ class PreprocessConfig(Config):
             interpolation=self.interpolation or "bicubic",
         )
 
+    def stored_framing(self, size: int, stored_size: int | None) -> Framing | None:
+        """That of the squares that are kept, of which the encoder sees `size` pixels."""
+        framing = self.framing(size)
+        return None if framing is None else framing.scaled(size, to=stored_size or size)
+
 
 def with_input(given: PreprocessConfig, seen: EncoderInput, *, size: int | None) -> tuple[PreprocessConfig, int]:
     """What a person says, and of the rest what comes with the weights; and the side in pixels.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,10 +39,32 @@ def summarize(run: Run) -> dict[str, Any]:
         "seconds": manifest.seconds,
         "loss": latest.get("train/loss"),
         "online_knn": latest.get("online/knn"),
+        "spread": latest.get("online/spread"),
+        "effective_rank": latest.get("online/effective_rank"),
         "linear": _linear_accuracy(run, manifest),
         "finetuned": _finetuned_accuracy(run, manifest),
         "parent": None if manifest.parent is None else manifest.parent.run,
     }
+
+
+def describe_run(run: Run) -> tuple[dict[str, Any], list[tuple[str, str, int]]]:
+    """How a run was made and what was measured on it; and its files: name, kind, bytes."""
+    manifest = run.manifest()
+    facts = {"path": str(run.path), **summarize(run)}
+    facts |= {
+        "images": manifest.dataset.count,
+        "split": manifest.dataset.split,
+        "classes": len(manifest.classes),
+        "size": manifest.size,
+        "device": manifest.device,
+        "threads": manifest.threads,
+        "started": manifest.started,
+        "ended": manifest.ended,
+        "command": shlex.join(manifest.command),
+        "git": manifest.git,
+        **{f"{name} version": version for name, version in manifest.versions.items()},
+    }
+    return facts, [(key, one.kind, one.bytes) for key, one in sorted(manifest.artifacts.items())]
 
 
 def _number_at(config: Mapping[str, Any], part: str, key: str) -> float | None:

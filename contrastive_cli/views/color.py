@@ -17,22 +17,22 @@ _LUMA = (0.2989, 0.587, 0.114)
 
 
 def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """Scale the image: factor 0 is black, 1 changes nothing."""
+    """Scale images [B, C, H, W] by factors [B]: 0 is black, 1 changes nothing."""
     return _blend(images, torch.zeros_like(images[:, :1]), factor)
 
 
 def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Move every pixel from the image's mean gray: factor 0 is that gray, 1 changes nothing."""
+    """Move the pixels of [B, C, H, W] from their image's mean gray: factor [B] 0 is that gray, 1 changes nothing."""
     return _blend(images, _gray(images).mean(dim=(2, 3), keepdim=True), factor)
 
 
 def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Move every pixel from its own gray: factor 0 is the gray image, 1 changes nothing. No effect if C = 1."""
+    """Move the pixels of [B, C, H, W] from their own gray: factor [B] 0 is gray, 1 as it was. No effect if C = 1."""
     return images if images.shape[1] == 1 else _blend(images, _gray(images), factor)
 
 
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue in HSV space by `shift` in [-0.5, 0.5] of the color circle. No effect unless C = 3."""
+    """Turn the hue of [B, C, H, W] in HSV space by `shift` [B] in [-0.5, 0.5] of the circle. No effect unless C = 3."""
     if images.shape[1] != 3:
         return images
     high, low = images.amax(dim=1, keepdim=True), images.amin(dim=1, keepdim=True)
@@ -47,17 +47,17 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
 
 
 def grayscale(images: Tensor) -> Tensor:
-    """The luma of the image, or the mean over bands that are no colors, in each of its channels."""
+    """The luma of [B, C, H, W], or the mean over bands that are no colors, in each of the C channels."""
     return _gray(images).expand_as(images)
 
 
 def solarize(images: Tensor, *, threshold: float) -> Tensor:
-    """Invert the values at or above `threshold`."""
+    """Invert the values of [B, C, H, W] in [0, 1] at or above `threshold`."""
     return torch.where(images >= threshold, 1 - images, images)
 
 
 def jitter(images: Tensor, parameters: Parameters) -> Tensor:
-    """The four adjustments in each sample's own order, clamped after each, as torchvision's ColorJitter."""
+    """The four adjustments of [B, C, H, W] in each sample's order, clamped after each, as torchvision's ColorJitter."""
     order, factors = parameters.order, parameters.jitter
     hue_position = (order == HUE).int().argmax(dim=1)
     for position in range(3):

@@ -101,10 +101,18 @@ _SIMCLR = Recipe(
     grayscale_probability=0.2,
     blur_probability=0.5,
 )
+# Grill et al. 2020, https://arxiv.org/abs/2006.07733, appendix B: the recipes T and T' of its two views.
+_BYOL_FIRST = _SIMCLR.model_copy(update={"saturation": 0.2, "blur_probability": 1.0})
+_BYOL_SECOND = _BYOL_FIRST.model_copy(update={"blur_probability": 0.1, "solarize_probability": 0.2})
+_SMALL = {"crop_area": (0.2, 1.0), "blur_probability": 0.0}
 RECIPES: dict[str, Recipe] = {
     "simclr": _SIMCLR,
     # For images of about 32 pixels: milder crops and no blur, as in the same paper's appendix B.9 for CIFAR-10.
-    "simclr-small": _SIMCLR.model_copy(update={"crop_area": (0.2, 1.0), "blur_probability": 0.0}),
+    "simclr-small": _SIMCLR.model_copy(update=_SMALL),
+    "byol-first": _BYOL_FIRST,
+    "byol-second": _BYOL_SECOND,
+    "byol-first-small": _BYOL_FIRST.model_copy(update=_SMALL),
+    "byol-second-small": _BYOL_SECOND.model_copy(update=_SMALL),
     # A mirrored or cropped digit is another sign, or none: only small motions of the hand.
     "digits": Recipe(
         affine_probability=1.0,

@@ -1,6 +1,6 @@
 """What all figures share: one look, colors anyone can tell apart, names that cannot break a figure, atomic files.
 
-No pyplot: figures have no global state and need no display. Equal input gives equal bytes, PNG and SVG.
+No pyplot: figures have no global state and need no display. Equal input gives equal bytes.
 """
 
 from __future__ import annotations
@@ -10,50 +10,24 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.files import write_atomically
 from contrastive_cli.core.notes import note
 from contrastive_cli.viz.fonts import OWN_FONT, draw_in_any_script, family_of, is_drawable, numbered_names, own_letters
+from contrastive_cli.viz.theme import Theme, theme
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Found by a search for the largest least distance in CIELAB between any two of ten, seen normally and as with
-# protanopia, deuteranopia and tritanopia (Machado et al. 2009, https://doi.org/10.1109/TVCG.2009.113): 29.
-# The ten of Petroff (https://arxiv.org/abs/2107.02270), which keep apart less and hold two grays, come to 17.
-PALETTE: Final = (
-    "#2a7fd4", "#ff9d0a", "#d20f00", "#4be1c3", "#8700ff", "#876978", "#1e3c69", "#e1c378", "#780f1e", "#b4c3ff",
-)  # fmt: skip
-INK: Final = "#222222"
-FAINT: Final = "#767676"
-RULE: Final = "#d4d4d4"
-
-_STYLE: Final = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": RULE,
-    "axes.grid": False,
-    "axes.labelcolor": FAINT,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlecolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "font.family": OWN_FONT,
-    "font.size": 9.0,
-    "grid.color": "#ececec",
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-    "savefig.facecolor": "white",
-    "svg.hashsalt": "clr",  # else the ids in an SVG are random
-    "text.color": INK,
-    "xtick.color": RULE,
-    "xtick.labelcolor": FAINT,
-    "ytick.color": RULE,
-    "ytick.labelcolor": FAINT,
-}
+FIGURE_SUFFIXES: Final = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
+_KINDS: Final = {suffix: suffix[1:] for suffix in FIGURE_SUFFIXES} | {".jpeg": "jpg"}
+# What an equal figure must not differ in: the time and the program it was drawn at and by.
+_METADATA: Final[dict[str, dict[str, None]]] = {
+    "png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}  # fmt: skip
+_QUALITY: Final = {"jpg": {"quality": 92, "subsampling": 0}, "webp": {"quality": 90, "method": 4}}
 _DPI: Final = 160
 HEADING_INCHES: Final = 0.7  # what `heading` takes at the top
 
@@ -63,25 +37,66 @@ def drawing(path: Path, *, width: float, height: float) -> Iterator[Figure]:
     """Give an empty figure of a size in inches; on leaving, write it to `path`, whole or not at all.
 
     Raises:
-        UsageError: If the suffix of `path` is neither .png nor .svg.
+        UsageError: If the suffix of `path` is none of `FIGURE_SUFFIXES`.
         RunError: If the file cannot be written.
     """
-    file_format = path.suffix.lower().removeprefix(".")
-    if file_format not in ("png", "svg"):
-        raise UsageError(f"cannot draw {path.name!r}: figures are .png or .svg", path=path)
+    kind = figure_kind(path)
     from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with style.context(["default", dict(_STYLE)]):  # not the user's matplotlibrc
+    with style.context(["default", _style(theme())]):  # not the user's matplotlibrc
         figure = Figure(figsize=(width, height), dpi=_DPI)
         FigureCanvasAgg(figure)
         yield figure
         draw_in_any_script(figure)
         content = io.BytesIO()
-        metadata = {"Date": None} if file_format == "svg" else {"Software": None}
-        figure.savefig(content, format=file_format, dpi=_DPI, metadata=metadata)
+        how = {"pil_kwargs": _QUALITY[kind]} if kind in _QUALITY else {"metadata": _METADATA[kind]}
+        figure.savefig(content, format=kind, dpi=_DPI, **how)
     write_atomically(path, content.getvalue())
+
+
+def figure_kind(path: Path) -> str:
+    """What the suffix of a figure stands for: png, svg, pdf, jpg or webp.
+
+    Raises:
+        UsageError: If it stands for nothing.
+    """
+    kind = _KINDS.get(path.suffix.lower())
+    if kind is None:
+        known = f"{', '.join(FIGURE_SUFFIXES[:-1])} or {FIGURE_SUFFIXES[-1]}"
+        raise UsageError(f"cannot draw {path.name!r}: figures are {known}", path=path)
+    return kind
+
+
+def _style(colors: Theme) -> dict[str, Any]:
+    return {
+        "axes.axisbelow": True,
+        "axes.edgecolor": colors.rule,
+        "axes.facecolor": colors.paper,
+        "axes.grid": False,
+        "axes.labelcolor": colors.faint,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlecolor": colors.ink,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 10.5,
+        "axes.titleweight": "bold",
+        "figure.facecolor": colors.paper,
+        "font.family": OWN_FONT,
+        "font.size": 9.0,
+        "grid.color": colors.grid,
+        "legend.frameon": False,
+        "lines.linewidth": 1.6,
+        "pdf.fonttype": 42,  # letters that can be searched and copied
+        "savefig.facecolor": colors.paper,
+        "svg.hashsalt": "clr",  # else the ids in an SVG are random
+        "text.color": colors.ink,
+        "xtick.color": colors.rule,
+        "xtick.labelcolor": colors.faint,
+        "ytick.color": colors.rule,
+        "ytick.labelcolor": colors.faint,
+    }
 
 
 def heading(figure: Figure, *, title: str, caption: str = "") -> None:
@@ -94,7 +109,7 @@ def heading(figure: Figure, *, title: str, caption: str = "") -> None:
     )  # fmt: skip
     figure.text(
         left, 1 - 0.44 / height, safe_text(caption, limit=int(14.5 * width), any_font=True),
-        fontsize=8.5, color=FAINT, va="top", ha="left",
+        fontsize=8.5, color=theme().faint, va="top", ha="left",
     )  # fmt: skip
 
 

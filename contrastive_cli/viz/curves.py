@@ -12,19 +12,21 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.percent import rounded_percent
-from contrastive_cli.viz.canvas import HEADING_INCHES, PALETTE, drawing, heading, safe_text
+from contrastive_cli.viz.canvas import HEADING_INCHES, drawing, heading, safe_text
+from contrastive_cli.viz.series import by_progress, series
+from contrastive_cli.viz.theme import theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Key in metrics.jsonl, heading of its panel, whether it is a fraction shown in percent.
-_PANELS: Final = (
+PANELS: Final = (
     ("train/lr", "Learning rate", False),
     ("online/knn", "Online kNN accuracy", True),
     ("online/spread", "Spread of embeddings", False),
     ("online/effective_rank", "Effective rank", False),
 )
-_REFERENCES: Final = (("train/loss_chance", "chance", PALETTE[6]), ("train/loss_aligned", "aligned", PALETTE[4]))
+_REFERENCES: Final = (("train/loss_chance", "chance", 6), ("train/loss_aligned", "aligned", 4))
 _SMOOTHED_FROM: Final = 200  # points; a longer loss curve is drawn faint, with its running mean on top
 
 
@@ -38,9 +40,9 @@ def curves(records: Sequence[Mapping[str, Any]], *, path: Path, title: str, capt
         DataError: If no record holds anything to draw.
         UsageError: If the suffix of `path` is unknown.
     """
-    axis, rows = _by_progress(records)
-    panels = [panel for panel in _PANELS if len(_series(rows, key=panel[0])[0])]
-    has_loss = len(_series(rows, key="train/loss")[0]) > 0
+    axis, rows = by_progress(records)
+    panels = [panel for panel in PANELS if len(series(rows, key=panel[0])[0])]
+    has_loss = len(series(rows, key="train/loss")[0]) > 0
     if not panels and not has_loss:
         raise DataError("the records hold no loss and no online measure: nothing to draw")
     columns = min(2, len(panels))
@@ -53,10 +55,10 @@ def curves(records: Sequence[Mapping[str, Any]], *, path: Path, title: str, capt
             _draw_loss(figure.add_subplot(grid[:, 0]), rows)
         for number, (key, name, percent) in enumerate(panels):
             axes = figure.add_subplot(grid[number // 2, has_loss + number % 2])
-            _draw_values(axes, *_series(rows, key=key), color=PALETTE[0])
+            _draw_values(axes, *series(rows, key=key), color=theme().palette[0])
             axes.set_title(name)
             if percent:
-                axes.yaxis.set_major_formatter(_percent)
+                axes.yaxis.set_major_formatter(percent_label)
         for axes in figure.axes:
             axes.set_xlabel(axis)
             axes.grid(visible=True)
@@ -68,7 +70,7 @@ def accuracy_over_labels(rows: Sequence[Mapping[str, Any]], *, path: Path, title
     Args:
         rows: Mappings with `features`, `head`, `label_share` in (0, 1], `accuracy` in [0, 1] and, if known,
             `ci95` as (low, high).
-        path: A .png or .svg file.
+        path: A file whose suffix is one of `FIGURE_SUFFIXES`.
         title: The heading.
         caption: What was done.
 
@@ -88,7 +90,7 @@ def accuracy_over_labels(rows: Sequence[Mapping[str, Any]], *, path: Path, title
         for number, (name, head) in enumerate(lines):
             own = [row for row in rows if (str(row["features"]), str(row["head"])) == (name, head)]
             if own:
-                color = PALETTE[features.index(name) % len(PALETTE)]
+                color = theme().palette[features.index(name) % len(theme().palette)]
                 dodge = 1.03 ** (number - (len(lines) - 1) / 2)  # intervals side by side, not on top of each other
                 label = safe_text(name) + (f", {safe_text(head)}" if len(heads) > 1 and head != name else "")
                 _draw_accuracy(axes, own, color=color, style=("-", "--", ":", "-.")[heads.index(head) % 4],
@@ -97,24 +99,26 @@ def accuracy_over_labels(rows: Sequence[Mapping[str, Any]], *, path: Path, title
         axes.set_xscale("log")
         axes.set_xticks(fractions, [rounded_percent(fraction) for fraction in fractions])
         axes.set_xticks([], minor=True)
-        axes.yaxis.set_major_formatter(_percent)
+        axes.yaxis.set_major_formatter(percent_label)
         axes.set(xlabel="labeled part of the training data (log scale)", ylabel="accuracy")
         axes.grid(visible=True)
         figure.legend(loc="outside right center", handlelength=3.0)
 
 
 def _draw_loss(axes: Axes, rows: Sequence[tuple[float, Mapping[str, Any]]]) -> None:
-    places, values = _series(rows, key="train/loss")
+    places, values = series(rows, key="train/loss")
     smooth = len(values) >= _SMOOTHED_FROM
-    _draw_values(axes, places, values, color=PALETTE[0], alpha=0.35 if smooth else 1.0, label="" if smooth else "loss")
+    _draw_values(
+        axes, places, values, color=theme().palette[0], alpha=0.35 if smooth else 1.0, label="" if smooth else "loss"
+    )
     if smooth:
         window = len(values) // 50
         means = np.convolve(values, np.ones(window) / window, mode="valid")
-        axes.plot(places[window - 1 :], means, color="#1f5f99", label=f"loss, mean of {window} records")
-    for key, name, color in _REFERENCES:
-        places, values = _series(rows, key=key)
+        axes.plot(places[window - 1 :], means, color=theme().strong, label=f"loss, mean of {window} records")
+    for key, name, place in _REFERENCES:
+        places, values = series(rows, key=key)
         if len(values):
-            axes.plot(places, values, color=color, linestyle="--", label=name)
+            axes.plot(places, values, color=theme().palette[place], linestyle="--", label=name)
     axes.set_title("Loss")
     axes.legend(loc="best")
 
@@ -138,24 +142,6 @@ def _draw_accuracy(
                   capsize=3, elinewidth=1.1, label=label)  # fmt: skip
 
 
-def _percent(value: float, _position: float) -> str:
+def percent_label(value: float, _position: float) -> str:
+    """A part of a whole as the label of an axis."""
     return f"{100 * value:g} %"
-
-
-def _by_progress(records: Sequence[Mapping[str, Any]]) -> tuple[str, list[tuple[float, Mapping[str, Any]]]]:
-    """The name of the horizontal axis, and the records with their place on it, ascending."""
-    merged: dict[float, dict[str, Any]] = {}
-    for number, record in enumerate(records):
-        merged.setdefault(float(record.get("step", number)), {}).update(record)
-    losses = [row for row in merged.values() if "train/loss" in row] or list(merged.values())
-    epochs = [row.get("epoch") for row in losses]
-    axis = "step" if None in epochs or len(set(epochs)) < len(epochs) else "epoch"
-    rows = [(float(row.get(axis, step)), row) for step, row in merged.items() if axis == "step" or axis in row]
-    return axis, sorted(rows, key=lambda row: row[0])
-
-
-def _series(rows: Sequence[tuple[float, Mapping[str, Any]]], *, key: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Where a key has finite values, and the values."""
-    pairs = [(place, float(row[key])) for place, row in rows if isinstance(row.get(key), int | float)]
-    array = np.array([pair for pair in pairs if math.isfinite(pair[1])], dtype=np.float64).reshape(-1, 2)
-    return array[:, 0], array[:, 1]

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.viz.canvas import FAINT, HEADING_INCHES, class_name, drawing, heading, note_numbered
+from contrastive_cli.viz.canvas import HEADING_INCHES, class_name, drawing, heading, note_numbered
+from contrastive_cli.viz.theme import theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ def views_grid(originals: NDArray[np.uint8], views: NDArray[Any], *, path: Path,
     Args:
         originals: [B, C, H, W] uint8.
         views: [V, B, C, h, w] floats in [0, 1], denormalized; values outside are clipped.
-        path: A .png or .svg file.
+        path: A file whose suffix is one of `FIGURE_SUFFIXES`.
         title: The heading.
         caption: What was done: recipe, seed.
 
@@ -50,7 +51,7 @@ def views_grid(originals: NDArray[np.uint8], views: NDArray[Any], *, path: Path,
         for row, images in enumerate([originals, *as_bytes]):
             top = row + (gap if row else 0.0)
             name = "original" if row == 0 else f"view {row}"
-            axes.text(left - 0.12, top + 0.5, name, ha="right", va="center", color=FAINT, fontsize=9)
+            axes.text(left - 0.12, top + 0.5, name, ha="right", va="center", color=theme().faint, fontsize=9)
             for column, image in enumerate(images):
                 _tile(axes, image, x=left + column, y=top)
 
@@ -72,7 +73,7 @@ def reconstructions_grid(
         outputs: [B, C, H, W] floats in [0, 1], denormalized; values outside are clipped.
         errors: B numbers, written below the outputs.
         others: Name of a row -> its images, [B, C, H, W] floats like the outputs.
-        path: A .png or .svg file.
+        path: A file whose suffix is one of `FIGURE_SUFFIXES`.
         title: The heading.
         caption: What was done: run, split, seed.
 
@@ -92,11 +93,13 @@ def reconstructions_grid(
         heading(figure, title=title, caption=caption)
         axes = _tile_axes(figure, columns=columns, rows=rows)
         for top, (name, images) in zip(tops, drawn.items(), strict=True):
-            axes.text(left - 0.12, top + 0.5, name, ha="right", va="center", color=FAINT, fontsize=9)
+            axes.text(left - 0.12, top + 0.5, name, ha="right", va="center", color=theme().faint, fontsize=9)
             for column, image in enumerate((np.nan_to_num(images).clip(0.0, 1.0) * 255.0).round().astype(np.uint8)):
                 _tile(axes, image, x=left + column, y=top)
         for column, error in enumerate(errors):
-            axes.text(left + column + 0.5, 2.0, f"{error:.3f}", ha="center", va="top", fontsize=7.5, color=FAINT)
+            axes.text(
+                left + column + 0.5, 2.0, f"{error:.3f}", ha="center", va="top", fontsize=7.5, color=theme().faint
+            )
 
 
 def neighbors_grid(
@@ -118,7 +121,7 @@ def neighbors_grid(
     Args:
         queries: [Q, C, H, W] uint8.
         neighbors: [Q, K, C, H, W] uint8.
-        path: A .png or .svg file.
+        path: A file whose suffix is one of `FIGURE_SUFFIXES`.
         title: The heading.
         caption: What was done: metric, run.
         query_labels: [Q] integers, or None.
@@ -142,7 +145,7 @@ def neighbors_grid(
         for column in range(columns):
             name = "query" if column == 0 else str(column)
             x = column + (gap if column else 0.0) + 0.5
-            axes.text(x, head - 0.08, name, ha="center", va="bottom", color=FAINT, fontsize=8.5)
+            axes.text(x, head - 0.08, name, ha="center", va="bottom", color=theme().faint, fontsize=8.5)
         for row, (query, label) in enumerate(zip(queries, query_labels, strict=True)):
             top = head + row * pitch
             _tile(axes, query, x=0.0, y=top)
@@ -204,4 +207,6 @@ def _frame(axes: Axes, *, right: bool, x: float, y: float) -> None:
 
 def _name(axes: Axes, label: int, classes: Sequence[str], *, x: float, y: float) -> None:
     if label >= 0:
-        axes.text(x, y + 1.0, class_name(label, classes, limit=14), ha="center", va="top", fontsize=7.5, color=FAINT)
+        axes.text(
+            x, y + 1.0, class_name(label, classes, limit=14), ha="center", va="top", fontsize=7.5, color=theme().faint
+        )

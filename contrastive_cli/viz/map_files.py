@@ -12,6 +12,7 @@ from typing import Final
 from contrastive_cli.core.choices import ProjectionKind
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.files import harmless_cell, write_atomically
+from contrastive_cli.viz.canvas import FIGURE_SUFFIXES
 from contrastive_cli.viz.embedding_map import EmbeddingMap
 from contrastive_cli.viz.map_table import write_map_table
 from contrastive_cli.viz.page import write_page
@@ -68,8 +69,7 @@ def write_coordinates(shown: EmbeddingMap, kind: ProjectionKind, path: Path) -> 
 
 FIGURE: Final = MapFormat(write=write_scatter, interactive=False, limit=3000)
 MAP_FORMATS: Final = {
-    ".png": FIGURE,
-    ".svg": FIGURE,
+    **dict.fromkeys(FIGURE_SUFFIXES, FIGURE),
     ".html": MapFormat(write=write_page, max_maps=2),
     ".parquet": MapFormat(write=write_map_table),
 }

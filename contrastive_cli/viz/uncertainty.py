@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.viz.canvas import FAINT, HEADING_INCHES, INK, PALETTE, drawing, heading
+from contrastive_cli.viz.canvas import HEADING_INCHES, drawing, heading
+from contrastive_cli.viz.theme import theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +94,7 @@ def uncertainty_figure(
         degradations: One panel each.
         retrieval: Bins, R-AUROC and recall at 1; None leaves the panel out.
         rejection: Curve and AUROC; None leaves the panel out.
-        path: A .png or .svg file.
+        path: A file whose suffix is one of `FIGURE_SUFFIXES`.
         title: The heading.
         caption: What was done.
 
@@ -143,7 +144,7 @@ def _draw_tiles(
     width = (_WIDTH - 0.4) / _TILE
     axes.set(xlim=(0, width), ylim=(inches / _TILE, 0))
     axes.axis("off")
-    axes.text(0, 0.2, name, ha="left", va="center", fontsize=10.5, fontweight="bold", color=INK)
+    axes.text(0, 0.2, name, ha="left", va="center", fontsize=10.5, fontweight="bold", color=theme().ink)
     step = width / _COLUMNS
     for place, (image, number) in enumerate(zip(images, numbers, strict=True)):
         x, y = place % _COLUMNS * step, 0.36 + place // _COLUMNS * 1.16
@@ -152,13 +153,13 @@ def _draw_tiles(
         axes.imshow(pixels, extent=(x + 0.03, x + 0.97, y + 0.97, y + 0.03), cmap="gray", vmin=0, vmax=255,
                     interpolation="nearest", aspect="auto")  # fmt: skip
         axes.set(xlim=limits[0], ylim=limits[1])
-        axes.text(x + 0.5, y + 0.99, f"{number:.2f}", ha="center", va="top", fontsize=7.5, color=FAINT)
+        axes.text(x + 0.5, y + 0.99, f"{number:.2f}", ha="center", va="top", fontsize=7.5, color=theme().faint)
 
 
 def _draw_reliability(axes: Axes, bins: Bins, auroc: float, recall: float) -> None:
     places = np.arange(1, len(bins.correct) + 1)
-    axes.plot(places, 100 * bins.correct, color=PALETTE[0], marker="o", markersize=5)
-    axes.axhline(100 * recall, color=FAINT, linestyle="--", linewidth=1.0)
+    axes.plot(places, 100 * bins.correct, color=theme().palette[0], marker="o", markersize=5)
+    axes.axhline(100 * recall, color=theme().faint, linestyle="--", linewidth=1.0)
     axes.set_title(f"Recall at 1 by uncertainty; R-AUROC {auroc:.3f}")
     axes.set(xlabel="tenth of the images, surest first", ylabel="neighbor of the same class, %")
     axes.grid(visible=True)
@@ -167,11 +168,11 @@ def _draw_reliability(axes: Axes, bins: Bins, auroc: float, recall: float) -> No
 
 def _draw_rejection(axes: Axes, curve: RejectionCurve, auroc: float) -> None:
     start = min(len(curve.kept) - 1, len(curve.kept) // 50)  # the accuracy of a handful of images is noise
-    axes.plot(100 * curve.kept[start:], 100 * curve.accuracy[start:], color=PALETTE[0], label="by uncertainty")
+    axes.plot(100 * curve.kept[start:], 100 * curve.accuracy[start:], color=theme().palette[0], label="by uncertainty")
     errors = 1 - curve.accuracy[-1]
     best = np.minimum(1.0, (1 - errors) / curve.kept[start:])
-    axes.plot(100 * curve.kept[start:], 100 * best, color=PALETTE[4], linestyle=":", label="errors first")
-    axes.axhline(100 * curve.accuracy[-1], color=FAINT, linestyle="--", linewidth=1.0, label="at random")
+    axes.plot(100 * curve.kept[start:], 100 * best, color=theme().palette[4], linestyle=":", label="errors first")
+    axes.axhline(100 * curve.accuracy[-1], color=theme().faint, linestyle="--", linewidth=1.0, label="at random")
     axes.set_title(f"Linear probe over the part kept; AUROC {auroc:.3f}")
     axes.set(xlabel="part of the images kept, %", ylabel="accuracy, %")
     axes.grid(visible=True)
@@ -181,8 +182,8 @@ def _draw_rejection(axes: Axes, curve: RejectionCurve, auroc: float) -> None:
 def _draw_degradation(axes: Axes, degradation: Degradation) -> None:
     low, high = np.quantile(degradation.uncertainty, (0.25, 0.75), axis=0)
     places = np.arange(len(degradation.levels))
-    axes.fill_between(places, low, high, color=PALETTE[0], alpha=0.2, linewidth=0)
-    axes.plot(places, degradation.means, color=PALETTE[0], marker="o", markersize=4)
+    axes.fill_between(places, low, high, color=theme().palette[0], alpha=0.2, linewidth=0)
+    axes.plot(places, degradation.means, color=theme().palette[0], marker="o", markersize=4)
     axes.set_xticks(places, [f"{level:g}" for level in degradation.levels])
     axes.set_title(f"{degradation.kind.capitalize()}; Spearman {degradation.spearman:.2f}")
     axes.set_xlabel(_UNITS.get(degradation.kind, "level"))

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from contrastive_cli.viz.canvas import FAINT, HEADING_INCHES, INK, PALETTE, RULE, drawing, heading
+from contrastive_cli.viz.canvas import HEADING_INCHES, drawing, heading
+from contrastive_cli.viz.theme import theme
 
 BINS = 60
 
@@ -31,7 +32,7 @@ def verification_figure(
         same: [N], the truth.
         eer: Equal error rate, in [0, 1].
         threshold: Drawn into the distribution.
-        path: A .png or .svg file.
+        path: A file whose suffix is one of `FIGURE_SUFFIXES`.
         title: Heading.
         caption: Small line below it.
 
@@ -44,20 +45,20 @@ def verification_figure(
         heading(figure, title=title, caption=caption)
         figure.set_layout_engine("constrained", rect=(0.01, 0.01, 0.98, 0.99 - HEADING_INCHES / height), wspace=0.08)
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
-        left.plot([0, 1], [0, 1], color=RULE, linewidth=1)
-        left.plot(*rates, color=PALETTE[0], linewidth=1.8)
-        left.plot([eer], [1 - eer], "o", color=INK, markersize=4)
+        left.plot([0, 1], [0, 1], color=theme().rule, linewidth=1)
+        left.plot(*rates, color=theme().palette[0], linewidth=1.8)
+        left.plot([eer], [1 - eer], "o", color=theme().ink, markersize=4)
         left.annotate(
             f"equal error rate {100 * eer:.1f} %", (eer, 1 - eer), (8, -12), textcoords="offset points", fontsize=8.5
         )
         left.set(title="ROC", xlabel="different pairs called the same", ylabel="same pairs called the same")
         left.set(xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
         edges = np.linspace(min(scores.min(), threshold), max(scores.max(), threshold), BINS + 1)
-        for kind, name, color in ((False, "different", PALETTE[1]), (True, "same", PALETTE[0])):
+        for kind, name, color in ((False, "different", theme().palette[1]), (True, "same", theme().palette[0])):
             part = scores[same == kind]
             weights = np.full(len(part), 100 / len(part))
             right.hist(part, bins=edges, weights=weights, color=color, alpha=0.55, label=f"{len(part):,} {name}")
-        right.axvline(threshold, color=INK, linewidth=1)
+        right.axvline(threshold, color=theme().ink, linewidth=1)
         right.annotate(
             f"threshold {threshold:.4f}", (threshold, 1), (4, -9), xycoords=("data", "axes fraction"),
             textcoords="offset points", fontsize=8.5,
@@ -66,4 +67,4 @@ def verification_figure(
         right.set_ylim(top=1.1 * right.get_ylim()[1])  # room for the threshold's number
         right.legend(loc="upper left")
         for axes in (left, right):
-            axes.tick_params(color=FAINT)
+            axes.tick_params(color=theme().faint)

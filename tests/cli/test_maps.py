@@ -62,7 +62,7 @@ def test_plot__file_metadata_pair_and_table(clr: Clr, trained: Path, tmp_path: P
         (["a.npz", "b.npz"], "2 files do not go into one map"),
         (["a.npz", "b.npz", "c.npz", "--out", "m.html"], "3 files do not go into one map"),
         (["a.npz", "b.npz", "--out", "m.parquet"], "2 files do not go into one map"),
-        (["a.npz", "--out", "m.gif"], "maps are .png, .svg, .html or .parquet"),
+        (["a.npz", "--out", "m.gif"], "maps are .png, .svg, .pdf, .jpg, .jpeg, .webp, .html or .parquet"),
         (["a.npz", "--metadata", "m.csv"], "--metadata would be ignored beside a figure"),
         (["a.npz", "--data-dir", "x"], "--data-dir would be ignored beside FILE"),
         (["a.npz", "--out", "m.png", "--projection", "pca,tsne"], "2 projections"),

@@ -16,7 +16,7 @@ from contrastive_cli.core.config import Config
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import TEMPORARY_SUFFIX, sha256_of
 from contrastive_cli.core.manifest import Artifact, DatasetFacts, Manifest
-from contrastive_cli.core.provenance import git_revision, process_facts
+from contrastive_cli.core.provenance import command_line, git_revision, versions
 from contrastive_cli.core.runs import (
     Run,
     create_named_run,
@@ -215,8 +215,8 @@ def test_manifest__round_trip_and_update(tmp_path: Path) -> None:
     assert run.manifest().artifacts == {"plots/a.png": artifact}
 
 
-def test_process_facts__make_a_manifest(tmp_path: Path) -> None:
-    run = run_with(tmp_path / "run", **process_facts())
+def test_versions__and_the_command_make_a_manifest(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "run", command=command_line(), versions=versions())
     assert run.manifest().command[0] == "clr"
     assert {"clr", "python", "torch", "numpy"} <= run.manifest().versions.keys()
 

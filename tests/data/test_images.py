@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contrastive_cli.data.images import BadImage, Channels, decode, quiet_decoders
+from contrastive_cli.data.images import BadImage, Channels, decode
+from contrastive_cli.data.quiet_decoders import quiet_decoders
 from contrastive_cli.data.squares import resize_array
 
 ROOT = Path(__file__).parents[2]
@@ -272,7 +273,7 @@ def test_quiet_decoders__c_noise_is_dropped_and_python_stderr_kept(capfd: pytest
 
 def test_quiet_decoders__progress_on_stderr_reaches_the_terminal() -> None:
     code = (
-        "import os, sys\nfrom contrastive_cli.data.images import quiet_decoders\n"
+        "import os, sys\nfrom contrastive_cli.data.quiet_decoders import quiet_decoders\n"
         "with quiet_decoders():\n    os.write(2, b'noise ')\n    print('progress', file=sys.stderr)\n"
         "print('after', file=sys.stderr)\n"
     )

@@ -1,8 +1,11 @@
-"""What the documents suppose a reader to have: `photos/`, and in `data/` tiny CIFAR-10 and LFW as published."""
+"""What the documents suppose a reader to have: `photos/`, and in `data/` tiny CIFAR-10 and LFW as published; shards."""
 
 from __future__ import annotations
 
+import io
 import pickle
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +43,44 @@ def make_cifar(folder: Path) -> None:
         pixels = noise.integers(0, 100, (60, 3072)) + 15 * np.array(labels)[:, None]
         batch = {b"data": pixels.astype(np.uint8), b"labels": labels, b"batch_label": name.encode()}
         (root / name).write_bytes(pickle.dumps(batch, protocol=2))
+
+
+def make_tar(folder: Path) -> None:
+    """shards/train-000.tar and test-000.tar."""
+    (folder / "shards").mkdir()
+    for name, pictures in _pictures_of_splits():
+        with tarfile.open(folder / "shards" / f"{name}-000.tar", "w") as archive:
+            for number, (label, picture) in enumerate(pictures):
+                for suffix, content in (("png", picture), ("cls", label.encode())):
+                    member = tarfile.TarInfo(f"{number:06d}.{suffix}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+
+
+def make_parquet(folder: Path) -> None:
+    """parquet/train-00000-of-00001.parquet and the same of test."""
+    import pyarrow
+    import pyarrow.parquet
+
+    (folder / "parquet").mkdir()
+    for name, pictures in _pictures_of_splits():
+        columns = {
+            "image": [{"bytes": one, "path": None} for _, one in pictures],
+            "label": [one for one, _ in pictures],
+        }
+        pyarrow.parquet.write_table(pyarrow.table(columns), folder / "parquet" / f"{name}-00000-of-00001.parquet")
+
+
+def _pictures_of_splits() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
+    noise = np.random.default_rng(3)
+    for name, count in (("train", 36), ("test", 12)):
+        pictures = []
+        for number in range(count):
+            buffer = io.BytesIO()
+            low = 60 * (number % 3)
+            Image.fromarray(noise.integers(low, low + 90, (32, 32, 3)).astype(np.uint8)).save(buffer, "PNG")
+            pictures.append((PLACES[number % 3], buffer.getvalue()))
+        yield name, pictures
 
 
 def _save(file: Path, pixels: np.ndarray) -> None:

@@ -14,12 +14,26 @@ from clr_process import clr_environment
 from clr_server import write_client
 from fast import fast
 from pages import blocks, read_page, runnable_pages
-from reader_data import make_cifar, make_faces, make_photos
+from reader_data import make_cifar, make_faces, make_parquet, make_photos, make_tar
 
 START_SECONDS = 60.0
-NEEDED = {"photos": make_photos, "--dataset lfw": make_faces, "--dataset cifar10": make_cifar}
+NEEDED = {
+    "photos": make_photos,
+    "--dataset lfw": make_faces,
+    "--dataset cifar10": make_cifar,
+    "--dataset tar": make_tar,
+    "--dataset parquet": make_parquet,
+}
 
-SLOW = {"docs/few-labels.md", "docs/faces.md", "docs/neighbors.md", "docs/export.md"}  # several trainings, or graphs
+SLOW = {  # several trainings each
+    "docs/few-labels.md",
+    "docs/faces.md",
+    "docs/neighbors.md",
+    "docs/export.md",
+    "docs/reports.md",
+    "docs/methods/byol.md",
+    "docs/scale.md",
+}
 PAGES = [pytest.param(page, marks=pytest.mark.slow if page in SLOW else ()) for page in runnable_pages()]
 
 

@@ -40,7 +40,11 @@ def test_page__commands_within_sentences_exist(page: str) -> None:
             assert importlib.util.find_spec(words[2].partition("=")[0]) or words[2] == "benchmarks.NAME", words
         elif words[1] not in PLACEHOLDERS and not words[1].startswith("-"):
             assert words[1] in COMMANDS, f"{page}: {' '.join(words)}"
-            known = {option for parameter in COMMANDS[words[1]].params for option in parameter.opts}
+            command = COMMANDS[words[1]]
+            below = getattr(command, "commands", {})
+            if below:  # `list` is meant where none is named
+                command = below.get(words[2] if len(words) > 2 else "list", below["list"])
+            known = {option for parameter in command.params for option in parameter.opts}
             options = {word.partition("=")[0] for word in words[2:] if word.startswith("--")}
             assert options <= known | {"--help"}, f"{page}: {' '.join(words)}"
 

@@ -181,6 +181,44 @@ def test_muon__matrices_equal_torchs(shape: tuple[int, int]) -> None:
     assert moved[0].abs().mean() > 0.01
 
 
+def moved_by(optimizer: torch.optim.Optimizer, weight: nn.Parameter, gradients: torch.Tensor) -> torch.Tensor:
+    before = weight.detach().clone()
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        optimizer.step()
+    return weight.detach() - before
+
+
+@pytest.mark.parametrize("shape", [(16, 40), (40, 16), (24, 24)])
+def test_muon__a_matrix_moves_exactly_as_torchs_moves_it(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    start, gradients = torch.randn(shape, generator=generator), torch.randn(3, *shape, generator=generator)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    settings: dict[str, Any] = {"lr": 0.02, "momentum": 0.95, "weight_decay": 0.1}
+    products = torch.bfloat16  # torch's own has no other
+    found = moved_by(Muon([ours], **settings, products=products), ours, gradients)
+    expected = moved_by(torch.optim.Muon([theirs], **settings, adjust_lr_fn="match_rms_adamw"), theirs, gradients)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)  # bit for bit with torch 2.14
+    assert expected.abs().mean() > 0.005
+
+
+def test_muon__a_kernel_moves_as_timms_moves_it() -> None:
+    timm = pytest.importorskip("timm.optim")
+    generator = torch.Generator().manual_seed(0)
+    shape = (8, 4, 3, 3)
+    start, gradients = torch.randn(shape, generator=generator), torch.randn(3, *shape, generator=generator)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    settings: dict[str, Any] = {"lr": 0.02, "momentum": 0.95, "weight_decay": 0.0}
+    other = timm.Muon(
+        [theirs], **settings, conv_mode="flatten", normalize_spatial=False, ns_coefficients="original",
+        nesterov=True, adjust_lr_fn="match_rms_adamw",
+    )  # fmt: skip
+    found = moved_by(Muon([ours], **settings, products=torch.bfloat16), ours, gradients)
+    expected = moved_by(other, theirs, gradients)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    assert expected.abs().mean() > 0.005
+
+
 def test_muon__vectors_equal_adamw() -> None:
     config, networks = build(OptimConfig, {"name": "muon", "betas": [0.8, 0.95]}), [small_network(), small_network()]
     optimizers = [

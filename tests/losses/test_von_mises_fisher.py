@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 from scipy.special import gammaln, ive
-from scipy.stats import kstest
+from scipy.stats import ks_2samp, kstest, vonmises_fisher
 from torch import Tensor
 
 from contrastive_cli.losses.von_mises_fisher import (
@@ -41,6 +41,32 @@ def test_log_normalizer__matches_scipy(dimension: int) -> None:
     np.testing.assert_allclose(found.numpy()[known], expected, rtol=1e-12, atol=2e-9)
     length = mean_resultant_length(kappa, dimension=dimension)
     np.testing.assert_allclose(length.numpy()[known], above[known] / scaled[known], rtol=1e-10)
+
+
+@pytest.mark.parametrize("kappa", [0.5, 7.0, 150.0])
+@pytest.mark.parametrize("dimension", [2, 3, 10, 65])
+def test_log_normalizer__makes_scipys_density_and_entropy(dimension: int, kappa: float) -> None:
+    random = np.random.default_rng(dimension)
+    points = random.normal(size=(50, dimension))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    center = points[0]
+    theirs = vonmises_fisher(center, kappa)
+    wide = torch.tensor(kappa, dtype=torch.float64)
+    log_c = log_normalizer(wide, dimension=dimension).item()
+    np.testing.assert_allclose(log_c + kappa * points @ center, theirs.logpdf(points), rtol=1e-9, atol=1e-8)
+    length = mean_resultant_length(wide, dimension=dimension).item()
+    assert -log_c - kappa * length == pytest.approx(theirs.entropy(), rel=1e-8, abs=1e-7)
+
+
+@pytest.mark.parametrize(("dimension", "kappa"), [(3, 4.0), (16, 30.0), (128, 200.0)])
+def test_sample__has_the_distribution_of_scipys(dimension: int, kappa: float) -> None:
+    center = np.eye(dimension)[1]
+    generator = torch.Generator().manual_seed(0)
+    mu = torch.from_numpy(center).float()[None]
+    ours = sample(mu, torch.tensor([kappa]), samples=2000, generator=generator).reshape(-1, dimension)
+    theirs = vonmises_fisher(center, kappa, seed=np.random.default_rng(0)).rvs(2000)
+    for axis in (1, 0):  # along the center, and across it
+        assert ks_2samp(ours[:, axis].numpy(), theirs[:, axis]).pvalue > 1e-3
 
 
 def test_log_normalizer__closed_forms() -> None:

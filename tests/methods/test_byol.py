@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from method_values import known_views
 from torch import Tensor, nn
 
 from contrastive_cli.core.config import build
@@ -16,7 +17,7 @@ from contrastive_cli.core.types import Batch, Contrastive, FromNeighbors, ImageF
 from contrastive_cli.engine.accumulate import backward
 from contrastive_cli.engine.optim import OptimConfig, build_optimizer
 from contrastive_cli.engine.train import StepRecord, train
-from contrastive_cli.methods.byol import BYOL, BYOLConfig, symmetric_loss
+from contrastive_cli.methods.byol import BYOL, BYOLConfig, mean_target_loss, pair_means, quarters, symmetric_loss
 from contrastive_cli.models.encoders import EncoderConfig, build_encoder
 
 START = Progress(step=0, total_steps=8)
@@ -88,6 +89,113 @@ def test_symmetric_loss__range_and_scale() -> None:
     torch.testing.assert_close(
         symmetric_loss(z, longer, neighbor_weight=0.4), symmetric_loss(z, targets, neighbor_weight=0.4)
     )
+
+
+def test_mean_target_loss__known_value_of_three_views() -> None:
+    """The plain mean of the others, not of their directions: that would be -0.948981473."""
+    views = known_views()
+    loss = mean_target_loss(views, views)
+    assert (loss.mean().item() - 4) / 4 == pytest.approx(-0.949358349, abs=1e-6)
+    pair = views[:2]
+    assert (mean_target_loss(pair, pair).mean().item() - 4) / 4 == pytest.approx(-0.963373, abs=1e-6)
+
+
+def test_mean_target_loss__of_two_views_is_byols() -> None:
+    predictions, targets = random_vectors(2, 5, 7), random_vectors(2, 5, 7, seed=1)
+    torch.testing.assert_close(mean_target_loss(predictions, targets), symmetric_loss(predictions, targets))
+
+
+@pytest.mark.parametrize("num_targets", [2, 3, 5])
+def test_mean_target_loss__slow_reference_and_lightly(num_targets: int) -> None:
+    from lightly.loss import NegativeCosineSimilarity
+
+    predictions, targets = random_vectors(5, 4, 7), random_vectors(num_targets, 4, 7, seed=1)
+    theirs = 0.0
+    for view in range(5):
+        others = [targets[k] for k in range(num_targets) if k != view]
+        theirs += NegativeCosineSimilarity()(predictions[view], torch.stack(others).mean(dim=0)).item() / 5
+    assert mean_target_loss(predictions, targets).mean().item() == pytest.approx(4 + 4 * theirs, rel=1e-5)
+
+
+def test_training_loss__fastsiam_predicts_the_mean_of_the_other_views() -> None:
+    method, batch = make(targets="views", num_views=4, target="self"), make_batch(4)
+    loss = method.training_loss(batch, START).loss
+    with torch.no_grad():
+        z = torch.stack([method.projector(method.encoder(view)) for view in batch.single_views])
+        p = torch.stack([method.predictor(row) for row in z])
+    torch.testing.assert_close(loss, mean_target_loss(p, z).mean())
+
+
+def test_training_loss__small_views_predict_and_are_no_targets() -> None:
+    method = make(targets="views", num_views=5, target_views=2)
+    large, small = make_batch(2).views[0], torch.randn(3, 6, 1, 16, 16)
+    reached = Batch(views=(large, small.requires_grad_()), indices=torch.arange(6))
+    seen: list[tuple[int, ...]] = []
+    method.target_encoder.register_forward_hook(lambda module, given, out: seen.append(tuple(given[0].shape[-2:])))
+    method.training_loss(reached, START).loss.backward()
+    assert seen == [(8, 8), (8, 8)]
+    assert small.grad is not None
+    assert small.grad.abs().max() > 0
+
+
+def test_byol__target_self_has_no_second_network_and_stops_the_gradient() -> None:
+    method, batch = make(target="self"), make_batch()
+    assert not any(name.startswith("target_") for name in method.state_dict())
+    before = copy.deepcopy(method.state_dict())
+    method.after_step(START)
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+    method.training_loss(batch, START).loss.backward()
+    found = [weight.grad for weight in method.projector.parameters()]
+    other = make(target="self")
+    z = [other.projector(other.encoder(view)) for view in batch.single_views]
+    p = torch.stack([other.predictor(row) for row in z])
+    symmetric_loss(p, torch.stack([row.detach() for row in z])).mean().backward()
+    for gradient, weight in zip(found, other.projector.parameters(), strict=True):
+        assert gradient is not None
+        assert weight.grad is not None
+        torch.testing.assert_close(gradient, weight.grad)
+
+
+def test_byol__target_self_with_a_neighbor_runs_it_through_the_network_itself() -> None:
+    method = make(target="self", positives="mix", positive_weight=1.0)
+    batch = make_batch(3)
+    loss = method.training_loss(batch, START).loss
+    with torch.no_grad():
+        z = torch.stack([method.projector(method.encoder(view)) for view in batch.single_views])
+        p = torch.stack([method.predictor(row) for row in z[:2]])
+    torch.testing.assert_close(loss, symmetric_loss(p, z, neighbor_weight=1.0).mean())
+
+
+def test_quarters__put_together_are_the_view() -> None:
+    view = random_vectors(3, 2, 6, 8)
+    top_left, top_right, bottom_left, bottom_right = quarters(view)
+    joined = torch.cat([torch.cat([top_left, top_right], dim=3), torch.cat([bottom_left, bottom_right], dim=3)], dim=2)
+    assert torch.equal(joined, view)
+    assert quarters(random_vectors(3, 2, 7, 9)).shape == (4, 3, 2, 3, 4)
+
+
+def test_pair_means__of_four_are_six() -> None:
+    parts = random_vectors(4, 3, 5)
+    expected = [(parts[a] + parts[b]) / 2 for a in range(4) for b in range(a + 1, 4)]
+    torch.testing.assert_close(pair_means(parts), torch.stack(expected))
+
+
+@pytest.mark.parametrize("target", ["average", "self"])
+def test_training_loss__split_predicts_whole_views_from_pairs_of_quarters(target: str) -> None:
+    method = make(split=True, target=target)
+    views = torch.randn(2, 6, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    loss = method.training_loss(Batch(views=(views,), indices=torch.arange(6)), START).loss
+    with torch.no_grad():  # the target is a copy at the start
+        targets = torch.stack([method.projector(method.encoder(view)) for view in views])
+        losses = []
+        pairs = [
+            pair_means(method.encoder(quarters(view).flatten(0, 1)).view(4, 6, -1)).flatten(0, 1) for view in views
+        ]
+        predictions = torch.stack([method.predictor(method.projector(rows)).view(6, 6, -1) for rows in pairs])
+        for part in range(6):
+            losses.append(symmetric_loss(predictions[:, part], targets).mean())
+    torch.testing.assert_close(loss, torch.stack(losses).mean())
+    assert method.parts_per_side == 2
 
 
 def test_byol__no_gradient_reaches_the_target() -> None:
@@ -277,3 +385,18 @@ def test_byol__micro_batches_average_where_batch_norm_is_frozen() -> None:
 def test_byol_config__refuses(key: str, value: Any) -> None:
     with pytest.raises(UsageError, match=key):
         build(BYOLConfig, {key: value})
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"num_views": 4}, "need targets: views"),
+        ({"target_views": 2}, "need targets: views"),
+        ({"targets": "views", "positives": "mix"}, "positives must be augment, not mix"),
+        ({"targets": "views", "num_views": 4, "target_views": 5}, "target_views 5 are more than the 4 views"),
+        ({"targets": "views", "num_views": 4, "target_views": 1}, "nothing to predict"),
+    ],
+)
+def test_byol_config__refuses_what_does_not_go_together(tree: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build(BYOLConfig, tree)

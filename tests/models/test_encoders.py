@@ -175,8 +175,9 @@ def test_check_view_size() -> None:
     pytest.importorskip("timm")
     vit = build_encoder(EncoderConfig(name="timm/vit_tiny_patch16_224"), channels=3, size=32)
     check_view_size(vit, name="timm/vit", channels=3, size=32)
-    with pytest.raises(UsageError, match="takes no views of 16 px"):
-        check_view_size(vit, name="timm/vit", channels=3, size=16)
+    check_view_size(vit, name="timm/vit", channels=3, size=16)  # one patch
+    with pytest.raises(UsageError, match="takes no views of 24 px"):  # a patch and a half
+        check_view_size(vit, name="timm/vit", channels=3, size=24)
     resnet = build_encoder(EncoderConfig(name="resnet9", width=4), channels=1, size=32)
     check_view_size(resnet, name="resnet9", channels=1, size=16)
     assert resnet.training
@@ -194,6 +195,33 @@ def test_build_encoder__timm(name: str, size: int, channels: int) -> None:
     embeddings = encoder(torch.randn(2, channels, size, size))
     assert embeddings.shape == (2, encoder.embedding_dim)
     assert encoder.embedding_dim == timm.create_model(name, num_classes=0).num_features
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # timm's own
+def test_build_encoder__patch_size_and_small_views_of_a_vit() -> None:
+    timm = pytest.importorskip("timm")
+    config = EncoderConfig(name="timm/vit_tiny_patch16_224", patch_size=4)
+    encoder = build_encoder(config, channels=3, size=32).eval()
+    plain = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32, patch_size=4).eval()
+    plain.load_state_dict(encoder.state_dict())
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(encoder(images), plain(images))
+        assert encoder(images[..., :16, :16]).shape == (2, encoder.embedding_dim)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # timm's own
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet9", "patch_size is for timm's ViTs, not for resnet9"),
+        ("timm/resnet10t", "takes no encoder.patch_size"),
+    ],
+)
+def test_build_encoder__refuses_patches_where_there_are_none(name: str, message: str) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(UsageError, match=message):
+        build_encoder(EncoderConfig(name=name, patch_size=4), channels=3, size=32)
 
 
 @pytest.mark.parametrize(("name", "said"), [("vit_tinny_patch16_224", "did you mean 'vit_tiny"), ("", "no model ''")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image
 
+from contrastive_cli.core.choices import ThemeKind
 from contrastive_cli.core.errors import DataError, UsageError
-from contrastive_cli.viz.canvas import PALETTE, safe_text
+from contrastive_cli.viz.canvas import safe_text
+from contrastive_cli.viz.compared_curves import compared_curves
 from contrastive_cli.viz.curves import accuracy_over_labels, curves
 from contrastive_cli.viz.grids import neighbors_grid, reconstructions_grid, views_grid
 from contrastive_cli.viz.scatter import scatter
+from contrastive_cli.viz.theme import PALETTE, THEMES, theme, themed
 
 HOSTILE = [
     "$\\frac{1}{", "a$b$c", "line\nbreak", "\x1b[31mred", "emoji \U0001f9ff", "\u732b", "non-utf8 \udcff", "_hidden",
@@ -53,13 +57,52 @@ def test_scatter__each_class_has_its_color(tmp_path: Path) -> None:
     assert [pixels_near(path, color) for color in PALETTE[4:6]] == [0, 0]
 
 
-@pytest.mark.parametrize("num_classes", [1, 11, 20, 21])
+@pytest.mark.parametrize(
+    ("suffix", "begins"),
+    [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF"), (".jpg", b"\xff\xd8"), (".JPEG", b"\xff\xd8"),
+     (".webp", b"RIFF")],
+)  # fmt: skip
+def test_drawing__the_suffix_decides_and_equal_input_gives_equal_bytes(
+    suffix: str, begins: bytes, tmp_path: Path
+) -> None:
+    one, two = (draw_map(tmp_path / f"{name}{suffix}").read_bytes() for name in ("a", "b"))
+    assert one.startswith(begins)
+    assert one == two
+
+
+@pytest.mark.parametrize("kind", ["light", "dark"])
+def test_themed__ground_text_and_points(kind: ThemeKind, tmp_path: Path) -> None:
+    with themed(kind):
+        path = draw_map(tmp_path / "map.png")
+        colors = theme()
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    assert pixels_near(path, colors.paper) > 0.5 * pixels.shape[0] * pixels.shape[1]
+    assert min(pixels_near(path, color) for color in (colors.ink, colors.rule, *colors.palette[:3])) > 50
+    other = THEMES["dark" if kind == "light" else "light"]
+    assert pixels_near(path, other.paper) + pixels_near(path, other.ink) < 20  # not a line of the other is left
+    assert theme() is THEMES["light"]
+
+
+def test_scatter__a_legend_of_a_hundred_lies_within_the_figure(tmp_path: Path) -> None:
+    path = draw_map(
+        tmp_path / "map.svg", num_classes=100, classes=[f"class {label:03}" + "m" * 9 for label in range(100)]
+    )
+    drawn = path.read_text()
+    texts = re.findall(r"<!-- (class \d{3}m+ \(30\)) -->\s*<g[^>]*translate\(([\d.]+) ([\d.]+)\)", drawn)
+    width, height = (float(re.search(rf'{side}="([\d.]+)pt"', drawn)[1]) for side in ("width", "height"))  # type: ignore[index]
+    assert len({text for text, _, _ in texts}) == 100
+    places = {(round(float(x)), round(float(y))) for _, x, y in texts}
+    assert len(places) == 100
+    assert all(0 < x < width - 60 and 0 < y < height for x, y in places)
+
+
+@pytest.mark.parametrize("num_classes", [1, 11, 20, 21, 100, 101])
 def test_scatter__any_number_of_classes(tmp_path: Path, num_classes: int) -> None:
     path = draw_map(tmp_path / "map.svg", num_classes=num_classes)
     drawn = path.read_text()
     assert ElementTree.fromstring(drawn).tag.endswith("svg")
-    assert (">class 0<" in drawn or "<!-- class 0 " in drawn) == (num_classes <= 20)
-    assert ("class number (21 classes)" in drawn) == (num_classes > 20)
+    assert (">class 0<" in drawn or "<!-- class 0 " in drawn) == (num_classes <= 100)
+    assert (f"class number ({num_classes} classes)" in drawn) == (num_classes > 100)
 
 
 def test_scatter__unknown_labels_and_no_labels(tmp_path: Path) -> None:
@@ -113,9 +156,9 @@ def test_drawing__ignores_the_users_style_and_keeps_it(tmp_path: Path) -> None:
         assert mpl.rcParams["font.size"] == 30
 
 
-@pytest.mark.parametrize("name", ["map.jpg", "map", "map.png.exe"])
+@pytest.mark.parametrize("name", ["map.gif", "map", "map.png.exe"])
 def test_drawing__other_suffix_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"\.png or \.svg"):
+    with pytest.raises(UsageError, match=r"\.png, \.svg, \.pdf, \.jpg, \.jpeg or \.webp"):
         draw_map(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
@@ -256,3 +299,19 @@ def test_reconstructions_grid__draws_and_refuses_what_does_not_fit(tmp_path: Pat
     for wrong, errors in ((outputs[:2], [0.0] * 3), (outputs, [0.0]), (outputs[..., :4], [0.0] * 3)):
         with pytest.raises(DataError, match="do not fit together"):
             reconstructions_grid(inputs, wrong, errors, {}, path=file, title="t")
+
+
+def test_compared_curves__a_line_a_run_and_its_name(tmp_path: Path) -> None:
+    records = [
+        {"step": step, "epoch": step / 2, "train/loss": 3.0 - step, "online/knn": 0.1 * step} for step in range(3)
+    ]
+    path = tmp_path / "curves.svg"
+    compared_curves({"first": records, "second": records[:2]}, path=path, title="two", caption="")
+    drawn = path.read_text()
+    assert [f"<!-- {word} -->" in drawn for word in ("first", "second", "epoch", "Effective rank")] == [True] * 3 + [
+        False
+    ]
+    assert all(color in drawn for color in PALETTE[:2])
+    with pytest.raises(DataError, match="nothing to draw"):
+        compared_curves({"a": [], "b": [{"step": 1}]}, path=tmp_path / "no.png", title="")
+    assert not (tmp_path / "no.png").exists()

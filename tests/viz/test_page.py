@@ -19,7 +19,8 @@ from contrastive_cli.core.errors import UsageError
 from contrastive_cli.viz.atlases import make_atlases
 from contrastive_cli.viz.embedding_map import EmbeddingMap, Thumbnails
 from contrastive_cli.viz.map_files import FIGURE, map_format
-from contrastive_cli.viz.page import json_for_html, write_page
+from contrastive_cli.viz.page import write_page
+from contrastive_cli.viz.self_contained import json_for_html
 
 
 def tiny_map(
@@ -122,5 +123,5 @@ def test_map_format__by_suffix() -> None:
     assert map_format(None) is FIGURE
     assert map_format(Path("a.PNG")) is FIGURE
     assert map_format(Path("a.html")).max_maps == 2
-    with pytest.raises(UsageError, match=r"'a\.gif': maps are \.png, \.svg, \.html or \.parquet"):
+    with pytest.raises(UsageError, match=r"'a\.gif': maps are \.png, \.svg, \.pdf, .*\.html or \.parquet"):
         map_format(Path("a.gif"))

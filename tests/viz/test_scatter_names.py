@@ -14,9 +14,11 @@ from matplotlib.font_manager import fontManager
 from numpy.typing import NDArray
 from PIL import Image
 
+from contrastive_cli.core.choices import ThemeKind
 from contrastive_cli.viz import fonts
-from contrastive_cli.viz.canvas import PALETTE, class_name, safe_text
+from contrastive_cli.viz.canvas import class_name, safe_text
 from contrastive_cli.viz.scatter import _push_apart, scatter
+from contrastive_cli.viz.theme import PALETTE, THEMES
 
 # Machado et al. 2009, severity 1.
 SIGHT = {
@@ -37,14 +39,18 @@ def lab(linear: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
 
 
+@pytest.mark.parametrize("kind", THEMES)
 @pytest.mark.parametrize("sight", SIGHT)
-def test_palette__any_two_colors_differ(sight: str) -> None:
-    colors = np.array([to_rgb(color) for color in PALETTE])
+def test_palette__any_two_colors_differ(sight: str, kind: ThemeKind) -> None:
+    palette = THEMES[kind].palette
+    colors = np.array([to_rgb(color) for color in palette])
     linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
     seen = lab(np.clip(linear @ np.array(SIGHT[sight]).T, 0, 1))
-    assert len(PALETTE) == 10
-    assert min(np.linalg.norm(one - two) for one, two in itertools.combinations(seen, 2)) > 28
-    assert (seen[:, 0] < 88).all()  # on white
+    assert len(palette) == 10
+    assert (
+        min(np.linalg.norm(one - two) for one, two in itertools.combinations(seen, 2)) > {"light": 28, "dark": 27}[kind]
+    )
+    assert (seen[:, 0] < 88).all() if kind == "light" else (seen[:, 0] > 43).all()  # on white, on nearly black
 
 
 @pytest.mark.parametrize("places", ["one", "corner", "two"])

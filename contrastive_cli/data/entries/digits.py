@@ -6,11 +6,11 @@ import numpy as np
 
 from contrastive_cli.data.published import TEN_DIGITS
 from contrastive_cli.data.scan import stratified_split
-from contrastive_cli.data.sources import Request, Samples, Source, array_samples
+from contrastive_cli.data.sources import Samples, Source, SplitRequest, array_samples
 from contrastive_cli.data.spec import DatasetSpec
 
 
-def open_digits(request: Request) -> Source:
+def open_digits(request: SplitRequest) -> Source:
     """The digits have no test part, so one is drawn by class."""
 
     def load() -> Samples:

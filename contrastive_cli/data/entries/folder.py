@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contrastive_cli.data.sources import Request, Source
+from contrastive_cli.data.sources import Source, SplitRequest
 from contrastive_cli.data.spec import DatasetSpec
 from contrastive_cli.data.trees import tree_source
 
 
-def open_folder(request: Request) -> Source:
+def open_folder(request: SplitRequest) -> Source:
     """A split of the folder."""
     return tree_source(request, root=request.data_dir)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from contrastive_cli.data.kinds import is_picture_name
 from contrastive_cli.data.layout import split_of
-from contrastive_cli.data.sources import Request, Source
+from contrastive_cli.data.sources import Source, SplitRequest
 from contrastive_cli.data.spec import DatasetSpec
 from contrastive_cli.data.trees import tree_source
 
@@ -21,7 +21,7 @@ PATTERNS = ("[lL][fF][wW]*", "*/[lL][fF][wW]*", "*/*/[lL][fF][wW]*")
 DEEPEST = 4  # folders that hold one folder only, on the way to the people
 
 
-def open_lfw(request: Request) -> Source | None:
+def open_lfw(request: SplitRequest) -> Source | None:
     """A split by people, or by the folders train, val and test; None if no folder of people is found."""
     for root in _places(request.data_dir):
         if _holds_people(root):

@@ -50,7 +50,7 @@ def stratified_folds(labels: Tensor, *, num_folds: int, seed: int) -> Tensor:
 
 
 def shuffled_classes(labels: Tensor, *, seed: int) -> list[Tensor]:
-    """The positions of each class present, shuffled by seed and class alone; unlabeled samples are left out."""
+    """The positions of each class of `labels` [N], shuffled by seed and class alone; unlabeled ones are left out."""
     known = labels.cpu().numpy()
     return [
         torch.from_numpy(np.random.default_rng((seed, int(label))).permutation(np.flatnonzero(known == label)))

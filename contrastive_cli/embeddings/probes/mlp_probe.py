@@ -90,37 +90,15 @@ def fit_mlp(
         DataError: If a label is -1, there is only one class, or a feature is not finite.
     """
     num_classes = check_training_set(train_features, train_labels, penalties=[1.0])
-    mean = train_features.float().mean(0)
-    deviation = train_features.float().std(0, correction=0)
-    scale = torch.where(deviation > 1e-6 * mean.abs().clamp_min(1e-6), deviation, torch.ones_like(deviation))
+    mean, scale = _mean_and_scale(train_features.float())
     standard = (train_features.float() - mean) / scale
     labels = train_labels.to(standard.device).long()
     total = min(MOST_STEPS, max(LEAST_STEPS, math.ceil(EPOCHS * len(labels) / BATCH)))
-    folds = stratified_folds(labels, num_folds=FOLDS, seed=seed).to(labels.device)
-    used = sorted(set(folds.tolist()) - {-1})
-    if int((folds == 0).sum()) >= ENOUGH_HELD_OUT:
-        used = [0]
-    done, work = 0, total * (len(used) + 1)
-    right = torch.zeros(len(decays), LOOKS)
-    for fold in used:
-        out = folds == fold
-        training = _train(standard[~out], labels[~out], num_classes, decays, hidden=hidden, total=total, seed=seed)
-        for step, parameters in training:
-            done += 1
-            if step * LOOKS % total < LOOKS:
-                predicted = _forward(standard[out].expand(len(decays), -1, -1), parameters).argmax(2)
-                right[:, step * LOOKS // total - 1] += (predicted == labels[out]).sum(1).cpu()
-            if progress is not None:
-                progress(done, work)
-    decay, stop, accuracy = DECAY_WITHOUT_CHOICE, total, None
-    if used:
-        held_out = sum(int((folds == fold).sum()) for fold in used)
-        looks = [(float(right[row, look]), decays[row], look) for row in range(len(decays)) for look in range(LOOKS)]
-        best, decay, look = max(looks)
-        accuracy, stop = best / held_out, math.ceil((1 + look) * total / LOOKS)
-    training = _train(standard, labels, num_classes, [decay], hidden=hidden, total=total, seed=seed)
+    heads = _Heads(num_classes=num_classes, hidden=hidden, total=total, seed=seed)
+    stop, work = _choose_stop(standard, labels, heads, decays=decays, progress=progress)
+    training = _train(standard, labels, heads, [stop.decay])
     parameters = next(training)[1]  # updated in place by the steps that follow
-    for step, _ in zip(range(2, stop + 1), training, strict=False):
+    for step, _ in zip(range(2, stop.steps + 1), training, strict=False):
         if progress is not None:
             progress(work - total + step, work)
     first, first_bias, second, second_bias = (parameter[0].detach() for parameter in parameters)
@@ -128,26 +106,77 @@ def fit_mlp(
         parameters=(first, first_bias, second, second_bias),
         mean=mean,
         scale=scale,
-        weight_decay=decay,
-        steps=stop,
+        weight_decay=stop.decay,
+        steps=stop.steps,
         total_steps=total,
-        held_out_accuracy=accuracy,
+        held_out_accuracy=stop.accuracy,
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Heads:
+    """What all heads of one `fit_mlp` have in common: C, H, the length of the schedule, the seed."""
+
+    num_classes: int
+    hidden: int
+    total: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Stop:
+    """The weight decay, the number of steps, and the held-out accuracy of both; None if nothing was held out."""
+
+    decay: float
+    steps: int
+    accuracy: float | None
+
+
+def _mean_and_scale(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each dimension of [N, D], both [D]; the scale of a constant dimension is 1."""
+    mean, deviation = features.mean(0), features.std(0, correction=0)
+    varies = deviation > 1e-6 * mean.abs().clamp_min(1e-6)
+    return mean, torch.where(varies, deviation, torch.ones_like(deviation))
+
+
+def _choose_stop(
+    features: Tensor, labels: Tensor, heads: _Heads, *, decays: Sequence[float], progress: CountProgress | None
+) -> tuple[_Stop, int]:
+    """Try each decay on held-out samples, and look ten times on the way; also the steps that `fit_mlp` has to take."""
+    folds = stratified_folds(labels, num_folds=FOLDS, seed=heads.seed).to(labels.device)
+    tried = sorted(set(folds.tolist()) - {-1})
+    if int((folds == 0).sum()) >= ENOUGH_HELD_OUT:
+        tried = [0]
+    work = heads.total * (len(tried) + 1)
+    if not tried:  # no class has two samples
+        return _Stop(decay=DECAY_WITHOUT_CHOICE, steps=heads.total, accuracy=None), work
+
+    # Samples of the held-out folds that a head of each decay gets right, at each look.
+    num_right = torch.zeros(len(decays), LOOKS)
+    for number, fold in enumerate(tried):
+        out = folds == fold
+        for step, parameters in _train(features[~out], labels[~out], heads, decays):
+            if step * LOOKS % heads.total < LOOKS:
+                predicted = _forward(features[out].expand(len(decays), -1, -1), parameters).argmax(2)
+                num_right[:, step * LOOKS // heads.total - 1] += (predicted == labels[out]).sum(1).cpu()
+            if progress is not None:
+                progress(number * heads.total + step, work)
+
+    # Among equals the larger decay wins, then the later look.
+    ranked = ((float(num_right[row, look]), decay, look) for row, decay in enumerate(decays) for look in range(LOOKS))
+    most_right, decay, look = max(ranked)
+    held_out = sum(int((folds == fold).sum()) for fold in tried)
+    steps = math.ceil((1 + look) * heads.total / LOOKS)
+    return _Stop(decay=decay, steps=steps, accuracy=most_right / held_out), work
+
+
 def _train(
-    features: Tensor,
-    labels: Tensor,
-    num_classes: int,
-    decays: Sequence[float],
-    *,
-    hidden: int,
-    total: int,
-    seed: int,
+    features: Tensor, labels: Tensor, heads: _Heads, decays: Sequence[float]
 ) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
     """Train one head per decay side by side; yields the steps done and the parameters, each [L, ...]."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(heads.seed)
     count, width = features.shape
+    hidden, num_classes = heads.hidden, heads.num_classes
     start = (
         (2 * torch.rand(width, hidden, generator=generator) - 1) / math.sqrt(width),
         torch.zeros(hidden),
@@ -159,11 +188,11 @@ def _train(
     optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE, fused=features.device.type in ("cpu", "cuda"))
     strengths = torch.tensor(decays, device=features.device)[:, None, None]
     order = torch.zeros(0, dtype=torch.int64)
-    for step in range(total):
+    for step in range(heads.total):
         if len(order) < min(BATCH, count):
             order = torch.cat([order, torch.randperm(count, generator=generator)])
         batch, order = order[:BATCH].to(features.device), order[BATCH:]
-        rate = LEARNING_RATE * (1 + math.cos(math.pi * step / total)) / 2
+        rate = LEARNING_RATE * (1 + math.cos(math.pi * step / heads.total)) / 2
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad(set_to_none=True)

@@ -9,8 +9,8 @@ from pathlib import PurePath
 import numpy as np
 
 from contrastive_cli.core.choices import Metric
-from contrastive_cli.embeddings.search.exact_search import Floats
 from contrastive_cli.embeddings.search.nearest_neighbors import Neighbors, nearest_neighbors
+from contrastive_cli.embeddings.search.sides import Floats
 
 NEARLY_EQUAL = 0.05  # of the length of a vector, what another batch may change in half precision
 

@@ -16,8 +16,9 @@ from contrastive_cli.core.choices import Metric
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.embeddings.pieces import read_pieces
-from contrastive_cli.embeddings.search.exact_search import ExactSearch, Floats
+from contrastive_cli.embeddings.search.exact_search import ExactSearch
 from contrastive_cli.embeddings.search.self_join import TILE_ROWS
+from contrastive_cli.embeddings.search.sides import Floats
 from contrastive_cli.embeddings.search.threads import map_in_threads
 
 if TYPE_CHECKING:
@@ -65,16 +66,8 @@ def nearest_neighbors(
         ValueError: If k is out of range or the metric is unknown.
         DataError: If an array is not two-dimensional and real, holds values that are not finite, or D differs.
     """
-    if metric not in ("cosine", "euclidean"):
-        raise ValueError(f"metric must be 'cosine' or 'euclidean', not {metric!r}")
-    _check(vectors, "vectors")
-    if queries is not None:
-        _check(queries, "queries")
-        if queries.shape[1] != vectors.shape[1]:
-            raise DataError(f"queries have {queries.shape[1]} dimensions, but vectors have {vectors.shape[1]}")
+    check_search(vectors, queries, k=k, metric=metric)
     available = len(vectors) - (queries is None)
-    if not 1 <= k <= available:
-        raise ValueError(f"k={k} neighbors asked, but {available} are available; choose k from 1 to {available}")
     search = ExactSearch.build(vectors, queries=queries, metric=metric)
     num_queries = len(search.queries)
     indices = np.empty((num_queries, k), np.int64)
@@ -94,6 +87,24 @@ def nearest_neighbors(
         progress(num_queries, num_queries)
     with np.errstate(over="ignore"):  # beyond float32 a distance is inf
         return Neighbors(indices=indices, distances=distances.astype(np.float32))
+
+
+def check_search(vectors: Floats, queries: Floats | None, *, k: int, metric: Metric) -> None:
+    """Refuse what cannot be searched: vectors [N, D] and queries [Q, D].
+
+    Raises:
+        ValueError, DataError: As `nearest_neighbors`.
+    """
+    if metric not in ("cosine", "euclidean"):
+        raise ValueError(f"metric must be 'cosine' or 'euclidean', not {metric!r}")
+    _check(vectors, "vectors")
+    if queries is not None:
+        _check(queries, "queries")
+        if queries.shape[1] != vectors.shape[1]:
+            raise DataError(f"queries have {queries.shape[1]} dimensions, but vectors have {vectors.shape[1]}")
+    available = len(vectors) - (queries is None)
+    if not 1 <= k <= available:
+        raise ValueError(f"k={k} neighbors asked, but {available} are available; choose k from 1 to {available}")
 
 
 def _rank(

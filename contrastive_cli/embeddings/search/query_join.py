@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from contrastive_cli.core.types import CountProgress
-from contrastive_cli.embeddings.search.running_best import Finds, Indices, RunningBest, Scores, first_best, scores_above
+from contrastive_cli.embeddings.search.running_best import Finds, Indices, Scores, first_best, scores_above
 from contrastive_cli.embeddings.search.threads import count_threads, map_in_threads
 
 TILE_ROWS = 2048
@@ -45,35 +45,26 @@ def best_of_table(
     Returns:
         Partners [Q, K], in no order, and the least of their scores [Q]: no other partner has a larger one.
     """
-    tile_rows = max(TILE_ROWS, 4 * count)
-    tiles = spread_tiles(num_rows, tile_rows)
-    step = int(np.clip(TILE_VALUES // count_threads() // len(tiles[0]), 16, TILE_ROWS))
+    first, *others = spread_tiles(num_rows, max(TILE_ROWS, 4 * count))
+    step = int(np.clip(TILE_VALUES // count_threads() // len(first), 16, TILE_ROWS))
     blocks = [slice(start, min(start + step, len(queries))) for start in range(0, len(queries), step)]
 
-    def score(block: slice, members: Indices, rows: Scores) -> Scores:
-        scores = queries[block] @ rows.T
-        if own is not None:
-            places = np.searchsorted(members, own[block])
-            places[places == len(members)] = 0
-            found = np.flatnonzero(members[places] == own[block])
-            scores[found, places[found]] = -np.inf
-        return scores
+    def scores(block: slice, members: Indices, rows: Scores) -> Scores:
+        return _scores(queries[block], rows, members, own=None if own is None else own[block])
 
+    # The first tile gives each query its first K partners, and so a limit.
+    rows = table(first)
+    best = list(map_in_threads(lambda block: first_best(scores(block, first, rows), first, count=count), blocks))
+
+    # In each other tile only the scores above the limits are of interest; the limits rise as the finds are added.
     def search(members: Indices) -> list[Finds]:
         rows = table(members)
         found = []
         for block, so_far in zip(blocks, best, strict=True):
-            local, columns, scores = scores_above(score(block, members, rows), so_far.limit[:, None])
-            found.append((local, members[columns], scores))
+            local, columns, above = scores_above(scores(block, members, rows), so_far.limit[:, None])
+            found.append((local, members[columns], above))
         return found
 
-    first, *others = tiles
-    rows = table(first)
-
-    def begin(block: slice) -> RunningBest:
-        return first_best(score(block, first, rows), first, count=count)
-
-    best = list(map_in_threads(begin, blocks))
     done = len(first)
     for members, found in zip(others, map_in_threads(search, others), strict=True):
         for so_far, finds in zip(best, found, strict=True):
@@ -81,13 +72,25 @@ def best_of_table(
         done += len(members)
         if progress is not None:
             progress(done, num_rows)
+
     for so_far in best:
         so_far.merge()
     return np.concatenate([part.partners for part in best]), np.concatenate([part.limit for part in best])
 
 
+def _scores(queries: Scores, rows: Scores, members: Indices, *, own: Indices | None) -> Scores:
+    """Of queries [Q, D] and the rows [C, D] numbered `members`, [Q, C]; minus infinity for a query and its own row."""
+    scores = queries @ rows.T
+    if own is not None:
+        places = np.searchsorted(members, own)
+        places[places == len(members)] = 0
+        found = np.flatnonzero(members[places] == own)
+        scores[found, places[found]] = -np.inf
+    return scores
+
+
 def spread_tiles(num_rows: int, tile_rows: int) -> list[Indices]:
-    """The numbers below `num_rows` in tiles of at most `tile_rows`, each made of RUNS stretches far apart."""
+    """The numbers below `num_rows` in tiles [C] of at most `tile_rows`, each made of RUNS stretches far apart."""
     num_tiles = math.ceil(num_rows / tile_rows)
     runs = np.array_split(np.arange(num_rows), RUNS * num_tiles)
     return [np.concatenate(runs[tile::num_tiles]) for tile in range(num_tiles)]

@@ -67,7 +67,7 @@ def first_best(scores: Scores, members: Indices, *, count: int) -> RunningBest:
 
 
 def scores_above(scores: Scores, limit: Scores) -> Finds:
-    """Rows, columns and values of the scores above a limit that is broadcast."""
+    """Rows, columns and values [F] of the scores [Q, C] above a limit [Q, 1]."""
     found = np.flatnonzero(scores > limit)
     rows, columns = np.divmod(found, scores.shape[1])
     return rows, columns, scores.ravel()[found]

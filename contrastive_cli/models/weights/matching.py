@@ -4,12 +4,12 @@ Layouts that are understood, as rules from torchvision's names to those of a fil
 the names themselves, with any prefix (torchvision, timm, this package, MoCo, DINO, VICReg, Barlow Twins, solo-learn,
 sthalles/SimCLR: `module.encoder_q.`, `backbone.`, `encoder.`, `teacher.`), the positions in a Sequential of the layers
 (lightly: `backbone.0.weight` is the first convolution; its generator of ResNets has no ReLU and no pooling there), and
-`shortcut` for `downsample` (SupContrast).
+`shortcut` for `downsample` (SupContrast), and the names of efficientnet-pytorch for timm's (`_blocks.3._bn0`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -17,6 +17,12 @@ from torch import Tensor
 _SECOND_CHOICE = ("momentum", "encoder_k", "key_", "target", "ema_old")
 _SEQUENTIAL = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
 _GENERATED = {"conv1": "0", "bn1": "1", "layer1": "2", "layer2": "3", "layer3": "4", "layer4": "5"}
+_EFFICIENTNET_ENDS = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1"}
+_EFFICIENTNET_FIRST = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
+_EFFICIENTNET = {
+    **{"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1"},
+    **{"conv_pwl": "_project_conv", "bn3": "_bn2"},
+}
 COUNTER = "num_batches_tracked"  # of batch norms, which only averaging with equal weights needs
 
 
@@ -53,22 +59,23 @@ def match_tensors(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> 
         given: The tensors of a file, by name.
         wanted: The encoder's, of which only names and shapes count.
     """
-    best: tuple[tuple[int, int, int], Callable[[str], str], str] | None = None
+    best: tuple[tuple[int, int, int], Mapping[str, str], str] | None = None
     anchors = [key for key in wanted if not key.endswith(COUNTER)]
-    for place, rename in enumerate(_LAYOUTS):
-        for prefix in _prefixes(given, [rename(key) for key in (*anchors[:2], *anchors[-1:])]):
-            names = [(key, given[name]) for key in anchors if (name := prefix + rename(key)) in given]
-            fitting = sum(tensor.shape == wanted[key].shape for key, tensor in names)
+    for place, layout in enumerate(_LAYOUTS):
+        names = layout(list(wanted))
+        for prefix in _prefixes(given, [names[key] for key in (*anchors[:2], *anchors[-1:])]):
+            found = [(key, given[name]) for key in anchors if (name := prefix + names[key]) in given]
+            fitting = sum(tensor.shape == wanted[key].shape for key, tensor in found)
             score = (fitting, -_rank(prefix), -place)
-            if names and (best is None or score > best[0]):
-                best = (score, rename, prefix)
+            if found and (best is None or score > best[0]):
+                best = (score, names, prefix)
     if best is None:
-        return _matched(given, wanted, rename=_same, prefix="")
-    return _matched(given, wanted, rename=best[1], prefix=best[2])
+        return _matched(given, wanted, names=_same(list(wanted)), prefix="")
+    return _matched(given, wanted, names=best[1], prefix=best[2])
 
 
 def _matched(
-    given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, rename: Callable[[str], str], prefix: str
+    given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, names: Mapping[str, str], prefix: str
 ) -> Match:
     tensors: dict[str, Tensor] = {}
     misshapen: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
@@ -76,7 +83,7 @@ def _matched(
     counters: list[str] = []
     used: set[str] = set()
     for key, like in wanted.items():
-        name = prefix + rename(key)
+        name = prefix + names[key]
         if name not in given:
             (counters if key.endswith(COUNTER) else missing).append(key)
             continue
@@ -111,22 +118,40 @@ def _rank(prefix: str) -> int:
     return 2 * any(word in prefix for word in _SECOND_CHOICE) + ("student" in prefix)
 
 
-def _same(key: str) -> str:
-    return key
+def _same(keys: Sequence[str]) -> dict[str, str]:
+    return {key: key for key in keys}
 
 
-def _sequential(key: str) -> str:
+def _sequential(keys: Sequence[str]) -> dict[str, str]:
+    return {key: _first_word(key, _SEQUENTIAL) for key in keys}
+
+
+def _shortcut(keys: Sequence[str]) -> dict[str, str]:
+    return {key: key.replace(".downsample.", ".shortcut.") for key in keys}
+
+
+def _generated(keys: Sequence[str]) -> dict[str, str]:
+    return {key: _first_word(name, _GENERATED) for key, name in _shortcut(keys).items()}
+
+
+def _efficientnet(keys: Sequence[str]) -> dict[str, str]:
+    """Blocks are counted through, and the layers have names of their own, which those of a first block lack."""
+    blocks = list(dict.fromkeys(tuple(key.split(".")[1:3]) for key in keys if key.startswith("blocks.")))
+    names = {}
+    for key in keys:
+        parts = key.split(".")
+        if parts[0] != "blocks":
+            names[key] = ".".join([_EFFICIENTNET_ENDS.get(parts[0], parts[0]), *parts[1:]])
+            continue
+        layers = _EFFICIENTNET_FIRST if parts[1] == "0" else _EFFICIENTNET
+        number = blocks.index((parts[1], parts[2]))
+        names[key] = ".".join(["_blocks", str(number), layers.get(parts[3], parts[3]), *parts[4:]])
+    return names
+
+
+_LAYOUTS = (_same, _sequential, _shortcut, _generated, _efficientnet)
+
+
+def _first_word(key: str, words: Mapping[str, str]) -> str:
     first, _, rest = key.partition(".")
-    return f"{_SEQUENTIAL.get(first, first)}.{rest}"
-
-
-def _generated(key: str) -> str:
-    first, _, rest = _shortcut(key).partition(".")
-    return f"{_GENERATED.get(first, first)}.{rest}"
-
-
-def _shortcut(key: str) -> str:
-    return key.replace(".downsample.", ".shortcut.")
-
-
-_LAYOUTS: tuple[Callable[[str], str], ...] = (_same, _sequential, _shortcut, _generated)
+    return f"{words.get(first, first)}.{rest}"

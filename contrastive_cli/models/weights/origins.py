@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from contrastive_cli.core.config import build, did_you_mean
-from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.core.errors import DataError, RunError, UsageError
 from contrastive_cli.core.files import at_home
 from contrastive_cli.core.framing import IMAGENET_MEAN, IMAGENET_STD, EncoderInput, Framing
 from contrastive_cli.core.runs import RUNS, Run
@@ -89,10 +89,10 @@ def encoder_of_weights(weights: str) -> str | None:
     Raises:
         DataError, RunError: If what should say it cannot be read.
     """
+    run = _run_of(weights)
+    if run is not None:
+        return run.manifest().encoder
     path = at_home(Path(weights)).absolute()
-    for place in (path, (RUNS / weights).absolute()):
-        if (place / "manifest.json").is_file():
-            return Run(place).manifest().encoder
     architecture = read_config(path / "config.json").get("architecture") if path.is_dir() else None
     if not isinstance(architecture, str):
         return None
@@ -120,6 +120,9 @@ def settle(config: EncoderConfig) -> Settled:
         DataError, UnsafeFileError, RunError: If the file cannot be read.
     """
     assert config.weights is not None, "there are weights"
+    named = _run_of(config.weights)
+    if named is not None and named.manifest().status == "imported":
+        return _of_imported(config, named)
     origin = find_origin(config.name, config.weights)
     config = config.model_copy(update={"weights": origin.text})
     if origin.file is None:
@@ -137,25 +140,50 @@ def _plain(config: EncoderConfig) -> EncoderConfig:
     return config
 
 
-def _of_run(config: EncoderConfig, origin: Origin) -> Settled:
-    """The encoder of a run of this package, as the run describes it."""
-    assert origin.file is not None, "a run has a file"
-    run = origin.file.run
-    assert run is not None, "it is that of a run"
-    manifest = run.manifest()
+def _run_of(weights: str) -> Run | None:
+    """The run that weights name by its path or its name below runs/; None if they name none."""
+    path = at_home(Path(weights)).absolute()
+    places = (path, (RUNS / weights).absolute()) if weights and not path.is_file() else ()
+    return next((Run(place) for place in places if (place / "manifest.json").is_file()), None)
+
+
+def _encoder_of_run(run: Run, *, asked: str) -> EncoderConfig:
     own = build(EncoderConfig, run.config().get("encoder", {}))
-    if own.name != config.name:
-        raise UsageError(f"{run.path} holds a {own.name}, not a {config.name}", hint=f"give --encoder {own.name}")
-    if own.name in RESNETS and own.stem == "auto":
-        own = own.model_copy(update={"stem": "small" if manifest.size <= 64 else "imagenet"})
-    seen = EncoderInput(
+    if own.name != asked:
+        raise UsageError(f"{run.path} holds a {own.name}, not a {asked}", hint=f"give --encoder {own.name}")
+    return own
+
+
+def _of_imported(config: EncoderConfig, run: Run) -> Settled:
+    """The encoder of a run that names its weights: those weights, and how the run prepares pictures for them."""
+    own = _encoder_of_run(run, asked=config.name)
+    if own.weights is None:
+        raise RunError(f"the configuration of {run.path} names no weights", path=run.path)
+    return Settled(config=own, input=_input_of_run(run), origin=find_origin(own.name, own.weights))
+
+
+def _input_of_run(run: Run) -> EncoderInput:
+    manifest = run.manifest()
+    return EncoderInput(
         size=manifest.size,
         framing=manifest.framing,
         mean=manifest.mean,
         std=manifest.std,
         origin=f"the run {run.name}",
     )
-    return Settled(config=own.model_copy(update={"weights": config.weights}), input=seen, origin=origin)
+
+
+def _of_run(config: EncoderConfig, origin: Origin) -> Settled:
+    """The encoder of a run of this package, as the run describes it."""
+    assert origin.file is not None, "a run has a file"
+    run = origin.file.run
+    assert run is not None, "it is that of a run"
+    manifest = run.manifest()
+    own = _encoder_of_run(run, asked=config.name)
+    if own.name in RESNETS and own.stem == "auto":
+        own = own.model_copy(update={"stem": "small" if manifest.size <= 64 else "imagenet"})
+    found = own.model_copy(update={"weights": config.weights})
+    return Settled(config=found, input=_input_of_run(run), origin=origin)
 
 
 def _shaped(config: EncoderConfig, file: WeightsFile) -> EncoderConfig:

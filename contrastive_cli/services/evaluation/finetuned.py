@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
+from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.embeddings.probes.class_shares import balanced_accuracy, largest_share
 from contrastive_cli.embeddings.probes.label_subsets import confidence_interval
 from contrastive_cli.services.artifacts import indices_sha256, write_result
+from contrastive_cli.services.evaluation.predictions import Predictions, save_predictions
 from contrastive_cli.services.evaluation.rows import note_missing_classes
 from contrastive_cli.services.inference.classes import predict_classes
-from contrastive_cli.services.inference.model import load_model
+from contrastive_cli.services.inference.model import Model, load_model
 from contrastive_cli.services.inference.splits import open_split, open_test_split
 from contrastive_cli.services.training.setup import labeled_subset
 
@@ -88,4 +91,24 @@ def evaluate_finetuned(run: Run, *, device: str, progress: CountProgress | None 
         parent=None if parent is None else parent.model_dump(),
         checkpoint=model.checkpoint,
     )
+    save_predictions(run, _predictions(test, known, predicted[known], model=model, labels=len(indices)))
     return result, write_result(run, f"finetune-{test.name}", result.to_dict())
+
+
+def _predictions(
+    test: ImageSet, known: NDArray[np.int64], predicted: NDArray[np.int64], *, model: Model, labels: int
+) -> Predictions:
+    return Predictions(
+        name=f"finetune-{test.name}",
+        checkpoint=model.checkpoint,
+        dataset=test.name,
+        split=test.split,
+        fingerprint=test.fingerprint,
+        head="finetuned",
+        labels=labels,
+        classes=test.classes,
+        rows=tuple(known.tolist()),
+        targets=tuple(test.labels[known].tolist()),
+        predicted=tuple(predicted.tolist()),
+        confidence=None,
+    )

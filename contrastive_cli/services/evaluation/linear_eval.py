@@ -6,7 +6,6 @@ The encoder's weights are hashed before and after, so a frozen encoder is proved
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,24 +17,34 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from contrastive_cli.core.errors import ClrError, TrainingError, UsageError
-from contrastive_cli.core.notes import note
+from contrastive_cli.core.errors import TrainingError, UsageError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.embeddings.probes.knn_vote import knn_vote
 from contrastive_cli.embeddings.probes.linear_probe import fit_probe
 from contrastive_cli.embeddings.probes.mlp_probe import fit_mlp
+from contrastive_cli.models.weights.loading import state_sha256
 from contrastive_cli.services.artifacts import indices_sha256, write_result, write_subsets
+from contrastive_cli.services.evaluation.predictions import Predictions
 from contrastive_cli.services.evaluation.rows import Row, Splits, make_row
 from contrastive_cli.services.inference.model import Model, embed_pixels, random_model, start_model
 
 HEADS = ("linear", "mlp", "knn")
 BASELINES = ("random", "supervised", "pixels", "start")
-USUAL_BASELINES = ("random", "pixels")
 KNN_NEIGHBORS = 20
 PIXEL_SIZE = 32
 PIXEL_CHUNK = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelSubset:
+    """A subset of the labeled training images: its part of all labels, its seed, how many, and their sha256."""
+
+    label_fraction: float
+    seed: int
+    labels: int
+    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +67,7 @@ class LinearEvaluation:
     test_images: int
     encoder_sha256: str
     fingerprints: list[str]
-    subsets: tuple[dict[str, Any], ...]
+    subsets: tuple[LabelSubset, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `--json` and the result file."""
@@ -82,9 +91,12 @@ def frozen_rows(
     fractions: Sequence[float],
     baselines: Sequence[str],
     seeds: int,
+    kept: list[Predictions] | None = None,
     progress: CountProgress | None = None,
 ) -> Iterator[Row]:
     """Measure every head on the frozen features of the run and of its baselines, and yield each row as it is there.
+
+    What the linear head with the most labels says of every test image is put into `kept`, where that is given.
 
     Raises:
         TrainingError: If the encoder's weights changed.
@@ -93,7 +105,11 @@ def frozen_rows(
     for features in _features(model, splits.train, splits.test, baselines=baselines, progress=progress):
         for fraction in fractions:
             for head in heads:
-                yield _measure(features, splits, head=head, fraction=fraction, seeds=seeds, progress=progress)
+                keeps = (features.name, head, fraction) == ("pretrained", "linear", max(fractions))
+                yield _measure(
+                    model, features, splits, head=head, fraction=fraction, seeds=seeds,
+                    kept=kept if keeps else None, progress=progress,
+                )  # fmt: skip
     if weights_sha256(model) != before:
         raise TrainingError("the encoder changed while it was evaluated; the result is worthless")
 
@@ -102,20 +118,18 @@ def summarize_evaluation(
     model: Model, splits: Splits, *, rows: Sequence[Row], fractions: Sequence[float], seeds: int
 ) -> LinearEvaluation:
     """The rows with what they were measured on, and the sha256 of every list of labeled images that was used."""
-    dataset, fingerprint = splits.train.name, splits.train.fingerprint
-    suffix = "" if splits.test.split == "test" else f"-{splits.test.split}"
     return LinearEvaluation(
-        name=(dataset if splits.own else f"{dataset}-{fingerprint[:8]}") + suffix,
+        name=result_name(splits),
         checkpoint=model.checkpoint,
         rows=tuple(rows),
-        dataset=dataset,
+        dataset=splits.train.name,
         train_images=splits.train.num_samples,
         test_split=splits.test.split,
         test_images=int(splits.tested.sum()),
         encoder_sha256=weights_sha256(model),
-        fingerprints=[fingerprint, splits.test.fingerprint],
+        fingerprints=[splits.train.fingerprint, splits.test.fingerprint],
         subsets=tuple(
-            {"label_fraction": fraction, "seed": seed, "labels": len(chosen), "sha256": indices_sha256(chosen.numpy())}
+            LabelSubset(label_fraction=fraction, seed=seed, labels=len(chosen), sha256=indices_sha256(chosen.numpy()))
             for fraction in fractions
             for seed, chosen in enumerate(splits.subsets(fraction, seeds=seeds))
         ),
@@ -153,11 +167,7 @@ def _earlier(run: Run, name: str, evaluation: LinearEvaluation) -> dict[str, lis
 
 def weights_sha256(model: Model) -> str:
     """The sha256 of all parameters and buffers, in hex."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.method.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return state_sha256(model.method.state_dict())
 
 
 def parse_fractions(text: str) -> tuple[float, ...]:
@@ -208,7 +218,15 @@ def _flat(images: NDArray[np.uint8]) -> torch.Tensor:
 
 
 def _measure(
-    features: Features, splits: Splits, *, head: str, fraction: float, seeds: int, progress: CountProgress | None
+    model: Model,
+    features: Features,
+    splits: Splits,
+    *,
+    head: str,
+    fraction: float,
+    seeds: int,
+    kept: list[Predictions] | None,
+    progress: CountProgress | None,
 ) -> Row:
     train_labels = torch.from_numpy(splits.train.labels)
     test = features.test[splits.tested]
@@ -217,7 +235,10 @@ def _measure(
     for seed, chosen in enumerate(subsets):
         train, labels = features.train[chosen], train_labels[chosen]
         if head == "linear":
-            predictions.append(fit_probe(train, labels, seed=seed).predict(test))
+            chances = fit_probe(train, labels, seed=seed).heads.logits(test)[0].softmax(1)
+            predictions.append(chances.argmax(1))
+            if kept is not None and seed == 0:
+                kept.append(_predictions(model, splits, chances, labels=len(chosen)))
         elif head == "mlp":
             predictions.append(fit_mlp(train, labels, seed=seed, progress=progress).predict(test))
         else:
@@ -232,33 +253,31 @@ def _measure(
     )
 
 
-def usual_baselines(model: Model) -> list[str]:
-    """Those that are measured where nobody says which: with the encoder as it came, if it was trained from there."""
-    if not _has_start(model):
-        return list(USUAL_BASELINES)
-    try:
-        start_model(model)
-    except ClrError as error:  # the run can be measured without what it began with
-        note(f"no row start: {error.message}")
-        return list(USUAL_BASELINES)
-    return [*USUAL_BASELINES, "start"]
+def _predictions(model: Model, splits: Splits, chances: torch.Tensor, *, labels: int) -> Predictions:
+    """What the linear head says, from its probabilities [N, C] of the tested images."""
+    test = splits.test
+    best = chances.max(1)
+    return Predictions(
+        name=result_name(splits),
+        checkpoint=model.checkpoint,
+        dataset=test.name,
+        split=test.split,
+        fingerprint=test.fingerprint,
+        head="linear",
+        labels=labels,
+        classes=test.classes,
+        rows=tuple(splits.tested.nonzero().flatten().tolist()),
+        targets=tuple(splits.test_labels.tolist()),
+        predicted=tuple(best.indices.tolist()),
+        confidence=tuple(round(float(one), 5) for one in best.values),
+    )
 
 
-def refuse_without_start(model: Model, baselines: Sequence[str]) -> None:
-    """Ask that a run whose start is to be measured began with weights that it names.
-
-    Raises:
-        UsageError: If it did not.
-    """
-    if "start" in baselines and not _has_start(model):
-        raise UsageError(
-            f"--baseline start is the encoder that a run began with, and {model.run.name} began with fresh weights",
-            hint="leave start out, or give random",
-        )
-
-
-def _has_start(model: Model) -> bool:
-    return model.manifest.weights is not None and model.manifest.status != "imported"
+def result_name(splits: Splits) -> str:
+    """Of the result files: the dataset's, and with a part of the fingerprint where the images are not the run's own."""
+    dataset, fingerprint = splits.train.name, splits.train.fingerprint
+    suffix = "" if splits.test.split == "test" else f"-{splits.test.split}"
+    return (dataset if splits.own else f"{dataset}-{fingerprint[:8]}") + suffix
 
 
 def check_choice(*, heads: Sequence[str], fractions: Sequence[float], baselines: Sequence[str], seeds: int) -> None:

@@ -58,7 +58,7 @@ class Splits:
     own: bool
 
     def subsets(self, fraction: float, *, seeds: int) -> list[Tensor]:
-        """The labeled training images of each seed, as positions; one list where all labels are used."""
+        """The labeled training images of each seed, as positions [L]; one list where all labels are used."""
         labels = torch.from_numpy(self.train.labels)
         first = label_subset(labels, fraction=fraction, seed=0)
         if len(first) == int((labels >= 0).sum()):
@@ -72,7 +72,7 @@ class Splits:
 
     @property
     def test_labels(self) -> Tensor:
-        """The labels of the tested images."""
+        """The labels of the tested images, int64 [T]."""
         return torch.from_numpy(self.test.labels)[self.tested]
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.runs import Run
+from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.services.artifacts import register_artifact
 from contrastive_cli.services.configuration import read_run_config
@@ -18,6 +22,7 @@ from contrastive_cli.services.display import for_display
 from contrastive_cli.services.metrics import read_metrics
 from contrastive_cli.services.opening import open_images
 from contrastive_cli.views.augment import make_views
+from contrastive_cli.viz.compared_curves import compared_curves
 from contrastive_cli.viz.curves import accuracy_over_labels, curves
 from contrastive_cli.viz.grids import views_grid
 
@@ -33,6 +38,20 @@ def plot_curves(run: Run, *, out: Path | None) -> Path:
     curves(records, path=target, title=run.name, caption=caption)
     register_artifact(run, target, kind="plot")
     return target
+
+
+def plot_compared_curves(runs: Sequence[Run], *, out: Path) -> Path:
+    """Loss, online kNN, spread and rank of several runs in one figure.
+
+    Raises:
+        DataError: If one has no metrics.
+    """
+    records = {run.name: read_metrics(run) for run in runs}
+    for run in runs:
+        if not records[run.name]:
+            raise DataError(f"{run.path} has no metrics yet", path=run.path)
+    compared_curves(records, path=out, title=f"{len(runs)} runs", caption="dotted: loss of chance, and aligned")
+    return out
 
 
 def plot_labels(run: Run, *, out: Path | None, name: str | None = None) -> list[Path]:
@@ -79,9 +98,35 @@ def _read_evaluation(file: Path) -> dict[str, Any]:
         raise DataError(f"{file} is not a result of `clr linear-eval`", hint="run it again", path=file) from None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampledViews:
+    """Training images uint8 [B, C, H, W] and the views that the first epoch made of them, [V, B, C, h, w] in [0, 1].
+
+    Both with the channels that a figure shows.
+    """
+
+    images: ImageSet
+    originals: NDArray[np.uint8]
+    views: NDArray[np.float32]
+
+
 def plot_views(run: Run, *, out: Path | None, count: int, data_dir: Path | None) -> Path:
     """Some training images and the very views that the first epoch made of them."""
     target = out or run.path / "plots" / "views.png"
+    sampled = sample_views(run, count=count, data_dir=data_dir)
+    title = f"views of {sampled.images.name}"
+    caption = f"{run.name}, seed {run.manifest().seed}"
+    views_grid(sampled.originals, sampled.views, path=target, title=title, caption=caption)
+    register_artifact(run, target, kind="plot")
+    return target
+
+
+def sample_views(run: Run, *, count: int, data_dir: Path | None) -> SampledViews:
+    """Draw training images by the run's seed, and make their views.
+
+    Raises:
+        DataError: If the images are absent or unusable.
+    """
     manifest = run.manifest()
     config = read_run_config(run)
     dataset = config.dataset.model_copy(update={"download": False, "data_dir": data_dir or config.dataset.data_dir})
@@ -100,8 +145,8 @@ def plot_views(run: Run, *, out: Path | None, count: int, data_dir: Path | None)
         seed=config.seed,
         epoch=0,
     )
-    title = f"views of {images.name}"
-    shown, shown_views = for_display(pixels, config.dataset), for_display(views.numpy(), config.dataset)
-    views_grid(shown, shown_views, path=target, title=title, caption=f"{run.name}, seed {config.seed}")
-    register_artifact(run, target, kind="plot")
-    return target
+    return SampledViews(
+        images=images,
+        originals=for_display(pixels, config.dataset),
+        views=for_display(views.numpy(), config.dataset),
+    )

@@ -19,7 +19,7 @@ from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.framing import EncoderInput
 from contrastive_cli.core.manifest import DatasetFacts, Manifest, WeightsFacts
 from contrastive_cli.core.notes import note
-from contrastive_cli.core.provenance import process_facts
+from contrastive_cli.core.provenance import command_line, git_revision, versions
 from contrastive_cli.core.runs import RUNS, Run, create_run, now
 from contrastive_cli.data.datasets import NO_DATASET
 from contrastive_cli.methods import IMPORTED
@@ -144,7 +144,7 @@ def _write(path: Path, config: PretrainConfig, settled: Settled) -> Path:
 
 
 def _manifest(config: PretrainConfig, facts: WeightsFacts, seen: EncoderInput) -> Manifest:
-    size, facts_of_process = config.dataset.size or seen.size, process_facts()
+    size, started = config.dataset.size or seen.size, now()
     return Manifest(
         status="imported",
         method=IMPORTED,
@@ -160,8 +160,11 @@ def _manifest(config: PretrainConfig, facts: WeightsFacts, seen: EncoderInput) -
         size=size,
         framing=config.preprocess.framing(size),
         weights=facts.model_copy(update={"preprocessing": config.preprocess.origin or ""}),
+        started=started,
         ended=now(),
-        **facts_of_process,
+        command=command_line(),
+        versions=versions(),
+        git=git_revision(),
     )
 
 

@@ -15,9 +15,10 @@ from contrastive_cli.core.choices import Layer
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.notes import note
 from contrastive_cli.core.types import CountProgress
-from contrastive_cli.data.images import BadImage, decode, quiet_decoders
+from contrastive_cli.data.images import BadImage, decode
 from contrastive_cli.data.kinds import picture_suffixes
 from contrastive_cli.data.packing import decoding_threads
+from contrastive_cli.data.quiet_decoders import quiet_decoders
 from contrastive_cli.data.scan import FolderLabels
 from contrastive_cli.data.sources import AS_NAMED, TreeOptions
 from contrastive_cli.data.trees import describe_splits, folder_parts, read_tree

@@ -23,6 +23,7 @@ from contrastive_cli.embeddings.files import Embeddings
 from contrastive_cli.engine.allocator import keep_freed_memory
 from contrastive_cli.engine.checkpoint import checkpoint_mismatch_errors, load_checkpoint
 from contrastive_cli.engine.device import choose_device, memory_errors
+from contrastive_cli.engine.distributed import local_device
 from contrastive_cli.engine.inference import map_images
 from contrastive_cli.engine.precision import choose_precision
 from contrastive_cli.methods import IMPORTED, load_method
@@ -82,7 +83,7 @@ def load_model(run: Run, *, device: str = "auto") -> Model:
     keep_freed_memory()
     manifest = run.manifest()
     config = read_run_config(run)
-    chosen = choose_device(device)
+    chosen = local_device(choose_device(device))
     if manifest.status == "imported":
         method, checkpoint_sha256 = _load_imported(run, config, manifest)
     else:

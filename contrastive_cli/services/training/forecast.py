@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.core.types import Contrastive, Say, silent
+from contrastive_cli.core.types import Contrastive, CountingNegatives, Say, silent
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.loader import steps_per_epoch
 from contrastive_cli.data.sampling import Sampled
@@ -87,8 +87,7 @@ def plan_training(config: PretrainConfig, *, say: Say = silent) -> Plan:
     memory = before + max(0.0, _memory(setup.device) - before) * setup.config.batch_size / timed
     state_bytes = sum(tensor.nbytes for tensor in setup.method.state_dict().values())
     parameters = sum(parameter.numel() for parameter in setup.method.parameters())
-    num_views = setup.method.num_views
-    views = setup.config.batch_size * num_views
+    views = setup.config.batch_size * setup.method.num_views
     per_epoch = steps_per_epoch(num_samples=num_samples, batch_size=setup.config.batch_size)
     decoding = 0.0 if sampled.images_per_second is None else sampled.total / sampled.images_per_second
     steps = _num_steps(setup.config, per_epoch=per_epoch, seconds=seconds, decoding=decoding)
@@ -108,7 +107,7 @@ def plan_training(config: PretrainConfig, *, say: Say = silent) -> Plan:
         steps=steps,
         steps_per_epoch=per_epoch,
         peak_learning_rate=setup.config.peak_learning_rate,
-        negatives_per_anchor=views - num_views if isinstance(setup.method, Contrastive) else 0,
+        negatives_per_anchor=_negatives_per_anchor(setup),
         seconds_per_step=round(seconds, 4),
         views_per_second=round(views / seconds, 1),
         decoded_per_second=None if sampled.images_per_second is None else round(sampled.images_per_second, 1),
@@ -148,6 +147,14 @@ def _set_up_sample(config: PretrainConfig, *, say: Say) -> tuple[TrainingSetup, 
     say(f"building {config.method_name} on {config.encoder.name}")
     setup = build(config.model_copy(update={"train": train}), images, subset=subset)
     return replace(setup, config=config.model_copy(update={"train": setup.config.train})), sampled, num_samples
+
+
+def _negatives_per_anchor(setup: TrainingSetup) -> int:
+    """Of a method that needs the whole batch: what it says, or all views of other images."""
+    method, size = setup.method, setup.config.batch_size
+    if isinstance(method, CountingNegatives):
+        return method.negatives_per_anchor(size)
+    return (size - 1) * method.num_views if isinstance(method, Contrastive) else 0
 
 
 def _num_steps(config: PretrainConfig, *, per_epoch: int, seconds: float, decoding: float) -> int:

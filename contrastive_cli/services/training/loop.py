@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from contrastive_cli.core.errors import Interrupted, RunError
@@ -17,8 +18,9 @@ from contrastive_cli.core.manifest import EarlierLength
 from contrastive_cli.core.runs import now
 from contrastive_cli.core.signals import StopSignals
 from contrastive_cli.engine.checkpoint import remove_orphans, save_checkpoint
+from contrastive_cli.engine.compiling import compiled_encoder
 from contrastive_cli.engine.device import memory_errors
-from contrastive_cli.engine.distributed import agree
+from contrastive_cli.engine.distributed import PeerLostError, agree, alone, from_first, largest, process_rank
 from contrastive_cli.engine.train import StepRecord
 from contrastive_cli.services.configuration import read_run_config
 from contrastive_cli.services.inference.similarity import record_comparison
@@ -35,6 +37,7 @@ from contrastive_cli.services.training.online_probe import OnlineProbe
 from contrastive_cli.services.training.rescue import SLOW_SECONDS, Rescue
 from contrastive_cli.services.training.resumption import refuse_overtaken
 from contrastive_cli.services.training.run_log import RunLog, open_log
+from contrastive_cli.services.training.same_everywhere import refuse_other_state
 from contrastive_cli.services.training.sessions import Session
 from contrastive_cli.services.training.setup import online_probe
 from contrastive_cli.services.training.steps import paced_steps
@@ -62,67 +65,85 @@ def train_session(session: Session) -> Iterator[Status]:
     """
     run = session.run
     rescue = Rescue(session)
-    with run.locked(), StopSignals(rescue.save) as signals:
-        manifest = run.manifest()
-        artifacts = {key: value for key, value in manifest.artifacts.items() if key not in session.damaged}
-        refuse_overtaken(run, manifest, started=session.started, artifacts=artifacts, step=session.state.step)
-        lengths = manifest.earlier_lengths
-        if session.total_steps != manifest.total_steps:
-            lengths = (*lengths, EarlierLength(step=session.state.step, total_steps=manifest.total_steps))
-        if session.changed is not None:
-            run.write_config(session.changed)
-        run.update(
-            status="running",
-            ended=None,
-            artifacts=artifacts,
-            total_steps=session.total_steps,
-            pace=session.pace.segments,
-            earlier_lengths=lengths,
-        )
-        remove_orphans(run)
+    writes = process_rank() == 0
+    with run.locked() if writes else contextlib.nullcontext(), StopSignals(rescue.save) as signals:
+        from_first(lambda: _take_up(session))
         try:
-            with memory_errors(session.setup.device, batch_size=session.setup.config.batch_size):
+            compiled = compiled_encoder(session.setup.method) if session.setup.config.train.compile else nullcontext()
+            with compiled, memory_errors(session.setup.device, batch_size=session.setup.config.batch_size):
                 yield from _train(session, signals, rescue)
-                refuse_collapsed(run)
-                comparison = record_comparison(run, device=str(session.setup.device))
-        except Interrupted:
-            run.update(status="interrupted", ended=now())
+                from_first(lambda: _finish(session))
+        except (Interrupted, PeerLostError):
+            if writes:
+                run.update(status="interrupted", ended=now())
             raise
         except Exception as error:
-            with contextlib.suppress(RunError):  # a full disk may refuse this too
-                run.update(status="failed", ended=now())
+            if writes:
+                with contextlib.suppress(RunError):  # a full disk may refuse this too
+                    run.update(status="failed", ended=now())
             if isinstance(error, OSError):
                 raise cannot_write(run.path, error) from error
             raise
-        _write_plan(session)
-        run.update(
-            status="finished", ended=now(), similarity_layer=comparison.layer, similarity_average=comparison.average
-        )
+
+
+def _take_up(session: Session) -> None:
+    """Enter in the locked run that it is trained from here on."""
+    run = session.run
+    manifest = run.manifest()
+    artifacts = {key: value for key, value in manifest.artifacts.items() if key not in session.damaged}
+    refuse_overtaken(run, manifest, started=session.started, artifacts=artifacts, step=session.state.step)
+    lengths = manifest.earlier_lengths
+    if session.total_steps != manifest.total_steps:
+        lengths = (*lengths, EarlierLength(step=session.state.step, total_steps=manifest.total_steps))
+    if session.changed is not None:
+        run.write_config(session.changed)
+    run.update(
+        status="running",
+        ended=None,
+        artifacts=artifacts,
+        total_steps=session.total_steps,
+        pace=session.pace.segments,
+        earlier_lengths=lengths,
+    )
+    remove_orphans(run)
+
+
+def _finish(session: Session) -> None:
+    """What comes after the last step."""
+    refuse_collapsed(session.run)
+    comparison = record_comparison(session.run, device=str(session.setup.device))
+    _write_plan(session)
+    session.run.update(
+        status="finished", ended=now(), similarity_layer=comparison.layer, similarity_average=comparison.average
+    )
 
 
 def _train(session: Session, signals: StopSignals, rescue: Rescue) -> Iterator[Status]:
     """Once a step: correct the pace. Once in a while: look at the embedding, write a line, save."""
     setup, run, state = session.setup, session.run, session.state
-    train = setup.config.train
+    train, writes = setup.config.train, process_rank() == 0
     cadence = Cadence.of(session.pace, evaluations=train.evaluations, save_every=train.save_every)
-    online = online_probe(setup)
+    online = online_probe(setup) if writes else None
     first_step, seconds_before = state.step, state.seconds
     started = saved = time.monotonic()
     if session.clock is not None:
         session.clock.begin(first_step, now=started)
-    with open_log(run, state, trackers=names_of(train)) as log:
+    with open_log(run, state, trackers=names_of(train)) if writes else contextlib.nullcontext() as log:
         for record in paced_steps(setup, first_step=first_step, pace=lambda: session.pace):
             before = state.seconds
             state.add(record, seconds=seconds_before + time.monotonic() - started)
+            if state.step == first_step + 1:
+                refuse_other_state(setup, step=state.step)
             _correct_pace(session, cadence)
             line, pace = None, session.pace
             rate = _views(session, record.step - first_step) / max(1e-9, state.seconds - seconds_before)
             if cadence.logs(record.step, pace):
                 line = metrics_line(setup, state, record, rate)
-                if cadence.evaluates(record.step, pace):
+                if cadence.evaluates(record.step, pace) and online is not None:
                     line |= _look(session, online)
-                log.write(line)
-            stop = agree(signals.received)
+                if log is not None:
+                    log.write(line)
+            stop = largest(signals.received or 0)
             if stop or agree(cadence.saves(record.step, pace, seconds=time.monotonic() - saved)):
                 with rescue.saving:
                     _save(session, record, log)
@@ -148,20 +169,29 @@ def _correct_pace(session: Session, cadence: Cadence) -> None:
         return  # a resumed run goes by its record as far as that reaches
     corrected = agree(session.clock.corrected(pace, cadence, step=step, now=time.monotonic()))
     if corrected != pace:
-        session.run.update(total_steps=corrected.total_steps, pace=corrected.segments)
+        if process_rank() == 0:
+            session.run.update(total_steps=corrected.total_steps, pace=corrected.segments)
         session.pace = corrected
 
 
 def _look(session: Session, online: OnlineProbe) -> dict[str, float]:
     started, setup = time.monotonic(), session.setup
-    measured = online.measure(setup.method, precision=setup.precision)
+    with alone():
+        measured = online.measure(setup.method, precision=setup.precision)
     if session.clock is not None:
         session.clock.looked(time.monotonic() - started)
     return measured
 
 
-def _save(session: Session, record: StepRecord, log: RunLog) -> None:
+def _save(session: Session, record: StepRecord, log: RunLog | None) -> None:
+    """Save, once all processes have the same; nobody goes on before it is done."""
     require_finite(record.loss, record)
+    refuse_other_state(session.setup, step=record.step)
+    from_first(lambda: _write_checkpoint(session, record, log))
+
+
+def _write_checkpoint(session: Session, record: StepRecord, log: RunLog | None) -> None:
+    assert log is not None, "the first process keeps the log"
     log.sync()
     saved = checkpoint_state(session.setup, session.state)
     require_finite_weights(saved["method"], step=record.step)

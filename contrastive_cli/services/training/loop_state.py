@@ -43,7 +43,7 @@ def checkpoint_state(setup: TrainingSetup, state: LoopState) -> dict[str, Any]:
     """Plain values and tensors, from which `restore` goes on bit by bit."""
     return {
         "schema": 1,
-        "config": setup.config.model_copy(update={"device": str(setup.device)}).model_dump(mode="json"),
+        "config": setup.config.model_copy(update={"device": setup.recorded_device}).model_dump(mode="json"),
         "step": state.step,
         "seconds": state.seconds,
         "metrics_bytes": state.metrics_bytes,

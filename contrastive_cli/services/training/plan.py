@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from contrastive_cli.core.types import Say, silent
 from contrastive_cli.data.datasets import find_dataset
-from contrastive_cli.engine.distributed import agree
+from contrastive_cli.engine.distributed import agree, num_processes
 from contrastive_cli.engine.optim import build_optimizer
 from contrastive_cli.engine.schedule import Pace
 from contrastive_cli.services.training.budget import BudgetClock
@@ -61,7 +62,7 @@ def time_steps(setup: TrainingSetup, *, limit: float = TIMING_SECONDS) -> float:
 
 def timed_steps(setup: TrainingSetup, *, limit: float = TIMING_SECONDS) -> tuple[float, int]:
     """As `time_steps`, and how many images the largest timed step had."""
-    small, more = (min(part, setup.config.batch_size) for part in SMALL_BATCHES)
+    small, more = (min(part * num_processes(), setup.config.batch_size) for part in SMALL_BATCHES)
     least = _timed(setup, batch_size=small, warm_up=1, count=1, limit=limit)
     if more > small:
         longer = max(least, _timed(setup, batch_size=more, warm_up=0, count=1, limit=limit))
@@ -75,9 +76,10 @@ def timed_steps(setup: TrainingSetup, *, limit: float = TIMING_SECONDS) -> tuple
 def _timed(setup: TrainingSetup, *, batch_size: int, warm_up: int, count: int, limit: float) -> float:
     method = copy.deepcopy(setup.method)
     rate, precision = setup.config.peak_learning_rate, setup.precision
-    train = setup.config.train.model_copy(
-        update={"batch_size": batch_size, "images_per_class": None, "freeze_epochs": 0.0}
-    )
+    changes: dict[str, Any] = {"batch_size": batch_size, "images_per_class": None, "freeze_epochs": 0.0}
+    if num_processes() > 1 and batch_size < setup.config.batch_size:
+        changes["micro_batch_size"] = max(2, batch_size // num_processes())
+    train = setup.config.train.model_copy(update=changes)
     copied = replace(
         setup,
         method=method,
@@ -93,7 +95,7 @@ def _timed(setup: TrainingSetup, *, batch_size: int, warm_up: int, count: int, l
                 torch.accelerator.synchronize(setup.device)
             times.append(time.perf_counter() - started)
             started = time.perf_counter()
-            if len(times) > warm_up and started - began > limit:
+            if agree(len(times) > warm_up and started - began > limit):
                 break
     kept = sorted(times[warm_up:])
-    return kept[len(kept) // 2]
+    return agree(kept[len(kept) // 2])

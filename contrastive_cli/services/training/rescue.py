@@ -12,6 +12,8 @@ from typing import Any
 
 from contrastive_cli.core.runs import now
 from contrastive_cli.engine.checkpoint import save_checkpoint
+from contrastive_cli.engine.distributed import num_processes, process_rank
+from contrastive_cli.engine.job_store import end_of_others
 from contrastive_cli.services.training.loop_state import checkpoint_state, require_finite_weights
 from contrastive_cli.services.training.sessions import Session
 
@@ -32,12 +34,16 @@ class Rescue:
         self._kept: tuple[dict[str, Any], int, float] | None = None
 
     def keep(self) -> None:
-        """Copy the state after the last step."""
+        """Copy the state after the last step, in the process that writes."""
+        if process_rank() > 0:
+            return
         state = self._session.state
         self._kept = (copy.deepcopy(checkpoint_state(self._session.setup, state)), state.step, state.seconds)
 
     def save(self) -> str:
-        """Save the copy if it is newer than the checkpoints, and say how to go on."""
+        """Save the copy if it is newer than the checkpoints, and say how to go on; only the first process does."""
+        if process_rank() > 0:
+            return ""
         run = self._session.run
         if self.saving.acquire(timeout=LOCK_SECONDS):  # never given back: the process ends
             if self._kept is not None and self._kept[1] > run.manifest().step:
@@ -45,6 +51,8 @@ class Rescue:
                 require_finite_weights(state["method"], step=step)
                 save_checkpoint(run, state, step=step, seconds=seconds)
             run.update(status="interrupted", ended=now())
+        if num_processes() > 1 and end_of_others(patience=0.0) is not None:
+            return ""  # the process that failed has said why
         step = run.manifest().step
         return (
             f"stopped: in the middle of a step; the checkpoint of step {step} is saved\n"

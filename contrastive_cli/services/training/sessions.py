@@ -16,21 +16,25 @@ from torch import Tensor
 from contrastive_cli.core.errors import DataError, RunError, UsageError
 from contrastive_cli.core.files import write_atomically
 from contrastive_cli.core.manifest import DatasetFacts, Manifest, ParentFacts, checkpoints_of
-from contrastive_cli.core.provenance import process_facts
+from contrastive_cli.core.provenance import command_line, git_revision, versions
 from contrastive_cli.core.runs import (
     Run,
     create_named_run,
     create_run,
     default_run_name,
     free_run_path,
+    now,
     run_exists,
 )
 from contrastive_cli.core.types import CountProgress, Say, silent
-from contrastive_cli.data.cache import ImageSet, bad_files_csv
+from contrastive_cli.data.bad_files import bad_files_csv
+from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.own_datasets import find_own
 from contrastive_cli.engine.checkpoint import checkpoint_mismatch_errors, load_checkpoint, save_checkpoint
 from contrastive_cli.engine.device import memory_errors
+from contrastive_cli.engine.distributed import from_first
+from contrastive_cli.engine.job_store import remember
 from contrastive_cli.engine.schedule import Pace
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoder import encoder_of
@@ -47,9 +51,11 @@ from contrastive_cli.services.training.resumption import (
     other_versions,
     refuse_edited,
 )
+from contrastive_cli.services.training.same_everywhere import refuse_other_start
 from contrastive_cli.services.training.setup import TrainingSetup, set_up_training
 
 FROM_WEIGHTS = "`clr pretrain --encoder NAME --weights ...` or `--from RUN` trains one on"
+RUN_FACT = "run"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -115,31 +121,51 @@ def start_session(
             "train.freeze_epochs keeps the encoder as it came, and it has fresh weights", hint=FROM_WEIGHTS
         )
     name = default_run_name(method=kind, dataset=find_dataset(config.dataset.name).name, seed=config.seed)
-    path = free_run_path(out, default_name=name, overwrite=overwrite)
+    path = from_first(lambda: free_run_path(out, default_name=name, overwrite=overwrite))
     setup = set_up_training(config, progress=progress, say=say)
     if inherited is not None:
         encoder_of(setup.method).load_state_dict(inherited.encoder)
     with memory_errors(setup.device, batch_size=setup.config.batch_size):
         clock = budget_clock(setup, began=began)
         pace = plan_pace(setup, clock=clock, say=say)
-    # Two starts in one second have one default name, and a --out is a place that was chosen.
-    run, replaced = (create_named_run(path), None) if out is None else create_run(path, overwrite=overwrite)
     state = LoopState()
-    with run.locked():
-        if not run.is_empty():  # another process was faster
-            raise run_exists(path)
-        _write_start(run, setup, pace=pace, parent=None if inherited is None else inherited.facts)
-        if inherited is not None or setup.weights is not None:
-            save_checkpoint(run, checkpoint_state(setup, state), step=0, seconds=0.0)
+    refuse_other_start(setup, step=0)
+    parent = None if inherited is None else inherited.facts
+    run, replaced, started = from_first(
+        lambda: _make_run(path, setup, state, pace=pace, parent=parent, named=out is not None, overwrite=overwrite)
+    )
     return Session(
         setup=setup,
         run=run,
         pace=pace,
         clock=clock,
         state=state,
-        started=run.manifest().started,
+        started=started,
         notices=(*(() if replaced is None else (f"the run that was there is {replaced} now",)),),
     )
+
+
+def _make_run(
+    path: Path,
+    setup: TrainingSetup,
+    state: LoopState,
+    *,
+    pace: Pace,
+    parent: ParentFacts | None,
+    named: bool,
+    overwrite: bool,
+) -> tuple[Run, Path | None, str]:
+    """The new run, the place of one that was there, and when it was started."""
+    # Two starts in one second have one default name, and a --out is a place that was chosen.
+    run, replaced = create_run(path, overwrite=overwrite) if named else (create_named_run(path), None)
+    with run.locked():
+        if not run.is_empty():  # another process was faster
+            raise run_exists(path)
+        _write_start(run, setup, pace=pace, parent=parent)
+        if parent is not None or setup.weights is not None:
+            save_checkpoint(run, checkpoint_state(setup, state), step=0, seconds=0.0)
+    remember(RUN_FACT, str(run.path.absolute()))  # who is started again goes on with it
+    return run, replaced, run.manifest().started
 
 
 def _write_start(run: Run, setup: TrainingSetup, *, pace: Pace, parent: ParentFacts | None) -> None:
@@ -155,7 +181,7 @@ def _write_start(run: Run, setup: TrainingSetup, *, pace: Pace, parent: ParentFa
             encoder=config.encoder.name,
             dataset=_dataset_facts(config, images),
             seed=config.seed,
-            device=str(setup.device),
+            device=setup.recorded_device,
             precision=setup.precision,
             threads=torch.get_num_threads(),
             total_steps=pace.total_steps,
@@ -172,7 +198,10 @@ def _write_start(run: Run, setup: TrainingSetup, *, pace: Pace, parent: ParentFa
             neighbors=None if setup.neighbors is None else setup.neighbors.facts,
             labels=_num_labels(setup),
             parent=parent,
-            **process_facts(),
+            command=command_line(),
+            versions=versions(),
+            git=git_revision(),
+            started=now(),
         )
     )
 
@@ -234,6 +263,7 @@ def resume_session(
     elif manifest.parent is not None or manifest.weights is not None:
         raise RunError(f"{run.path} was stopped before it had its first checkpoint", hint="start it again")
     pace, effect = new_length(setup, manifest, step=state.step)
+    refuse_other_start(setup, step=state.step)
     if manifest.status == "finished" and effect is None:
         raise _finished(run)
     return Session(

@@ -11,7 +11,7 @@ from torch import Tensor
 from contrastive_cli.core.choices import Precision
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.manifest import Manifest, WeightsFacts
-from contrastive_cli.core.types import CountProgress, ImageFacts, Method, MethodSpec, Say, silent
+from contrastive_cli.core.types import CountProgress, ImageFacts, Method, MethodSpec, Say, Splitting, silent
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.loader import DeviceImages, balanced_batch_indices, batch_indices, steps_per_epoch
@@ -20,6 +20,7 @@ from contrastive_cli.embeddings.files import read_neighbors
 from contrastive_cli.embeddings.probes.label_subsets import label_subset
 from contrastive_cli.engine.allocator import keep_freed_memory
 from contrastive_cli.engine.device import choose_device, memory_errors
+from contrastive_cli.engine.distributed import local_device, num_processes
 from contrastive_cli.engine.optim import build_optimizer
 from contrastive_cli.engine.precision import choose_precision
 from contrastive_cli.methods import load_method
@@ -27,6 +28,7 @@ from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.models.encoders import check_view_size
 from contrastive_cli.services.configuration import PretrainConfig, build_method
 from contrastive_cli.services.opening import open_images
+from contrastive_cli.services.training.dealing import fit_pieces, refuse_hidden_state, refuse_one_pass
 from contrastive_cli.services.training.mined_neighbors import MinedNeighbors, check_wanted, neighbors_of
 from contrastive_cli.services.training.online_probe import OnlineProbe
 from contrastive_cli.services.training.started_encoder import encoder_with_weights, fresh_encoder, preprocessing_of
@@ -55,6 +57,11 @@ class TrainingSetup:
     weights: WeightsFacts | None = None
     subset: Tensor | None = None
     neighbors: MinedNeighbors | None = None
+
+    @property
+    def recorded_device(self) -> str:
+        """As a run remembers it: which of several GPUs a process has is no part of that."""
+        return str(self.device) if num_processes() == 1 else self.device.type
 
     @property
     def num_samples(self) -> int:
@@ -101,10 +108,11 @@ def set_up_training(
     keep_freed_memory()
     spec = load_method(config.method_name)
     check_against_method(config, spec)
+    refuse_one_pass(config, resumed=known is not None)
     neighbors_file = None if config.neighbors is None else read_neighbors(config.neighbors)  # before the images: quick
     images = open_training_images(config, known=known, progress=progress, say=say)
     subset = labeled_subset(config, images) if spec.needs_labels else None
-    config = fit_batch(config, num_samples=images.num_samples if subset is None else len(subset))
+    config = fit_pieces(fit_batch(config, num_samples=images.num_samples if subset is None else len(subset)))
     neighbors = None
     if config.neighbors is not None and neighbors_file is not None:
         neighbors = neighbors_of(images, neighbors_file, path=config.neighbors)
@@ -202,7 +210,7 @@ def build(
     """
     dataset = config.dataset
     assert dataset.size is not None, "the configuration was resolved"
-    device = choose_device(config.device)
+    device = local_device(choose_device(config.device))
     torch.manual_seed(config.seed)
     with memory_errors(device):
         preprocessing = preprocessing_of(config, images)
@@ -211,7 +219,9 @@ def build(
         method = build_method(fresh_encoder(config), facts, encoder=encoder)
         method.to(device=device, memory_format=torch.channels_last).train()
         refuse_other_groups(config, method)
-        for size in {group.pixels(config.usual_view_size) for group in config.groups_of(method.num_views)}:
+        refuse_hidden_state(method, config)
+        parts = method.parts_per_side if isinstance(method, Splitting) else 1
+        for size in {group.pixels(config.usual_view_size) // parts for group in config.groups_of(method.num_views)}:
             if size != dataset.size:
                 check_view_size(encoder_of(method), name=config.encoder.name, channels=facts.channels, size=size)
     check_wanted(method, config)

@@ -100,6 +100,7 @@ def paced_steps(setup: TrainingSetup, *, first_step: int, pace: Callable[[], Pac
         autocast=lambda: autocast(setup.device, setup.precision),
         micro_batch_size=config.train.micro_batch_size,
         clip_gradient=config.optim.clip_gradient,
+        reduction=config.train.reduction,
     )
 
 

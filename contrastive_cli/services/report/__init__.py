@@ -1,0 +1,1 @@
+"""What `clr report` shows: collected from a run and measured anew, section by section."""
