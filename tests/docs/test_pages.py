@@ -29,6 +29,7 @@ SLOW = {  # several trainings each
     "docs/few-labels.md",
     "docs/faces.md",
     "docs/neighbors.md",
+    "docs/export.md",
     "docs/reports.md",
     "docs/methods/byol.md",
     "docs/scale.md",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -175,22 +176,39 @@ def embed_with_uncertainty(
         UsageError: If the method has no projector and z is asked for.
     """
     pictures = pictures_of(pixels, crops=crops, mirror=model.config.views.flip_probability > 0)
-    done = [_embed_once(model, picture, layer=layer, progress=progress) for picture in pictures]
+    prepare = model.preprocessing
+    done = [_embed(model, picture, prepare=prepare, layer=layer, progress=progress) for picture in pictures]
     if len(done) == 1:
         return done[0]
     mean: NDArray[np.float64] = np.stack([vectors for vectors, _ in done]).mean(axis=0, dtype=np.float64)
     return mean.astype(np.float32), done[0][1]
 
 
-def _embed_once(
-    model: Model, pixels: NDArray[np.uint8], *, layer: Layer, progress: CountProgress | None
+def embed_prepared(
+    model: Model, images: Tensor, *, layer: Layer = "h", progress: CountProgress | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """As `embed_with_uncertainty`, of images [N, C, S, S] float32 that were resized and normalized already.
+
+    Raises:
+        UsageError: If the method has no projector and z is asked for.
+    """
+    return _embed(model, images, prepare=lambda chunk: chunk, layer=layer, progress=progress)
+
+
+def _embed(
+    model: Model,
+    pixels: NDArray[np.uint8] | Tensor,
+    *,
+    prepare: Callable[[Tensor], Tensor],
+    layer: Layer,
+    progress: CountProgress | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     method, projector = model.embedder, projector_of(model.embedder)
     if layer == "z" and projector is None:
         raise UsageError(f"{model.manifest.method} has no projector, so there is no layer z", hint="use --layer h")
 
     def forward(chunk: Tensor) -> tuple[Tensor, ...]:
-        images = model.preprocessing(chunk)
+        images = prepare(chunk)
         if isinstance(method, Uncertain):
             embedded, uncertainty = method.embed_with_uncertainty(images)
             more: tuple[Tensor, ...] = (uncertainty.float(),)
