@@ -201,7 +201,7 @@ def _help_text(text: str) -> Iterator[str]:
 def _parameter_row(parameter: Any) -> str:
     name = " ".join(f"`{option}`" for option in parameter.opts)
     if not parameter.opts[0].startswith("-"):
-        name = f"`{parameter.opts[0].upper()}`"
+        name = f"`{parameter.metavar or parameter.opts[0].upper()}`"
     meaning = getattr(parameter, "help", None) or ""
     default = parameter.default
     if isinstance(default, str | int | float | Path) and not isinstance(default, bool):

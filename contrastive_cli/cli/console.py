@@ -110,8 +110,11 @@ def shows_bars() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
-def progress_bar() -> Progress:
-    """A bar on stderr that disappears when done; tasks carry a free field `note`."""
+def progress_bar(*, estimates: bool = True) -> Progress:
+    """A bar on stderr that disappears when done; tasks carry a free field `note`.
+
+    Without `estimates` they also carry `left`, the time left in words, as whoever works knows better.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Column
 
@@ -119,13 +122,22 @@ def progress_bar() -> Progress:
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
         MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
+        TimeRemainingColumn(compact=True) if estimates else TextColumn("{task.fields[left]}", markup=False),
         TextColumn("left"),
         TextColumn("{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
         console=_console(stderr=True),
         expand=True,  # the note alone gives way on a narrow terminal
         transient=True,
     )
+
+
+def clock_time(seconds: float | None) -> str:
+    """`1:05`, `2:00:09`; `-:--` where nothing is known."""
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def plain_counter(description: str) -> CountProgress:

@@ -27,7 +27,7 @@ from contrastive_cli.cli.options import (
 )
 from contrastive_cli.cli.processes import PROCESSES_HELP, begun_run, enter_processes, part_processes
 from contrastive_cli.cli.resuming import go_on
-from contrastive_cli.cli.seeds import read_seeds, train_seeds
+from contrastive_cli.cli.sweep import plan_sweep, train_sweep
 from contrastive_cli.cli.training import run_session
 from contrastive_cli.cli.waiting import waiting
 from contrastive_cli.core.choices import AskedPrecision
@@ -133,6 +133,13 @@ def pretrain(
             rich_help_panel=RUN,
         ),
     ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            help="A field and several values, optim.lr=1e-3,2e-3: a run of each, compared. --out gets -FIELD-VALUE.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda, mps; auto if not given.", rich_help_panel=RUN)
     ] = None,
@@ -215,16 +222,18 @@ def pretrain(
         go_on(begun, {}, config=None, sets=[], output=output, began=began)
         return
     if resume is not None:
-        _refuse_with_resume(out=out, overwrite=overwrite, plan=plan, seeds=seeds)
+        _refuse_with_resume(out=out, overwrite=overwrite, plan=plan, seeds=seeds, sweep=sweep)
         go_on(resume, given, config=config, sets=set_ or [], output=output, began=began)
         return
-    if seeds is not None:
-        refuse_beside("--seeds", {"--seed": seed, "--plan": plan})
-        runs = [
-            (number, _resolve({**given, "seed": number}, config=config, sets=set_ or [], output=output))
-            for number in read_seeds(seeds)
-        ]
-        train_seeds(runs, start=_start, out=out, overwrite=overwrite, output=output, began=began)
+    if seeds is not None or sweep is not None:
+        refuse_beside("--seeds and --sweep", {"--seed": seed if seeds else None, "--plan": plan})
+        runs = []
+        for number, variant in enumerate(plan_sweep(seeds, sweep)):  # all are read before the first one is trained
+            own = given if variant.seed is None else {**given, "seed": variant.seed}
+            sets = [*(set_ or []), *([variant.assignment] if variant.assignment else [])]
+            quietly = output if number == 0 else Output(json=json, quiet=True)
+            runs.append((variant, _resolve(own, config=config, sets=sets, output=quietly)))
+        train_sweep(runs, start=_start, out=out, overwrite=overwrite, output=output, began=began)
         return
     resolved = _resolve(given, config=config, sets=set_ or [], output=output)
     if plan:

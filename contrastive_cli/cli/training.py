@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from contrastive_cli.cli.console import Output, progress_bar, shows_bars
+from contrastive_cli.cli.console import Output, clock_time, progress_bar, shows_bars
 from contrastive_cli.cli.waiting import Heartbeat
 from contrastive_cli.core.wording import counted
 
@@ -72,15 +72,21 @@ class _display:  # noqa: N801 - a context manager used like a function
 
     def __init__(self, session: Session, output: Output) -> None:
         self.total, self.output = session.total_steps, output
-        self.bar = progress_bar() if shows_bars() and not output.quiet else None
+        self.bar = progress_bar(estimates=False) if shows_bars() and not output.quiet else None
         self.started = session.state.step
         self.heartbeat = Heartbeat(output)
         self.shown = time.monotonic()
+        from contrastive_cli.services.training.time_left import TimeLeft
+
+        self.left = TimeLeft(self.shown)
+        self.session = session
 
     def __enter__(self) -> Any:
         if self.bar is not None:
             self.bar.__enter__()
-            self.task = self.bar.add_task("training", total=self.total, completed=self.started, note="")
+            self.task = self.bar.add_task(
+                "training", total=self.total, completed=self.started, note="", left=clock_time(None)
+            )
         else:
             self.heartbeat.__enter__()
             self.heartbeat.say("the first step")
@@ -94,20 +100,43 @@ class _display:  # noqa: N801 - a context manager used like a function
 
     def show(self, status: Status, last: Mapping[str, float]) -> None:
         ended = status.step == status.total_steps
+        looked = status.line is not None and "online/spread" in status.line
+        now = time.monotonic()
+        self.left.stepped(now, looked=looked)
+        left = self._seconds_left(status, now=now)
         if self.bar is not None:
             text = "finishing" if ended else "training"
             note = _brief(status, last)
-            self.bar.update(self.task, description=text, completed=status.step, total=status.total_steps, note=note)
+            self.bar.update(
+                self.task,
+                description=text,
+                completed=status.step,
+                total=status.total_steps,
+                note=note,
+                left=clock_time(left),
+            )
             return
-        looked = status.line is not None and "online/spread" in status.line
-        if looked or ended or time.monotonic() - self.shown >= LINE_SECONDS:
-            left = (status.total_steps - status.step) * status.seconds / max(1, status.step)
-            self.output.note(f"step {status.step}/{status.total_steps}  {_describe(status, last)}  {left:.0f} s left")
-            self.shown = time.monotonic()
+        if looked or ended or now - self.shown >= LINE_SECONDS:
+            self.output.note(
+                f"step {status.step}/{status.total_steps}  {_describe(status, last)}  {clock_time(left)} left"
+            )
+            self.shown = now
         if ended:
             self.heartbeat.say("finishing the run")
         else:
             self.heartbeat.say(f"step {status.step + 1} of {status.total_steps}", after=STEP_SECONDS)
+
+    def _seconds_left(self, status: Status, *, now: float) -> float | None:
+        """By the clock of a budget, which the steps follow; else by how long steps and looks took so far."""
+        clock = self.session.clock
+        if clock is not None:
+            return clock.ends_in(now)
+        from contrastive_cli.services.training.cadence import Cadence
+
+        config = self.session.setup.config.train
+        cadence = Cadence.of(self.session.pace, evaluations=config.evaluations, save_every=config.save_every)
+        looks = config.evaluations - cadence.evaluated(status.step, self.session.pace)
+        return self.left.seconds(steps=status.total_steps - status.step, looks=looks)
 
 
 def _brief(status: Status, last: Mapping[str, float]) -> str:

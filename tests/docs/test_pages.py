@@ -30,6 +30,7 @@ SLOW = {  # several trainings each
     "docs/few-labels.md",
     "docs/faces.md",
     "docs/neighbors.md",
+    "docs/reports.md",
     "docs/methods/byol.md",
     "docs/scale.md",
 }

@@ -59,6 +59,10 @@ class BudgetClock:
         least = 0.0 if self.spent else LEAST_SHARE * self.seconds
         return max(AIM * self.seconds - self.passed(now), least)
 
+    def ends_in(self, now: float) -> float:
+        """Seconds until the last step is to end."""
+        return max(0.0, self._end - now)
+
     def corrected(self, pace: Pace, cadence: Cadence, *, step: int, now: float) -> Pace:
         """The pace that ends in time if steps and looks go on as since the last check; the old one where it fits."""
         is_last = step == pace.total_steps - 1  # a length that was guessed too short may come before the first check
