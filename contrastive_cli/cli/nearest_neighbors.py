@@ -15,6 +15,7 @@ from contrastive_cli.cli.neighbor_tables import (
     measure_of,
     neighbors_of,
     plain_names,
+    purity_of,
     shown_distance,
     write_found,
 )
@@ -184,7 +185,7 @@ def _mine(
     names, own_names = plain_names(embeddings), plain_names(asked)
     items = [own_names(row) for row in range(len(found.indices))] if output.json or is_table(target) else []
     write_found(target, embeddings, found, items, asked=asked, metric=metric, source=file, queries=str(queries or ""))
-    purity = _purity(asked, embeddings, found)
+    purity = purity_of(asked, embeddings, found)
     text = f"{target}: {k} neighbors of {(count := len(asked.vectors))} embeddings"
     if queries is not None:
         text += f" among {len(embeddings.vectors)}"
@@ -297,12 +298,3 @@ def _clip(k: int, available: int, output: Output) -> int:
         are = "is" if available == 1 else "are"
         output.note(f"warning: only {counted(available, 'neighbor')} {are} available, not {k}")
     return min(k, available)
-
-
-def _purity(asked: Embeddings, embeddings: Embeddings, found: Neighbors) -> float | None:
-    """The part of the nearest that are of the class of what was asked, where both classes are known."""
-    if asked.labels is None or embeddings.labels is None or asked.classes != embeddings.classes:
-        return None
-    labels, nearest = asked.labels, embeddings.labels[found.indices[:, 0]]
-    known = labels >= 0
-    return float((nearest == labels)[known].mean()) if known.any() else None

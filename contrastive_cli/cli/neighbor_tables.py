@@ -112,3 +112,12 @@ def maker_of(embeddings: Embeddings, file: Path) -> str | None:
     except RunError as error:
         message = f"{file} was made by run {name}, which is not here: {error.message}"
         raise RunError(message, hint="give its directory by --run, or its --encoder and --weights", path=file) from None
+
+
+def purity_of(asked: Embeddings, embeddings: Embeddings, found: Neighbors) -> float | None:
+    """The part of the nearest that are of the class of what was asked, where both classes are known."""
+    if asked.labels is None or embeddings.labels is None or asked.classes != embeddings.classes:
+        return None
+    labels, nearest = asked.labels, embeddings.labels[found.indices[:, 0]]
+    known = labels >= 0
+    return float((nearest == labels)[known].mean()) if known.any() else None
