@@ -26,6 +26,7 @@ NEEDED = {
 }
 
 SLOW = {  # several trainings each
+    "docs/encoders.md",
     "docs/few-labels.md",
     "docs/faces.md",
     "docs/neighbors.md",
