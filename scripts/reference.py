@@ -22,11 +22,13 @@ from pydantic.fields import FieldInfo
 
 from contrastive_cli.cli import app
 from contrastive_cli.core.config import Config
+from contrastive_cli.core.durations import parse_duration
 from contrastive_cli.data.datasets import DATASETS
 from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.methods import list_methods, load_method
 from contrastive_cli.models.encoders import EncoderConfig
-from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, TrainConfig, parse_duration
+from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, TrainConfig
+from contrastive_cli.services.encoder_input import PreprocessConfig
 from contrastive_cli.views.recipe import RECIPES, Recipe
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -48,6 +50,7 @@ INHERITED = (
     "method",
     "dataset",
     "encoder",
+    "preprocess",
     "views",
     "optim",
     "train",
@@ -100,6 +103,7 @@ def configuration_page() -> str:
     sections: dict[str, type[Config]] = {
         "dataset": DatasetConfig,
         "encoder": EncoderConfig,
+        "preprocess": PreprocessConfig,
         "optim": OptimConfig,
         "train": TrainConfig,
     }

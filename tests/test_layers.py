@@ -33,8 +33,11 @@ ROOMS = {  # what a sub-package, or a file beside the sub-packages ("."), may us
         "training": {".", "inference"},
         "evaluation": {".", "inference", "training"},
         "figures": {".", "inference", "training"},
+        "importing": {"."},
+        "curation": {".", "inference"},
         "report": {".", "inference", "evaluation", "figures"},
     },
+    "models": {".": {"weights"}, "weights": {"."}},
     "data": {".": {"entries"}, "entries": {"."}},
     "embeddings": {".": {"search", "probes"}, "probes": set(), "search": {"."}},
 }

@@ -13,6 +13,8 @@ from contrastive_cli.cli.options import (
     DatasetName,
     Device,
     Download,
+    EncoderName,
+    EncoderSets,
     Json,
     Labels,
     Layout,
@@ -21,6 +23,7 @@ from contrastive_cli.cli.options import (
     Quiet,
     RunName,
     Unlabeled,
+    Weights,
     chosen_run,
     refuse_beside,
 )
@@ -37,6 +40,9 @@ def embed(
         list[Path] | None, typer.Argument(help="Image files and folders; none for a split of the run's dataset.")
     ] = None,
     run: RunName = None,
+    encoder: EncoderName = None,
+    weights: Weights = None,
+    set_: EncoderSets = None,
     out: Annotated[Path, typer.Option(help=".pkl, .npz, .safetensors, .parquet, .csv or .jsonl.")] = Path(
         "embeddings.pkl"
     ),
@@ -62,6 +68,8 @@ def embed(
     clr embed
 
     clr embed photos/ --out photos.npz
+
+    clr embed photos/ --encoder resnet50 --weights model.safetensors
     """
     if out.suffix not in SUFFIXES:
         raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(SUFFIXES)}")
@@ -74,7 +82,7 @@ def embed(
         refuse_beside("PATHS", {"--split": split, "--dataset": dataset, "--data-dir": data_dir, "--download": download})
     enter_processes(processes)
     output = Output(json=json, quiet=quiet)
-    found = chosen_run(run, output)
+    found = chosen_run(run, output, encoder=encoder, weights=weights, sets=set_)
     from contrastive_cli.services.outputs import refuse_other_embeddings, refuse_table
 
     refuse_table(out, overwrite=overwrite)

@@ -13,6 +13,7 @@ from contrastive_cli.cli.options import (
     DataDir,
     DatasetName,
     Download,
+    EncoderName,
     Json,
     Labels,
     Layout,
@@ -20,6 +21,7 @@ from contrastive_cli.cli.options import (
     Quiet,
     RunName,
     TestSplit,
+    Weights,
     chosen_run,
 )
 from contrastive_cli.cli.processes import PROCESSES_HELP, begun_run, enter_processes, part_processes
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 def finetune(
     run: RunName = None,
+    encoder: EncoderName = None,
+    weights: Weights = None,
     label_fraction: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Part of the training labels, class-stratified; 1 if not given."),
@@ -101,7 +105,7 @@ def finetune(
         go_on(begun, {}, config=None, sets=[], output=output, began=began)
         return
     assignments = read_assignments(set_ or [])
-    parent = chosen_run(run, output)
+    parent = chosen_run(run, output, encoder=encoder, weights=weights)
     from contrastive_cli.services.training.finetuning import finetune_session
 
     with waiting(output) as work:

@@ -13,6 +13,8 @@ from contrastive_cli.cli.options import (
     DatasetName,
     Device,
     Download,
+    EncoderName,
+    EncoderSets,
     Json,
     Labels,
     Layout,
@@ -20,6 +22,7 @@ from contrastive_cli.cli.options import (
     Quiet,
     RunName,
     TestSplit,
+    Weights,
     chosen_run,
 )
 from contrastive_cli.core.percent import rounded_percent
@@ -33,16 +36,20 @@ if TYPE_CHECKING:
 
 def linear_eval(
     run: RunName = None,
+    encoder: EncoderName = None,
+    weights: Weights = None,
+    set_: EncoderSets = None,
     head: Annotated[str, typer.Option(help="linear, mlp, knn, or several with commas.")] = "linear,knn",
     label_fraction: Annotated[
         str, typer.Option(help="Parts of the training labels, such as 0.01,0.1,1; class-stratified and nested.")
     ] = "1",
     baseline: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="random, pixels, supervised (the encoder trained from scratch, slow), several with commas, or none."
+            help="random, pixels, start (the encoder as it came, of a run from --weights), supervised (the encoder "
+            "trained from scratch, slow), several with commas, or none; random,pixels and start if not given."
         ),
-    ] = "random,pixels",
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Label subsets to average over, for fractions below 1.")] = 3,
     dataset: DatasetName = None,
     data_dir: DataDir = None,
@@ -59,20 +66,25 @@ def linear_eval(
 
     clr linear-eval --label-fraction 0.01,0.1,1
 
+    clr linear-eval --encoder timm/NAME --weights model.safetensors --dataset folder --data-dir photos
+
     clr linear-eval --head linear,mlp --baseline random,supervised,pixels --label-fraction 0.01,0.1
     """
     output = Output(json=json, quiet=quiet)
-    found = chosen_run(run, output)
+    found = chosen_run(run, output, encoder=encoder, weights=weights, sets=set_)
     from contrastive_cli.services.evaluation import linear_eval as probing
+    from contrastive_cli.services.evaluation.baselines import refuse_without_start, usual_baselines
     from contrastive_cli.services.evaluation.predictions import save_predictions
     from contrastive_cli.services.evaluation.rows import open_splits
     from contrastive_cli.services.inference.model import load_model
     from contrastive_cli.services.inference.splits import other_dataset
 
     fractions, heads = probing.parse_fractions(label_fraction), _words(head)
-    baselines = [] if baseline == "none" else _words(baseline)
+    baselines = [] if baseline in (None, "none") else _words(baseline or "")
     probing.check_choice(heads=heads, fractions=fractions, baselines=baselines, seeds=seeds)
     model = load_model(found, device=device)
+    baselines = usual_baselines(model) if baseline is None else baselines
+    refuse_without_start(model, baselines)
     changed = other_dataset(
         model,
         name=dataset,

@@ -11,16 +11,27 @@ import typer
 from contrastive_cli.cli.console import Output
 from contrastive_cli.cli.neighbor_tables import (
     clean_names,
+    maker_of,
     measure_of,
     neighbors_of,
     plain_names,
     shown_distance,
     write_found,
 )
-from contrastive_cli.cli.options import Device, Json, Overwrite, Quiet, RunName, chosen_run, refuse_beside
+from contrastive_cli.cli.options import (
+    Device,
+    EncoderName,
+    Json,
+    Overwrite,
+    Quiet,
+    RunName,
+    Weights,
+    chosen_run,
+    refuse_beside,
+)
 from contrastive_cli.core.choices import Layer, Metric
 from contrastive_cli.core.errors import UsageError
-from contrastive_cli.core.files import is_table
+from contrastive_cli.core.files import SEEN, is_seen, is_table
 from contrastive_cli.core.wording import counted
 
 if TYPE_CHECKING:
@@ -28,7 +39,7 @@ if TYPE_CHECKING:
     from contrastive_cli.embeddings.search.nearest_neighbors import Neighbors
 
 SHOWN = 5
-SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet", ".csv", ".jsonl")
+SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet", ".csv", ".jsonl", *SEEN)
 
 
 def nearest_neighbors(
@@ -52,12 +63,14 @@ def nearest_neighbors(
     out: Annotated[
         Path | None,
         typer.Option(
-            help=".pkl, .npz, .safetensors, .parquet, .csv or .jsonl; if not given, FILE's name with -neighbors.pkl, "
-            "and none for --query."
+            help=".pkl, .npz, .safetensors, .parquet, .csv or .jsonl; with --query also .html or .png with the "
+            "pictures; if not given, FILE's name with -neighbors.pkl, and none for --query."
         ),
     ] = None,
     overwrite: Overwrite = False,
     run: RunName = None,
+    encoder: EncoderName = None,
+    weights: Weights = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -68,6 +81,8 @@ def nearest_neighbors(
 
     clr knn photos.npz --query photo.jpg -k 5 --out nearest.csv
 
+    clr knn photos.npz --query photo.jpg --out hits.html
+
     clr knn million.npy --queries embeddings.pkl
 
     clr knn million.npy --approximate
@@ -75,18 +90,24 @@ def nearest_neighbors(
     if query and queries is not None:
         raise UsageError("--query and --queries exclude each other", hint="embed the images and give --queries FILE")
     if not query:
-        options = {"--run": run, "--device": None if device == "auto" else device, "--include-self": include_self}
+        options: dict[str, Any] = {"--run": run, "--encoder": encoder, "--weights": weights}
+        options |= {"--device": None if device == "auto" else device, "--include-self": include_self}
         refuse_beside("a file alone, without --query", options)
     if query and approximate:
         raise UsageError("--query is searched exactly", hint="leave out --approximate")
     if out is not None and out.suffix not in SUFFIXES:
         raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(SUFFIXES)}")
+    if out is not None and is_seen(out) and not query:
+        raise UsageError(
+            f"--out {str(out)!r} shows the hits of --query", hint=f"clr plot neighbors {file} draws those of a file"
+        )
     output = Output(json=json, quiet=quiet)
     from contrastive_cli.embeddings.files import read_embeddings
-    from contrastive_cli.services.outputs import refuse_table
+    from contrastive_cli.services.outputs import refuse_page, refuse_table
 
     if out is not None:
         refuse_table(out, overwrite=overwrite)
+        refuse_page(out, overwrite=overwrite)
     embeddings = read_embeddings(file)
     for note in embeddings.notes:
         output.note(f"{file}: {note}")
@@ -101,6 +122,8 @@ def nearest_neighbors(
             out=out,
             overwrite=overwrite,
             run=run,
+            encoder=encoder,
+            weights=weights,
             device=device,
             output=output,
         )
@@ -207,6 +230,8 @@ def _look_up(
     out: Path | None,
     overwrite: bool,
     run: str | None,
+    encoder: str | None,
+    weights: str | None,
     device: str,
     output: Output,
 ) -> None:
@@ -218,7 +243,8 @@ def _look_up(
     asked_of = ", ".join(map(str, queries))
     if out is not None:
         refuse_other_neighbors(out, overwrite=overwrite, source=file, queries=Path(asked_of), metric=metric)
-    found_run = chosen_run(run or _maker(embeddings, file), output)
+    maker = run if run or encoder else maker_of(embeddings, file)
+    found_run = chosen_run(maker, output, encoder=encoder, weights=weights)
     model = load_model(found_run, device=device)
     if embeddings.model.get("checkpoint") not in (None, model.checkpoint):
         raise UsageError(
@@ -240,7 +266,11 @@ def _look_up(
     )
     if left_out:
         output.note(f"{left_out} of {len(queries)} queries are in {file} and left out there; --include-self keeps them")
-    if out is not None:
+    if out is not None and is_seen(out):
+        from contrastive_cli.services.figures.hits import write_hits
+
+        write_hits(out, queries, embeddings, found, metric=metric, file=file, run=found_run)
+    elif out is not None:
         items = [str(path) for path in queries]
         write_found(out, embeddings, found, items, asked=embedded, metric=metric, source=file, queries=asked_of)
     names, shown_names = plain_names(embeddings), clean_names(embeddings)
@@ -260,28 +290,6 @@ def _look_up(
     if output.json or out is not None:
         written = {} if out is None else {"file": str(out)}
         output.result({"queries": results, "metric": metric, **written}, str(out))
-
-
-def _maker(embeddings: Embeddings, file: Path) -> str | None:
-    """The run that an embeddings file says it was made by: the one that the file lies in, or one of that name.
-
-    Raises:
-        RunError: If there is none of that name here.
-    """
-    from contrastive_cli.core.errors import RunError
-    from contrastive_cli.core.runs import find_run
-
-    name = embeddings.model.get("run")
-    if not isinstance(name, str):
-        return None
-    for folder in file.absolute().parents[:2]:
-        if folder.name == name and (folder / "manifest.json").is_file():
-            return str(folder)
-    try:
-        return str(find_run(name).path)
-    except RunError as error:
-        message = f"{file} was made by run {name}, which is not here: {error.message}"
-        raise RunError(message, hint="give its directory by --run", path=file) from None
 
 
 def _clip(k: int, available: int, output: Output) -> int:

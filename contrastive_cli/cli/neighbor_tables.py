@@ -90,3 +90,25 @@ def clean_names(embeddings: Embeddings) -> Any:
         return text
 
     return name
+
+
+def maker_of(embeddings: Embeddings, file: Path) -> str | None:
+    """The run that an embeddings file says it was made by: the one that the file lies in, or one of that name.
+
+    Raises:
+        RunError: If there is none of that name here.
+    """
+    from contrastive_cli.core.errors import RunError
+    from contrastive_cli.core.runs import find_run
+
+    name = embeddings.model.get("run")
+    if not isinstance(name, str):
+        return None
+    for folder in file.absolute().parents[:2]:
+        if folder.name == name and (folder / "manifest.json").is_file():
+            return str(folder)
+    try:
+        return str(find_run(name).path)
+    except RunError as error:
+        message = f"{file} was made by run {name}, which is not here: {error.message}"
+        raise RunError(message, hint="give its directory by --run, or its --encoder and --weights", path=file) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +32,24 @@ RunName = Annotated[
         autocompletion=complete_runs,
         rich_help_panel=RUN,
     ),
+]
+EncoderName = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        help="Instead of a run: resnet9, resnet18, resnet34, resnet50 or timm/NAME; needs --weights or a tag of timm.",
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="Of --encoder: a published name such as IMAGENET1K_V2 or pretrained, a file, a folder, a run; or random.",
+    ),
+]
+EncoderSets = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Of --encoder: dataset.size, preprocess.* and encoder.* fields, see docs; repeatable."),
 ]
 DatasetName = Annotated[
     str | None,
@@ -102,19 +120,38 @@ Overwrite = Annotated[
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.", rich_help_panel=RUN)]
 
 
-def chosen_run(name: str | None, output: Output) -> Run:
-    """The run that --run names, or the newest finished one, which is named first; said aloud if it is not finished.
+def chosen_run(
+    name: str | None,
+    output: Output,
+    *,
+    encoder: str | None = None,
+    weights: str | None = None,
+    sets: Sequence[str] | None = None,
+) -> Run:
+    """The run that --run names, or that is made of --encoder, or the newest finished one, which is named first.
 
     Raises:
         RunError: If there is none.
+        UsageError: If both are named, or weights without an encoder.
     """
-    from contrastive_cli.core.runs import find_run
+    from contrastive_cli.core.runs import Run, find_run
 
+    if encoder is not None:
+        refuse_beside("--encoder", {"--run": name})
+        from contrastive_cli.core.config import read_assignments
+
+        assignments = read_assignments(sets or [])
+        from contrastive_cli.services.importing.imported import imported_run
+
+        return Run(imported_run(encoder, weights, sets=assignments))
+    if weights is not None or sets:
+        given = "--weights" if weights is not None else "--set"
+        raise UsageError(f"{given} is of an encoder that is named", hint="add --encoder NAME, such as resnet50")
     run = find_run(name)
     manifest = run.manifest()
     if name is None:
         output.note(f"using {run.path} ({manifest.method}, {manifest.encoder}, {_day_and_time(manifest.started)})")
-    if manifest.status != "finished":
+    if manifest.status not in ("finished", "imported"):
         output.note(f"{run.name} is {manifest.status}, at step {manifest.step} of {manifest.total_steps}")
     return run
 

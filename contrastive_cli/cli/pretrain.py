@@ -55,6 +55,20 @@ def pretrain(
             help="resnet9, resnet18, resnet34, resnet50, timm/NAME; by device if not given.", rich_help_panel=MODEL
         ),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="What the encoder begins with: a published name such as IMAGENET1K_V2 or pretrained, a file, a folder "
+            "or a run. It brings its own preprocessing, and a tenth of the learning rate.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="Run whose encoder to begin with, and whose preprocessing to keep.", rich_help_panel=MODEL
+        ),
+    ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -170,6 +184,8 @@ def pretrain(
 
     clr pretrain --dataset folder --data-dir photos --epochs 50 --set method.temperature=0.2
 
+    clr pretrain --dataset folder --data-dir photos --encoder resnet50 --weights IMAGENET1K_V2
+
     clr pretrain --epochs 20 --seeds 0,1,2 --out runs/simclr
     """
     began = process_start()
@@ -177,6 +193,7 @@ def pretrain(
     flags = {
         "method.name": method,
         "encoder.name": encoder,
+        "encoder.weights": weights if from_ is None else _path_of_run(from_, weights),
         "dataset.name": dataset,
         "dataset.data_dir": None if data_dir is None else str(data_dir),
         "dataset.download": download or None,
@@ -226,6 +243,15 @@ def pretrain(
     summary = run_session(session, output)
     if part_processes():
         output.result(summary, f"{session.run.path}")
+
+
+def _path_of_run(name: str, weights: str | None) -> str:
+    """The run that --from names, as weights."""
+    if weights is not None:
+        raise UsageError("--from names a run's weights, and --weights others", hint="leave one of them out")
+    from contrastive_cli.core.runs import find_run
+
+    return str(find_run(name).path.absolute())
 
 
 def _resolve(given: Mapping[str, Any], *, config: str | None, sets: list[str], output: Output) -> Any:

@@ -98,14 +98,13 @@ def last_word(error: ClrError) -> tuple[bool, int]:
 
 def _launch(processes: int) -> int:
     """Run this command line in so many processes by torch's own launcher; returns the first exit code."""
-    import logging
     import uuid
 
+    os.environ.setdefault("LOGLEVEL", "CRITICAL")  # of the launcher: the processes speak for themselves
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes speak for themselves
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
     own = str(Path(__file__).parents[2])  # of this package, whatever lies where the command is given

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 # The words of other tools. An option counts where the command has it; `--set` where it takes fields.
-_WEIGHTS = ("--set encoder.weights=NAME", "--run RUN")
+_WEIGHTS = ("--weights NAME", "--run RUN")
 _RUN = ("--run RUN", "--resume RUN", "--encoder NAME")
 _OUT = ("--out PATH", "--save-images FOLDER")
 _DATA = ("--data-dir FOLDER", "--root FOLDER")

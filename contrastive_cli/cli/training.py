@@ -33,6 +33,9 @@ def run_session(session: Session, output: Output) -> dict[str, Any]:
         f"{encoder}, {counted(session.total_steps, 'step')} of {setup.config.batch_size}, "
         f"{setup.device}, {setup.precision} -> {session.run.path}"
     )
+    if setup.weights is not None:
+        output.note(f"{encoder} begins with {setup.weights.describe()}")
+        output.note(f"learning rate {setup.config.optim.lr:g}; preprocessing of {setup.weights.preprocessing}")
     if setup.neighbors is not None:
         output.note(setup.neighbors.describe())
     if setup.config.train.plan:

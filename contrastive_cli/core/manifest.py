@@ -10,11 +10,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from contrastive_cli.core.choices import Average, Layer, Precision
 from contrastive_cli.core.config import Config
+from contrastive_cli.core.framing import Framing
 from contrastive_cli.core.pictures import BandsField, RangeField
 
 CHECKPOINT = "checkpoint"  # the kind of artifact
 
-Status = Literal["running", "finished", "interrupted", "failed"]
+Status = Literal["running", "finished", "interrupted", "failed", "imported"]
 
 
 def _inside(key: str) -> str:
@@ -93,6 +94,40 @@ class ParentFacts(Config):
     checkpoint: str
 
 
+class WeightsFacts(Config):
+    """The weights that an encoder came with, or that a training began with.
+
+    Attributes:
+        source: A name, or the path of a file, folder or run; "random" for none.
+        sha256: Of the file, or of the weights themselves where they have a name.
+        matched: Tensors of the encoder that were found.
+        missing: Those that were not, and that it can do without: counts of batches.
+        left_over: Tensors of the source that are none of the encoder's, such as a classifier's.
+        examples: The first names of those.
+        prefix: What stands before the encoder's keys in the source.
+        preprocessing: Where size, framing, mean and std come from, in words.
+    """
+
+    source: Text
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    matched: Count
+    missing: tuple[Text, ...] = ()
+    left_over: Count = 0
+    examples: tuple[Text, ...] = ()
+    prefix: Text = ""
+    preprocessing: Text = ""
+
+    def describe(self) -> str:
+        """What matched, was missing and was left over, in one line."""
+        text = f"{self.matched} tensors of {self.source}"
+        if self.prefix:
+            text += f" below {self.prefix.rstrip('.')!r}"
+        text += ", none missing" + (f" but {len(self.missing)} counters of batch norms" if self.missing else "")
+        shown = ", ".join(self.examples) + (", ..." if self.left_over > len(self.examples) else "")
+        text += f", {self.left_over} left over ({shown})" if self.left_over else ", none left over"
+        return f"{text}; sha256 {self.sha256[:12]}"
+
+
 class OwnFile(Config):
     """A Python file of somebody's own that a run was made with, and its sha256."""
 
@@ -121,7 +156,7 @@ class Manifest(Config):
     device: Annotated[str, Field(pattern=r"^[a-z]{2,20}(:\d{1,3})?$")]
     precision: Precision
     threads: Annotated[int, Field(ge=1, le=1024)]
-    total_steps: Annotated[Count, Field(ge=1)]
+    total_steps: Count
     pace: PlannedSteps = ()
     mean: tuple[float, ...]
     std: PositivePerChannel
@@ -130,6 +165,8 @@ class Manifest(Config):
     classes: tuple[Text, ...] = ()
     size: Count
     stored_size: Count | None = None
+    framing: Framing | None = None
+    weights: WeightsFacts | None = None
     similarity_layer: Layer = "h"
     similarity_average: Average = "none"
     step: Count = 0
@@ -150,6 +187,21 @@ class Manifest(Config):
         if len(self.mean) not in possible or len(self.std) != len(self.mean):
             raise ValueError("mean and std must have one number per channel")
         return self
+
+    @model_validator(mode="after")
+    def _steps_or_weights(self) -> Manifest:
+        if self.status == "imported" and self.weights is None:
+            raise ValueError("an imported encoder must name its weights")
+        if self.status != "imported" and self.total_steps < 1:
+            raise ValueError("total_steps must be at least 1")
+        if self.framing is not None and self.framing.resize < self.size:
+            raise ValueError("framing.resize must be at least size")
+        return self
+
+    @property
+    def decoded_framing(self) -> Framing | None:
+        """How pictures become squares of `decoded_size` pixels; None for the rule of this package."""
+        return None if self.framing is None else self.framing.scaled(self.size, to=self.decoded_size)
 
     @property
     def decoded_size(self) -> int:

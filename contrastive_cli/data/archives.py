@@ -130,7 +130,16 @@ def _archive_source(request: SplitRequest, *, archive: Archive, parts: Mapping[s
         for split, files in parts.items():
             images, labels = archive.read(files)
             prefix = f"{request.name}/{split}"
-            samples.append(array_samples(images, labels, classes=archive.classes, prefix=prefix, size=request.size))
+            samples.append(
+                array_samples(
+                    images,
+                    labels,
+                    classes=archive.classes,
+                    prefix=prefix,
+                    size=request.size,
+                    framing=request.framing,
+                )
+            )
         return samples[0] if len(samples) == 1 else _joined(samples)
 
     files = [file for part in parts.values() for file in part]

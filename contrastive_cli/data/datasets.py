@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import importlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from contrastive_cli.core.config import did_you_mean
 from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.core.framing import Framing
 from contrastive_cli.core.notes import note
 from contrastive_cli.core.own_code import is_file_name
 from contrastive_cli.core.pictures import AskedRange
@@ -25,6 +27,7 @@ from contrastive_cli.data.spec import DatasetSpec
 DEFAULT_DATA_DIR = Path("data")
 DEFAULT_DATASET = "digits"
 FOLDER_DATASET = "folder"
+NO_DATASET = "none"  # of an encoder that was imported
 
 
 def _load_entries() -> dict[str, DatasetSpec]:
@@ -99,6 +102,7 @@ def find_source(
     tree: TreeOptions = AS_NAMED,
     picture_range: AskedRange = "auto",
     bands: tuple[int, ...] | None = None,
+    framing: Framing | None = None,
 ) -> Source:
     """Find a split of a dataset, of which nothing is decoded yet, and say how it was read.
 
@@ -113,6 +117,7 @@ def find_source(
         tree: How a folder is to be read, where its names do not say enough.
         picture_range: What becomes 0 and 255 of pictures with more than eight bits; "auto" measures it.
         bands: Bands of the pictures of a folder that become the channels; None takes the colors.
+        framing: How pictures become squares; None for the rule of this package.
 
     Raises:
         UsageError: If there is no such dataset, split or size.
@@ -143,6 +148,7 @@ def find_source(
         tree=tree,
         picture_range=picture_range,
         bands=bands,
+        framing=framing,
     )
     own = find_own(name)
     source = checked_source(own, request) if own is not None else spec.open(request)
@@ -158,7 +164,7 @@ def find_source(
         )
     for line in (*(source.reading.lines if source.reading is not None else ()), *source.notes):
         note(line)
-    return source
+    return source if framing is None else replace(source, identity=(*source.identity, f"framing {framing!r}"))
 
 
 def find_dataset(name: str) -> DatasetSpec:
@@ -169,6 +175,8 @@ def find_dataset(name: str) -> DatasetSpec:
     """
     if name in DATASETS:
         return DATASETS[name]
+    if name == NO_DATASET:
+        raise UsageError("an imported encoder has no dataset of its own", hint="give --dataset, or files and folders")
     own = find_own(name)
     if own is not None:
         return own.spec

@@ -13,6 +13,7 @@ import os
 import stat
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.framing import Framing
 from contrastive_cli.core.pictures import PictureRange
 from contrastive_cli.data.picture_formats import FORMATS, HEAD_BYTES, formats_of, formats_of_head
 from contrastive_cli.data.picture_values import Facts, Values, look, read_deep
 from contrastive_cli.data.scaling import over_white, to_8_bit
+from contrastive_cli.data.squares import Square
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit for a warning; here it is an error
 ORIENTATION = 0x0112
@@ -80,6 +83,7 @@ def decode(
     channels: Channels,
     picture_range: PictureRange | None = None,
     bands: tuple[int, ...] | None = None,
+    framing: Framing | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Images:
     """Decode the first frame of an image file.
@@ -91,6 +95,7 @@ def decode(
         picture_range: What becomes 0 and 255 of pictures of more than eight bits. Without it 16-bit ones are scaled by
             65535, and signed and float ones each by its own range.
         bands: The bands that become the channels, counted from 0; None takes the colors.
+        framing: How the square is made, if not by that; every pixel is decoded then.
         max_pixels: Larger images are refused before any pixel is decoded.
 
     Returns:
@@ -99,6 +104,7 @@ def decode(
     Raises:
         BadImage: If the file is not a whole image of a known format, or too large, or lacks a band.
     """
+    square = Square(size=size, channels=channels, framing=framing)
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for ever
             raise BadImage(path, "not a regular file")
@@ -107,21 +113,27 @@ def decode(
             facts = look(path, most_pages=1 if bands is None else 1 + max(bands))
         if facts.is_deep or (bands is not None and facts.kind == "tiff" and facts.bands not in (1, 3)):
             picture = read_deep(path, facts, wanted=1 + max(bands or (0,)), max_pixels=max_pixels)
-            return _finish(path, picture, size=size, channels=channels, picture_range=picture_range, bands=bands)
+            return _finish(path, picture, square, picture_range=picture_range, bands=bands)
         with Image.open(path, formats=formats_of(path)) as image:
-            _load(image, path=path, size=size, max_pixels=max_pixels)
+            _load(image, path=path, size=size if square.may_be_drafted else None, max_pixels=max_pixels)
             if bands is None:
-                return _to_array(_flatten(_upright(image)), size=size, channels=channels)
-            picture = Values(values=_stored_bands(_upright(image)), full=None)
-            return _finish(path, picture, size=size, channels=channels, picture_range=picture_range, bands=bands)
+                return square.of(to_8_bit_colors(turn_upright(image)))
+            picture = Values(values=_stored_bands(turn_upright(image)), full=None)
+            return _finish(path, picture, square, picture_range=picture_range, bands=bands)
     except UnidentifiedImageError:
-        return _decode_unidentified(path, size=size, channels=channels, max_pixels=max_pixels)
+        return _decode_unidentified(path, square, max_pixels=max_pixels)
     except DECODING_ERRORS as error:
         raise BadImage(path, _one_line(error)) from None
 
 
 def decode_bytes(
-    content: bytes, *, name: Path, size: int | None, channels: Channels, max_pixels: int = MAX_PIXELS
+    content: bytes,
+    *,
+    name: Path,
+    size: int | None,
+    channels: Channels,
+    framing: Framing | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Images:
     """Decode the first frame of an image whose file is in memory, as `decode` does without a range and bands.
 
@@ -130,6 +142,7 @@ def decode_bytes(
         name: Of the image, for messages.
         size: As in `decode`.
         channels: As in `decode`.
+        framing: As in `decode`.
         max_pixels: As in `decode`.
 
     Returns:
@@ -140,8 +153,8 @@ def decode_bytes(
     """
     try:
         with Image.open(io.BytesIO(content), formats=formats_of_head(content[:HEAD_BYTES])) as image:
-            _load(image, path=name, size=size, max_pixels=max_pixels)
-            return _to_array(_flatten(_upright(image)), size=size, channels=channels)
+            _load(image, path=name, size=size if framing is None else None, max_pixels=max_pixels)
+            return Square(size=size, channels=channels, framing=framing).of(to_8_bit_colors(turn_upright(image)))
     except UnidentifiedImageError:
         reason = f"not an image in a known format ({', '.join(FORMATS)}, AVIF, HEIC)" if content else "it is empty"
         raise BadImage(name, reason) from None
@@ -151,19 +164,19 @@ def decode_bytes(
 
 def _load(image: Image.Image, *, path: Path, size: int | None, max_pixels: int) -> None:
     """Decode the pixels, of a JPEG no more of them than `size` needs."""
-    _check_size(image, path=path, max_pixels=max_pixels)
+    refuse_large(image, path=path, max_pixels=max_pixels)
     if size is not None and min(image.size) >= 4 * size:
         image.draft(None, (2 * size, 2 * size))  # JPEG only: the decoder itself shrinks by 2, 4 or 8
     image.load()
 
 
-def _decode_unidentified(path: Path, *, size: int | None, channels: Channels, max_pixels: int) -> Images:
+def _decode_unidentified(path: Path, square: Square, *, max_pixels: int) -> Images:
     """A TIFF of more bands than Pillow opens; what else Pillow does not know is no image."""
     try:
         facts = look(path)
         if facts.kind == "tiff":
             picture = read_deep(path, facts, wanted=1, max_pixels=max_pixels)
-            return _finish(path, picture, size=size, channels=channels, picture_range=None, bands=None)
+            return _finish(path, picture, square, picture_range=None, bands=None)
     except DECODING_ERRORS as error:
         raise BadImage(path, _one_line(error)) from None
     raise BadImage(path, _unidentified(path))
@@ -172,9 +185,8 @@ def _decode_unidentified(path: Path, *, size: int | None, channels: Channels, ma
 def _finish(
     path: Path,
     picture: Values,
+    square: Square,
     *,
-    size: int | None,
-    channels: Channels,
     picture_range: PictureRange | None,
     bands: tuple[int, ...] | None,
 ) -> Images:
@@ -188,14 +200,14 @@ def _finish(
             )
         pixels = to_8_bit(picture, bands, picture_range=picture_range)
         parts = [
-            _to_array(_turned(Image.fromarray(np.ascontiguousarray(band)), picture), size=size, channels=1)
+            replace(square, channels=1).of(_turned(Image.fromarray(np.ascontiguousarray(band)), picture))
             for band in np.moveaxis(pixels, 2, 0)
         ]
         return np.concatenate(parts)
     colors = (0, 1, 2) if found - (picture.alpha is not None) >= 3 else (0,)
     pixels = over_white(to_8_bit(picture, colors, picture_range=picture_range), picture)
     image = Image.fromarray(np.ascontiguousarray(pixels if len(colors) == 3 else pixels[:, :, 0]))
-    return _to_array(_turned(image, picture), size=size, channels=channels)
+    return square.of(_turned(image, picture))
 
 
 def _turned(image: Image.Image, picture: Values) -> Image.Image:
@@ -212,22 +224,14 @@ def _stored_bands(image: Image.Image) -> NDArray[np.generic]:
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
-def resize_array(pixels: Images, *, size: int) -> Images:
-    """Resize one uint8 [C, H, W] array to [C, size, size] as `decode` does; unchanged when it has that size."""
-    if pixels.shape[1:] == (size, size):
-        return pixels
-    channels = 1 if pixels.shape[0] == 1 else 3
-    image = Image.fromarray(pixels[0] if channels == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-    return _to_array(image, size=size, channels=channels)
-
-
-def _check_size(image: Image.Image, *, path: Path, max_pixels: int) -> None:
+def refuse_large(image: Image.Image, *, path: Path, max_pixels: int) -> None:
+    """Refuse a picture of more pixels, as its head says, before any is decoded. Raises BadImage."""
     pixels = image.width * image.height
     if pixels > max_pixels:
         raise BadImage(path, f"{image.width} x {image.height} pixels are more than the limit of {max_pixels}")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def turn_upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; a corrupt EXIF block does not make good pixels bad."""
     try:
         if image.getexif().get(ORIENTATION, 1) == 1:
@@ -237,7 +241,7 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _flatten(image: Image.Image) -> Image.Image:
+def to_8_bit_colors(image: Image.Image) -> Image.Image:
     """Any mode to L or RGB: alpha on white, 16-bit, integer and float modes scaled to 8 bit."""
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_scale_to_8_bit(np.asarray(image)))
@@ -257,17 +261,6 @@ def _scale_to_8_bit(values: NDArray[np.generic]) -> Images:
     if np.issubdtype(values.dtype, np.integer) and low >= 0 and high <= 65535:
         low, high = 0.0, 65535.0
     return np.rint((scaled - low) * (255.0 / max(high - low, 1e-300))).astype(np.uint8)
-
-
-def _to_array(image: Image.Image, *, size: int | None, channels: Channels) -> Images:
-    if size is not None:
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        box = (left, top, left + side, top + side)  # resizing the center square is resizing, then cropping
-        image = image.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
-    mode = "L" if channels == 1 else "RGB"
-    pixels = np.asarray(image if image.mode == mode else image.convert(mode), dtype=np.uint8)
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def _unidentified(path: Path) -> str:

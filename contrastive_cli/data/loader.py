@@ -149,9 +149,18 @@ class DeviceImages:
         images: uint8 [N, C, H, W].
         device: Where gathered images end up.
         memory_fraction: In [0, 1]; 0 never copies the whole.
+        channels: C of what is gathered, where gray images stand for all of them; None leaves it.
     """
 
-    def __init__(self, images: NDArray[np.uint8], *, device: torch.device | str, memory_fraction: float = 0.5) -> None:
+    def __init__(
+        self,
+        images: NDArray[np.uint8],
+        *,
+        device: torch.device | str,
+        memory_fraction: float = 0.5,
+        channels: int | None = None,
+    ) -> None:
+        self.channels = channels if channels is not None and images.shape[1] == 1 else images.shape[1]
         self.device = torch.device(device)
         on_host = _as_tensor(images)
         fits = fits_on_device(images.nbytes, device=self.device, memory_fraction=memory_fraction)
@@ -168,7 +177,8 @@ class DeviceImages:
             # A pinned buffer lets the copy run beside the computation.
             rows = rows.pin_memory() if self.device.type == "cuda" else rows
             rows = rows.to(self.device, non_blocking=True)
-        return rows.view(*indices.shape, *self.images.shape[1:])
+        rows = rows.expand(-1, self.channels, -1, -1)
+        return rows.view(*indices.shape, *rows.shape[1:])
 
 
 def fits_on_device(num_bytes: int, *, device: torch.device, memory_fraction: float = 0.5) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.core.framing import Framing
 from contrastive_cli.data.images import BadImage, Channels, Images, decode, decode_bytes
 from contrastive_cli.data.shards import Label, Shard
 
@@ -161,7 +162,14 @@ def _read_group(path: Path, group: int, column: _Column) -> list[bytes | None]:
 
 
 def _decode_row(
-    path: Path, column: _Column, ends: Any, groups: Groups, index: int, size: int, channels: Channels
+    path: Path,
+    column: _Column,
+    ends: Any,
+    groups: Groups,
+    index: int,
+    size: int,
+    channels: Channels,
+    framing: Framing | None,
 ) -> Images:
     group = int(np.searchsorted(ends, index, side="right"))
     first = int(ends[group - 1]) if group else 0
@@ -170,10 +178,12 @@ def _decode_row(
     name = path / f"{index:06d}"
     if content is None:
         raise BadImage(name, "there is no picture in this row")
-    return decode_bytes(content, name=name, size=size, channels=channels)
+    return decode_bytes(content, name=name, size=size, channels=channels, framing=framing)
 
 
-def _decode_path(root: Path, paths: Sequence[str | None], index: int, size: int, channels: Channels) -> Images:
+def _decode_path(
+    root: Path, paths: Sequence[str | None], index: int, size: int, channels: Channels, framing: Framing | None
+) -> Images:
     """A file may name pictures of its own folder only: it may come from a stranger."""
     text = paths[index]
     if not text or "\0" in text:
@@ -181,7 +191,7 @@ def _decode_path(root: Path, paths: Sequence[str | None], index: int, size: int,
     file = root / text
     if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)):
         raise BadImage(file, f"it is outside of {os.fspath(root)!r}")
-    return decode(file, size=size, channels=channels)
+    return decode(file, size=size, channels=channels, framing=framing)
 
 
 def _libraries() -> tuple[Any, Any]:

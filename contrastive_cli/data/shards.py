@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.framing import Framing
 from contrastive_cli.core.wording import counted
 from contrastive_cli.data.images import Channels, Images
 from contrastive_cli.data.layout import split_of
@@ -37,13 +38,13 @@ class Shard:
     Attributes:
         names: One a picture; unique within the file.
         labels: Numbers or names of classes, None where there is none; one a picture.
-        decode: Called with the position of a picture, the side and the number of channels; returns uint8 [C, S, S] and
-            raises BadImage. Called from several threads.
+        decode: Called with the position of a picture, the side, the number of channels, and how the square is made;
+            returns uint8 [C, S, S] and raises BadImage. Called from several threads.
     """
 
     names: tuple[str, ...]
     labels: tuple[Label, ...]
-    decode: Callable[[int, int, Channels], Images]
+    decode: Callable[[int, int, Channels, Framing | None], Images]
 
 
 def shard_source(request: SplitRequest, *, suffixes: tuple[str, ...], open_shard: Callable[[Path], Shard]) -> Source:
@@ -76,7 +77,8 @@ def shard_source(request: SplitRequest, *, suffixes: tuple[str, ...], open_shard
         def read(index: int) -> Images:
             position = int(positions[index])
             shard = int(np.searchsorted(starts, position, side="right")) - 1
-            return opened[shard].decode(position - int(starts[shard]), request.size, request.channels)
+            place = position - int(starts[shard])
+            return opened[shard].decode(place, request.size, request.channels, request.framing)
 
         if not len(positions):
             raise DataError(f"the shards of {request.split} in {request.data_dir} hold no pictures")

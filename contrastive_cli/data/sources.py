@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.framing import Framing
 from contrastive_cli.core.pictures import AskedRange, PictureRange
-from contrastive_cli.data.images import Channels, Images, resize_array
+from contrastive_cli.data.images import Channels, Images
 from contrastive_cli.data.reading import Reading
 from contrastive_cli.data.scan import Labels, relative_names
+from contrastive_cli.data.squares import resize_array
 
 ALWAYS_FORGIVEN = 3  # bad files in a split: a part of a small one would be less than a file
 
@@ -107,6 +109,7 @@ class SplitRequest:
     Attributes:
         max_bad: Largest part of the files that may be undecodable.
         tree: How a folder is to be read.
+        framing: How pictures become squares; None for the rule of this package.
     """
 
     name: str
@@ -119,16 +122,26 @@ class SplitRequest:
     tree: TreeOptions = AS_NAMED
     picture_range: AskedRange = "auto"
     bands: tuple[int, ...] | None = None
+    framing: Framing | None = None
 
 
 def array_samples(
-    images: Images, labels: Labels, *, classes: tuple[str, ...], prefix: str, size: int, first: int = 0
+    images: Images,
+    labels: Labels,
+    *,
+    classes: tuple[str, ...],
+    prefix: str,
+    size: int,
+    framing: Framing | None = None,
+    first: int = 0,
 ) -> Samples:
     """Samples of an array [N, C, H, W] that was read from an archive, resized one by one."""
     paths = tuple(f"{prefix}/{first + index:05d}" for index in range(len(images)))
-    return Samples(
-        labels=labels, classes=classes, paths=paths, read=lambda index: resize_array(images[index], size=size)
-    )
+
+    def read(index: int) -> Images:
+        return resize_array(images[index], size=size, framing=framing)
+
+    return Samples(labels=labels, classes=classes, paths=paths, read=read)
 
 
 def stat_files(root: Path, files: Sequence[Path]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.framing import Framing
 from contrastive_cli.data.images import BadImage, Channels, Images, decode_bytes
 from contrastive_cli.data.kinds import picture_suffixes
 from contrastive_cli.data.shards import Label, Shard
@@ -128,7 +129,14 @@ def _label_of_json(content: bytes) -> Label:
     return None
 
 
-def _decode(path: Path, places: Sequence[tuple[str, int, int]], index: int, size: int, channels: Channels) -> Images:
+def _decode(
+    path: Path,
+    places: Sequence[tuple[str, int, int]],
+    index: int,
+    size: int,
+    channels: Channels,
+    framing: Framing | None,
+) -> Images:
     name, offset, length = places[index]
     shown = path / name.lstrip("/")
     if length > MOST_PICTURE_BYTES:
@@ -141,4 +149,4 @@ def _decode(path: Path, places: Sequence[tuple[str, int, int]], index: int, size
         raise BadImage(shown, error.strerror or "it cannot be read") from None
     if len(content) != length:
         raise BadImage(shown, "the tar ends within it")
-    return decode_bytes(content, name=shown, size=size, channels=channels)
+    return decode_bytes(content, name=shown, size=size, channels=channels, framing=framing)

@@ -250,6 +250,7 @@ def _read(files: Sequence[Path], request: SplitRequest, picture_range: PictureRa
             channels=request.channels,
             picture_range=picture_range,
             bands=request.bands,
+            framing=request.framing,
         )
     except BadImage as error:
         if files[index].is_symlink() and not files[index].exists():

@@ -15,6 +15,7 @@ from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.types import MethodSpec
 
 GROUP = "clr.methods"
+IMPORTED = "imported"  # in the place of a method where an encoder came as it is
 _added: dict[str, MethodSpec] = {}
 
 
@@ -42,6 +43,9 @@ def load_method(name: str) -> MethodSpec:
     """
     if name in _added:
         return _added[name]
+    if name == IMPORTED:
+        stand_in: MethodSpec = importlib.import_module(f"{__name__}._{IMPORTED}").METHOD
+        return stand_in
     if name not in own_folder():
         hint = "a method of your own is named by its file: --method FILE.py"
         raise UsageError(f"no method named {name!r}{did_you_mean(name, list_methods())}", hint=hint)

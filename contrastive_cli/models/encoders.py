@@ -6,7 +6,7 @@ models, with the stem that fits the image size (a 3x3 convolution without max-po
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from contrastive_cli.core.config import Config, did_you_mean
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.models.encoder import Encoder
-from contrastive_cli.models.resnet import RESNETS, ResNet
+from contrastive_cli.models.resnet import RESNETS, ResNet, Stem
+from contrastive_cli.models.timm_encoders import PREFIX, timm_encoder
 
 SMALL_IMAGE = 64
 ENCODERS = ("resnet9", *RESNETS)
@@ -29,37 +30,83 @@ class EncoderConfig(Config):
             none in the configuration of a method without an encoder.
         width: Channels of the first layer of resnet9.
         embedding_dim: Width of the embedding of resnet9, made by a last 1x1 convolution; None leaves it at 8 x width.
-        stem: small (3x3, stride 1), imagenet (7x7, stride 2, max-pool), or auto by image size; not for resnet9.
+        stem: small (3x3, stride 1), imagenet (7x7, stride 2, max-pool), or auto by image size or weights; small-padded
+            and small-linear are those of solo-learn and lightly. Not for resnet9.
         patch_size: Side of the patches of timm's ViTs in pixels; None leaves the model's own.
-        weights: Name of torchvision's pretrained weights, such as IMAGENET1K_V1, or "pretrained" for timm.
+        weights: What training begins with: a name of torchvision's weights, such as IMAGENET1K_V1, "pretrained" or a
+            tag for timm, a file, a folder, or another run; None for fresh ones.
     """
 
     name: str = "auto"
     width: int = Field(16, gt=0, le=1024)
     embedding_dim: int | None = Field(512, gt=0, le=65536)
-    stem: Literal["auto", "small", "imagenet"] = "auto"
+    stem: Literal["auto", "small", "small-padded", "small-linear", "imagenet"] = "auto"
     patch_size: int | None = Field(None, ge=1, le=64)
     weights: str | None = None
 
 
 def build_encoder(config: EncoderConfig, *, channels: int, size: int) -> Encoder:
-    """Build the encoder for images [B, channels, size, size].
+    """Build the encoder for images [B, channels, size, size], with its weights where it has any.
 
     Raises:
         UsageError: If there is no such encoder or no such weights.
+        DataError: If the weights cannot be had, or are not all of the encoder.
     """
-    if config.patch_size is not None and not config.name.startswith("timm/"):
+    if config.weights is None:
+        return build_fresh(config, channels=channels, size=size)
+    from contrastive_cli.models.weights.loading import load_encoder
+
+    return load_encoder(config, channels=channels, size=size)[0]
+
+
+def build_fresh(config: EncoderConfig, *, channels: int, size: int) -> Encoder:
+    """Build the encoder with weights drawn from torch's generator, whatever weights its configuration names.
+
+    Raises:
+        UsageError: If there is no such encoder.
+    """
+    refuse_unknown_encoder(config.name)
+    if config.patch_size is not None and not config.name.startswith(PREFIX):
         raise UsageError(f"encoder.patch_size is for timm's ViTs, not for {config.name} (given: {config.patch_size})")
     if config.name == "resnet9":
-        if config.weights is not None:
-            raise UsageError(f"resnet9 has no pretrained weights (given: {config.weights!r})")
         return ResNet9(channels=channels, width=config.width, embedding_dim=config.embedding_dim)
     if config.name in RESNETS:
-        stem = config.stem if config.stem != "auto" else ("small" if size <= SMALL_IMAGE else "imagenet")
-        return _resnet(config.name, channels=channels, small=stem == "small", weights=config.weights)
-    if config.name.startswith("timm/"):
-        return _timm_encoder(config, channels=channels, size=size)
-    raise UsageError(f"no encoder named {config.name!r}{did_you_mean(config.name, [*ENCODERS, 'timm/NAME'])}")
+        return ResNet(config.name, channels=channels, stem=_stem(config, size=size))
+    return _timm_encoder(config, channels=channels, size=size, weights=None)
+
+
+def published_encoder(config: EncoderConfig, *, channels: int, size: int) -> Encoder:
+    """Build the encoder with the weights that torchvision or timm publish under a name.
+
+    Raises:
+        UsageError: If there are no such weights.
+        DataError: If they cannot be fetched.
+    """
+    assert config.weights is not None, "there are weights"
+    if config.name.startswith(PREFIX):
+        return _timm_encoder(config, channels=channels, size=size, weights=config.weights)
+    return _torchvision_encoder(config, channels=channels, size=size, weights=config.weights)
+
+
+def refuse_unknown_encoder(name: str) -> None:
+    """Ask that there is an encoder of that name; timm is asked when it is built.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    if name not in ENCODERS and not name.startswith(PREFIX):
+        raise UsageError(f"no encoder named {name!r}{did_you_mean(name, [*ENCODERS, 'timm/NAME'])}")
+
+
+def _stem(config: EncoderConfig, *, size: int) -> Stem:
+    if config.stem != "auto":
+        return config.stem
+    return "small" if size <= SMALL_IMAGE else "imagenet"
+
+
+def _timm_encoder(config: EncoderConfig, *, channels: int, size: int, weights: str | None) -> Encoder:
+    name = config.name.removeprefix(PREFIX)
+    return timm_encoder(name, channels=channels, size=size, patch_size=config.patch_size, weights=weights)
 
 
 def automatic_encoder(device_type: str, size: int) -> str:
@@ -139,18 +186,17 @@ def _pool() -> nn.Sequential:
     return nn.Sequential(nn.MaxPool2d(2), nn.ReLU(inplace=True))
 
 
-def _resnet(name: str, *, channels: int, small: bool, weights: str | None) -> Encoder:
-    net = ResNet(name, channels=channels, small=small)
-    if weights is not None:
-        given = _torchvision_weights(name, weights)
-        if small:  # there are none of this stem
-            del given["conv1.weight"]
-        elif channels == 1:  # a gray image is the mean of three equal channels
-            given["conv1.weight"] = given["conv1.weight"].sum(dim=1, keepdim=True)
-        elif channels != 3:  # as timm does: red, green, blue in turn, at the strength of three
-            repeated = given["conv1.weight"].repeat(1, -(-channels // 3), 1, 1)
-            given["conv1.weight"] = repeated[:, :channels] * (3 / channels)
-        net.load_state_dict(net.state_dict() | given)
+def _torchvision_encoder(config: EncoderConfig, *, channels: int, size: int, weights: str) -> Encoder:
+    from contrastive_cli.models.weights.reshaping import for_channels
+
+    stem = _stem(config, size=size)
+    net = ResNet(config.name, channels=channels, stem=stem)
+    given = _torchvision_weights(config.name, weights)
+    if stem != "imagenet":  # there are none of this stem
+        del given["conv1.weight"]
+    elif channels != 3:
+        given["conv1.weight"] = for_channels(given["conv1.weight"], channels)
+    net.load_state_dict(net.state_dict() | given)
     return net
 
 
@@ -162,44 +208,12 @@ def _torchvision_weights(name: str, weights: str) -> dict[str, Tensor]:
         state: dict[str, Tensor] = models.get_model_weights(name)[weights].get_state_dict(
             progress=True, check_hash=True
         )
-    except KeyError as error:
-        known = [member.name for member in models.get_model_weights(name)]
-        raise UsageError(f"{name} has no weights {weights!r}; known are {', '.join(known)}") from error
     except (OSError, RuntimeError) as error:
-        raise DataError(f"the weights {weights} of {name} cannot be fetched: {_one_line(error)}") from error
+        raise DataError(
+            f"the weights {weights} of {name} cannot be fetched: {_one_line(error)}",
+            hint="give them by a file: --weights FILE",
+        ) from error
     return {key: value for key, value in state.items() if not key.startswith("fc.")}
-
-
-def _timm_encoder(config: EncoderConfig, *, channels: int, size: int) -> Encoder:
-    name = config.name.removeprefix("timm/")
-    try:
-        import timm
-    except ImportError:
-        raise UsageError("timm encoders need the extra", hint="pip install 'contrastive-cli[timm]'") from None
-    if not timm.is_model(name):
-        near = did_you_mean(name, timm.list_models()) if name else ""
-        raise UsageError(f"timm has no model {name!r}{near if 'did you mean' in near else ''}")
-    options: dict[str, Any] = {"pretrained": config.weights is not None, "num_classes": 0, "in_chans": channels}
-    if config.patch_size is not None:
-        options["patch_size"] = config.patch_size
-    # A ViT with dynamic sizes takes small views too; convolutional nets take any size and refuse both arguments.
-    kinds: list[dict[str, Any]] = [{"img_size": size, "dynamic_img_size": True}, {"img_size": size}, {}]
-    net: Any = None
-    for number, kind in enumerate(kinds):
-        try:
-            net = timm.create_model(name, **options, **kind)
-            break
-        except TypeError:
-            if number + 1 < len(kinds):
-                continue
-            raise UsageError(f"timm/{name} takes no encoder.patch_size; it has no patches") from None
-        except (AssertionError, ValueError) as error:
-            raise UsageError(f"timm/{name} cannot be made for images of {size} px: {_one_line(error)}") from error
-        except (OSError, RuntimeError) as error:
-            raise DataError(f"timm/{name} cannot be had: {_one_line(error)}") from error
-    with torch.no_grad():
-        net.embedding_dim = net.eval()(torch.zeros(1, channels, size, size)).shape[1]
-    return net.train()  # type: ignore[no-any-return]
 
 
 def _one_line(error: Exception) -> str:

@@ -5,11 +5,19 @@ They are our own because torchvision takes as long to import as torch, or longer
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 from torch import Tensor, nn
 
 from contrastive_cli.models.encoder import Encoder
+
+Stem: TypeAlias = Literal["small", "small-padded", "small-linear", "imagenet"]
+_STEMS = {  # kernel, stride, padding
+    "small": (3, 1, 1),
+    "small-padded": (3, 1, 2),
+    "small-linear": (3, 1, 1),
+    "imagenet": (7, 2, 3),
+}
 
 
 class ResNet(Encoder):
@@ -18,17 +26,19 @@ class ResNet(Encoder):
     Args:
         name: resnet18, resnet34 or resnet50.
         channels: Channels of the image.
-        small: Whether the stem is a 3x3 convolution without max-pool (SimCLR, App. B.9), not 7x7 with stride 2 and one.
+        stem: small is a 3x3 convolution without max-pool (SimCLR, App. B.9), imagenet 7x7 with stride 2 and one;
+            small-padded sees two pixels of zeros around the image, as solo-learn's; small-linear has no ReLU, as
+            lightly's generator of ResNets when its layers are put into a row.
     """
 
-    def __init__(self, name: str, *, channels: int, small: bool) -> None:
+    def __init__(self, name: str, *, channels: int, stem: Stem) -> None:
         super().__init__()
         block, depths = _SHAPES[name]
-        kernel, stride = (3, 1) if small else (7, 2)
-        self.conv1 = nn.Conv2d(channels, 64, kernel, stride=stride, padding=kernel // 2, bias=False)
+        kernel, stride, padding = _STEMS[stem]
+        self.conv1 = nn.Conv2d(channels, 64, kernel, stride=stride, padding=padding, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.Identity() if small else nn.MaxPool2d(3, stride=2, padding=1)
+        self.relu = nn.Identity() if stem == "small-linear" else nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "imagenet" else nn.Identity()
         self.layer1 = _stage(block, 64, 64, depth=depths[0], stride=1)
         self.layer2 = _stage(block, 64 * block.expansion, 128, depth=depths[1], stride=2)
         self.layer3 = _stage(block, 128 * block.expansion, 256, depth=depths[2], stride=2)

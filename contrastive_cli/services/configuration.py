@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BeforeValidator, Field, SerializeAsAny, create_model, model_validator
+from pydantic import Field, SerializeAsAny, create_model, model_validator
 
 from contrastive_cli.core.choices import AskedPrecision, Reduction
 from contrastive_cli.core.config import Config, Tree, build, list_presets, merge, read_preset
+from contrastive_cli.core.durations import Seconds
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.files import at_home
+from contrastive_cli.core.framing import Framing
 from contrastive_cli.core.manifest import PlannedSteps
 from contrastive_cli.core.own_code import guarded
 from contrastive_cli.core.pictures import AskedRangeField, BandsField, refuse_misfit
@@ -30,28 +31,17 @@ from contrastive_cli.data.own_datasets import with_named_dataset
 from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.methods import load_method
+from contrastive_cli.models.encoder import Encoder
 from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder, build_encoder
+from contrastive_cli.services.encoder_input import PreprocessConfig
 from contrastive_cli.services.option_trees import merge_lengths, name_group, name_of, name_recipe, refuse_double
 from contrastive_cli.services.own_methods import checked_method, name_method, own_file_of, recall_method
+from contrastive_cli.services.starting_weights import start_from_weights
 from contrastive_cli.views.recipe import RECIPES, Recipe, ViewGroup
 
 REFERENCE_BATCH = 256
 DEFAULT_EPOCHS = 100
 DEFAULT_CPU_BUDGET = 15 * 60.0
-
-
-def parse_duration(value: Any) -> Any:
-    """Read "90s", "15m", "1h30m" or a number of seconds; other values pass through to the validator."""
-    if not isinstance(value, str) or not value.strip():
-        return value
-    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", value.strip())
-    if match is None:
-        raise ValueError("not a duration like 90s, 15m or 1h30m")
-    hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return 3600 * hours + 60 * minutes + seconds
-
-
-Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 
 
 class DatasetConfig(Config):
@@ -97,6 +87,7 @@ class TrainConfig(Config):
 
     Attributes:
         epochs: Passes over the images; or `budget`, seconds from the start of the command to its end.
+        freeze_epochs: Passes at the beginning in which the encoder stays as it came; needs weights it came with.
         plan: What became of a budget: pairs of a step and the steps of the whole from there on; trained again as it is.
         batch_size: Images whose views meet in one loss; None takes 256, or half of the images where that is less.
         images_per_class: K images of each of B / K classes in a batch (P x K); None shuffles all images.
@@ -112,6 +103,7 @@ class TrainConfig(Config):
 
     epochs: float | None = Field(None, gt=0, le=1e6)
     budget: Seconds | None = None
+    freeze_epochs: float = Field(0.0, ge=0, le=1e6)
     plan: PlannedSteps = ()
     batch_size: int | None = Field(None, ge=2)
     images_per_class: int | None = Field(None, ge=1)
@@ -139,6 +131,7 @@ class PretrainConfig(Config):
     method: SerializeAsAny[Config]
     dataset: DatasetConfig = DatasetConfig()
     encoder: EncoderConfig = EncoderConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
     views: Recipe
     view_groups: tuple[ViewGroup, ...] | None = Field(None, description="views of several sizes or recipes, see docs")
     optim: OptimConfig = OptimConfig()
@@ -161,6 +154,11 @@ class PretrainConfig(Config):
     def groups_of(self, num_views: int) -> tuple[ViewGroup, ...]:
         """The groups of views of one step; without `view_groups` all views are alike."""
         return self.view_groups or (ViewGroup(count=num_views, **self.views.model_dump()),)
+
+    @property
+    def stored_framing(self) -> Framing | None:
+        """How pictures become squares of the size that they are kept at; None for the rule of this package."""
+        return self.preprocess.stored_framing(self.dataset.size or 0, self.dataset.stored_size)
 
     @property
     def batch_size(self) -> int:
@@ -207,6 +205,7 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | Non
         sizes.pop("stored_size", None)
     tree = merge_lengths(preset, given)
     tree = merge({"dataset": {"name": dataset}}, tree)
+    tree = start_from_weights(tree, given=given, spec=spec)
     tree["method"] = {**tree.get("method", {}), "name": method}
     recipe = load_method(method).recipe or spec.recipe_at(_size(tree) or spec.size)
     tree["views"] = name_recipe(tree.get("views", {}), default=recipe)
@@ -223,11 +222,10 @@ def config_model(method: str) -> type[PretrainConfig]:
     return create_model("PretrainConfig", __base__=PretrainConfig, method=(spec.config, ...))
 
 
-def build_method(config: PretrainConfig, images: ImageFacts) -> Method:
-    """The method with fresh weights, drawn from torch's generator."""
+def build_method(config: PretrainConfig, images: ImageFacts, *, encoder: Encoder | None = None) -> Method:
+    """The method with fresh weights, drawn from torch's generator, and around an encoder if one is given."""
     spec = load_method(config.method_name)
-    encoder = None
-    if spec.has_encoder:
+    if spec.has_encoder and encoder is None:
         encoder = build_encoder(config.encoder, channels=images.channels, size=images.size)
     own = own_file_of(config.method_name)
     if own is None:
@@ -253,8 +251,7 @@ def read_run_config(run: Run) -> PretrainConfig:
 def find_own_preset(*, dataset: str, method: str, device: torch.device) -> str | None:
     """`<dataset>-<method>-<device>` or `<dataset>-<method>` among the presets, if there is one."""
     known = {preset.stem for preset in list_presets()}
-    names = (f"{dataset}-{method}-{device.type}", f"{dataset}-{method}")
-    return next((name for name in names if name in known), None)
+    return next((name for name in (f"{dataset}-{method}-{device.type}", f"{dataset}-{method}") if name in known), None)
 
 
 def light_recipe(dataset: str, *, size: int) -> str:
@@ -287,14 +284,14 @@ def fill(config: PretrainConfig) -> PretrainConfig:
     places = (config.dataset.data_dir, config.dataset.labels, config.neighbors)
     data_dir, labels, neighbors = (None if place is None else at_home(place).absolute() for place in places)
     dataset = config.dataset.model_copy(update={"size": size, "data_dir": data_dir, "labels": labels})
+    config.preprocess.framing(size)  # refuses a square that reaches beyond the picture
     return config.model_copy(update={"encoder": encoder, "train": train, "dataset": dataset, "neighbors": neighbors})
 
 
 def _no_encoder(config: PretrainConfig) -> EncoderConfig:
-    if config.encoder.name not in ("auto", "none"):
-        raise UsageError(
-            f"{config.method_name} has no encoder (given: {config.encoder.name!r})", hint="leave out --encoder"
-        )
+    given = config.encoder.weights or config.encoder.name
+    if given not in ("auto", "none"):
+        raise UsageError(f"{config.method_name} has no encoder (given: {given!r})", hint="leave out --encoder")
     return config.encoder.model_copy(update={"name": "none"})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.framing import Framing
 from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.data.cache import ImageSet, open_cached
@@ -17,21 +18,23 @@ def open_images(
     *,
     split: str,
     size: int | None = None,
+    framing: Framing | None = None,
     known: Manifest | None = None,
     progress: CountProgress | None = None,
     say: Say = silent,
 ) -> ImageSet:
-    """Open a split at a side in pixels, or at the dataset's own; pictures are scaled as those of a `known` run.
+    """Open a split at a side in pixels, or at the dataset's own; pictures are prepared as those of a `known` run.
 
     Raises:
         UsageError: If there is no such dataset or split.
         DataError: If the images are absent or unusable.
     """
-    source = _find(dataset, split=split, size=size or find_dataset(dataset.name).size, known=known)
+    own = find_dataset(dataset.name).size
+    source = _find(dataset, split=split, size=size or own, framing=framing, known=known)
     return open_cached(source, max_bad=dataset.max_bad, progress=progress, say=say)
 
 
-def sample_split(dataset: DatasetConfig, *, split: str, size: int) -> Sampled:
+def sample_split(dataset: DatasetConfig, *, split: str, size: int, framing: Framing | None = None) -> Sampled:
     """Some images of a split, without decoding the rest and without writing anything.
 
     Raises:
@@ -39,10 +42,12 @@ def sample_split(dataset: DatasetConfig, *, split: str, size: int) -> Sampled:
         DataError: If the images are absent or unusable.
     """
     offline = dataset.model_copy(update={"download": False})
-    return sample_images(_find(offline, split=split, size=size))
+    return sample_images(_find(offline, split=split, size=size, framing=framing))
 
 
-def _find(dataset: DatasetConfig, *, split: str, size: int, known: Manifest | None = None) -> Source:
+def _find(
+    dataset: DatasetConfig, *, split: str, size: int, framing: Framing | None, known: Manifest | None = None
+) -> Source:
     return find_source(
         dataset.name,
         split=split,
@@ -52,6 +57,7 @@ def _find(dataset: DatasetConfig, *, split: str, size: int, known: Manifest | No
         max_bad=dataset.max_bad,
         picture_range=dataset.range if known is None else known.range,
         bands=dataset.bands,
+        framing=framing if known is None else known.decoded_framing,
         tree=tree_options(dataset),
     )
 

@@ -24,7 +24,9 @@ class Preprocessing:
     std: tuple[float, ...]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """[B, C, H, W] uint8 -> [B, C, size, size] float32, resized and normalized."""
+        """[B, C, H, W] uint8 -> [B, C, size, size] float32, resized and normalized; gray ones stand for all C."""
+        if images.shape[1] == 1 < len(self.mean):
+            images = images.expand(-1, len(self.mean), -1, -1)
         return to_input(images, size=self.size, mean=self.mean, std=self.std)
 
     def undo(self, images: Tensor) -> Tensor:

@@ -151,7 +151,7 @@ def test_knn_query__finds_the_run_that_the_file_lies_in(clr: Clr, trained: Path,
 @pytest.mark.parametrize(
     ("arguments", "meant"),
     [
-        (["pretrain", "--pretrained"], "--set encoder.weights=NAME"),
+        (["pretrain", "--pretrained"], "--weights NAME"),
         (["pretrain", "--epoch", "3"], "--epochs"),
         (["linear-eval", "--pretrained"], "--run RUN"),
         (["export"], "clr embed"),

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contrastive_cli.data.images import BadImage, Channels, decode, resize_array
+from contrastive_cli.data.images import BadImage, Channels, decode
 from contrastive_cli.data.quiet_decoders import quiet_decoders
+from contrastive_cli.data.squares import resize_array
 
 ROOT = Path(__file__).parents[2]
 FORMAT_OF = {

@@ -73,6 +73,12 @@ def test_visreg__known_values_and_lightly() -> None:
     assert visreg_center(LINE).item() == pytest.approx(0.0225, abs=1e-12)
     theirs = visreg_shape_loss(LINE[0].float(), num_slices=3)
     torch.testing.assert_close(visreg_shape(LINE.float(), slices=3), theirs, rtol=1e-5, atol=1e-6)
+    gradients = []
+    for loss_of in (lambda z: visreg_shape(z, slices=3), lambda z: visreg_shape_loss(z[0], num_slices=3)):
+        z = (3 * LINE).float().requires_grad_()
+        loss_of(z).backward()
+        gradients.append(z.grad)
+    torch.testing.assert_close(gradients[0], gradients[1])  # none of it by way of the deviation
     quantiles = torch.from_numpy(norm.ppf(np.arange(1, 101) / 101))[None, :, None]
     assert visreg_shape(quantiles, slices=2) < visreg_shape(quantiles**3, slices=2) / 100
 

@@ -19,7 +19,7 @@ from contrastive_cli.methods import load_method
 from contrastive_cli.methods.dino import DINO
 from contrastive_cli.methods.swav import SwAV
 from contrastive_cli.models.encoders import EncoderConfig, build_encoder
-from contrastive_cli.models.heads import first_views
+from contrastive_cli.models.heads import first_views, project_views
 from contrastive_cli.models.prototypes import sinkhorn
 
 START = Progress(step=0, total_steps=8)
@@ -79,6 +79,19 @@ def test_dino__the_target_sees_large_views_only_and_takes_no_gradient() -> None:
     assert all(weight.grad is None for weight in targets)
     online = [weight for key, weight in method.named_parameters() if not key.startswith("target_")]
     assert all(weight.grad is not None and weight.grad.abs().max() > 0 for weight in online)
+
+
+def test_dino__predicts_the_centered_and_sharpened_scores_of_the_target() -> None:
+    method, batch = make("dino", target_temperature=0.05, target_warmup=0.0), make_batch()
+    with torch.no_grad():
+        method.center.copy_(torch.linspace(-0.5, 0.5, 10))
+    scores, large = (  # the target is a copy at the start, whose batch norm sees the large views alone
+        method.prototypes(project_views(views, encoder=method.encoder, projector=method.projector)).detach()
+        for views in (batch.views, batch.views[:1])
+    )
+    targets = ((large - method.center) / 0.05).softmax(dim=-1)
+    expected = cross_view_loss(scores, targets, temperature=0.1)
+    torch.testing.assert_close(method.training_loss(batch, START).loss, expected)
 
 
 def test_dino__center_is_the_running_mean_of_the_targets_scores() -> None:

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from contrastive_cli.core.config import read_assignments
+from contrastive_cli.core.durations import parse_duration
 from contrastive_cli.core.errors import UsageError
-from contrastive_cli.services.configuration import PretrainConfig, parse_duration, resolve
+from contrastive_cli.services.configuration import PretrainConfig, resolve
 
 
 def resolved(*, config: str | None = None, sets: list[str] | None = None, **flags: Any) -> PretrainConfig:

@@ -22,7 +22,14 @@ def open_digits(request: SplitRequest) -> Source:
         train, test = stratified_split(labels, seed=request.seed)
         kept = train if request.split == "train" else test
         prefix = f"{request.name}/{request.split}"
-        return array_samples(images[kept], labels[kept], classes=TEN_DIGITS, prefix=prefix, size=request.size)
+        return array_samples(
+            images[kept],
+            labels[kept],
+            classes=TEN_DIGITS,
+            prefix=prefix,
+            size=request.size,
+            framing=request.framing,
+        )
 
     return Source(
         name=request.name,

@@ -6,7 +6,6 @@ The encoder's weights are hashed before and after, so a frozen encoder is proved
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,13 +24,14 @@ from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.embeddings.probes.knn_vote import knn_vote
 from contrastive_cli.embeddings.probes.linear_probe import fit_probe
 from contrastive_cli.embeddings.probes.mlp_probe import fit_mlp
+from contrastive_cli.models.weights.loading import state_sha256
 from contrastive_cli.services.artifacts import indices_sha256, write_result, write_subsets
 from contrastive_cli.services.evaluation.predictions import Predictions
 from contrastive_cli.services.evaluation.rows import Row, Splits, make_row
-from contrastive_cli.services.inference.model import Model, embed_pixels, random_model
+from contrastive_cli.services.inference.model import Model, embed_pixels, random_model, start_model
 
 HEADS = ("linear", "mlp", "knn")
-BASELINES = ("random", "supervised", "pixels")
+BASELINES = ("random", "supervised", "pixels", "start")
 KNN_NEIGHBORS = 20
 PIXEL_SIZE = 32
 PIXEL_CHUNK = 1000
@@ -167,11 +167,7 @@ def _earlier(run: Run, name: str, evaluation: LinearEvaluation) -> dict[str, lis
 
 def weights_sha256(model: Model) -> str:
     """The sha256 of all parameters and buffers, in hex."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.method.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return state_sha256(model.method.state_dict())
 
 
 def parse_fractions(text: str) -> tuple[float, ...]:
@@ -202,6 +198,8 @@ def _features(
         return Features(name=name, train=pair[0], test=pair[1])
 
     yield embed("pretrained", model)
+    if "start" in baselines:
+        yield embed("start", start_model(model))
     if "random" in baselines:
         yield embed("random", random_model(model, seed=model.manifest.seed))
     if "pixels" in baselines:

@@ -27,6 +27,7 @@ from contrastive_cli.services.configuration import build_method, light_recipe, r
 from contrastive_cli.services.evaluation.rows import Row, Splits, make_row
 from contrastive_cli.services.inference.model import Model, predict_classes
 from contrastive_cli.services.training.setup import TrainingSetup, image_facts
+from contrastive_cli.services.training.started_encoder import preprocessing_of
 from contrastive_cli.services.training.steps import train_steps
 from contrastive_cli.views.preprocessing import Preprocessing
 
@@ -141,6 +142,7 @@ def _train(
         "method": {"name": "supervised"},
         "dataset": {"name": train.name, "size": size},
         "encoder": {**model.config.encoder.model_dump(), "weights": None},
+        "preprocess": model.config.preprocess.model_dump(),
         "views": {"recipe": light_recipe(train.name, size=size)},
         "optim": optim,
         "train": {"epochs": 1.0, "batch_size": max(2, min(BATCH, len(training.indices)))},
@@ -149,12 +151,15 @@ def _train(
     }
     config = resolve(config=None, sets={}, flags={}, defaults=tree).config
     torch.manual_seed(training.seed)
-    method = build_method(config, image_facts(train, size=size))
+    preprocessing = preprocessing_of(config, train)
+    channels = len(preprocessing.mean)
+    method = build_method(config, image_facts(train, size=size, channels=channels))
     method.to(device=model.device, memory_format=torch.channels_last).train()
     setup = TrainingSetup(
         config=config,
         images=train,
-        source=DeviceImages(train.images, device=model.device),
+        source=DeviceImages(train.images, device=model.device, channels=channels),
+        preprocessing=preprocessing,
         method=method,
         optimizer=build_optimizer(method, config.optim, lr=config.peak_learning_rate),
         device=model.device,
@@ -167,6 +172,12 @@ def _train(
     return method
 
 
+def _preprocessing(model: Model, train: ImageSet) -> Preprocessing:
+    """That of the run where it came with the encoder, else as measured on the images that are trained on."""
+    own, size = model.config.preprocess, model.manifest.size
+    return Preprocessing(size=size, mean=own.mean or train.mean, std=own.std or train.std)
+
+
 def _predict(
     model: Model, method: Method, train: ImageSet, images: ImageSet, *, positions: Tensor | None = None
 ) -> NDArray[np.int64]:
@@ -176,7 +187,7 @@ def _predict(
     return predict_classes(
         method,
         pixels,
-        preprocessing=Preprocessing(size=model.manifest.size, mean=train.mean, std=train.std),
+        preprocessing=_preprocessing(model, train),
         device=model.device,
         precision=model.precision,
     )

@@ -95,6 +95,7 @@ def decode_all(
                 channels=model.channels,
                 picture_range=manifest.range,
                 bands=manifest.bands,
+                framing=manifest.decoded_framing,
             )
         except BadImage as error:
             return error

@@ -25,6 +25,7 @@ from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.distributed import local_device
 from contrastive_cli.engine.inference import evaluating, map_images
 from contrastive_cli.engine.precision import choose_precision
+from contrastive_cli.methods import IMPORTED, load_method
 from contrastive_cli.models.encoder import encoder_of, projector_of
 from contrastive_cli.models.encoders import ENCODERS
 from contrastive_cli.models.folding import fold_batch_norms
@@ -34,6 +35,7 @@ from contrastive_cli.services.configuration import (
     build_method,
     read_run_config,
 )
+from contrastive_cli.services.inference.named_weights import loaded_weights
 from contrastive_cli.views.preprocessing import Preprocessing
 
 
@@ -72,22 +74,27 @@ class Model:
 
 
 def load_model(run: Run, *, device: str = "auto") -> Model:
-    """Load the newest intact checkpoint of `run`.
+    """Load the newest intact checkpoint of `run`, or the weights that it was imported with.
 
     Raises:
-        RunError: If there is none.
+        RunError: If there are none, or other ones than there were.
     """
     keep_freed_memory()
     manifest = run.manifest()
     config = read_run_config(run)
-    checkpoint = load_checkpoint(run)
     chosen = local_device(choose_device(device))
-    with memory_errors(chosen):
-        method = _build(config, manifest)
-    with checkpoint_mismatch_errors(run, checkpoint.name):
-        method.load_state_dict(checkpoint.state["method"])
+    if manifest.status == "imported":
+        method, checkpoint_sha256 = _load_imported(run, config, manifest)
+    else:
+        checkpoint = load_checkpoint(run)
+        checkpoint_sha256 = checkpoint.sha256
+        with memory_errors(chosen):
+            method = _build(config, manifest)
+        with checkpoint_mismatch_errors(run, checkpoint.name):
+            method.load_state_dict(checkpoint.state["method"])
     method = _ready(method, chosen)
-    same = chosen.type == manifest.device.partition(":")[0]
+    # An imported encoder computes as its own library would: in single precision.
+    same = chosen.type == manifest.device.partition(":")[0] or manifest.status == "imported"
     return Model(
         run=run,
         manifest=manifest,
@@ -96,8 +103,36 @@ def load_model(run: Run, *, device: str = "auto") -> Model:
         embedder=_folded(method, manifest.encoder),
         device=chosen,
         precision=manifest.precision if same else choose_precision("auto", chosen),
-        checkpoint=checkpoint.sha256,
+        checkpoint=checkpoint_sha256,
     )
+
+
+def _load_imported(run: Run, config: PretrainConfig, manifest: Manifest) -> tuple[Method, str]:
+    """An imported encoder, and the sha256 of its weights.
+
+    Raises:
+        RunError: If its weights are not those that it was imported with.
+    """
+    facts = manifest.weights
+    assert facts is not None, "a manifest of this status has them"
+    encoder = loaded_weights(config, manifest, of=f"the encoder of {run.path}")
+    return build_method(config, _facts(manifest), encoder=encoder), facts.sha256
+
+
+def start_model(model: Model) -> Model:
+    """The encoder as it came before it was trained.
+
+    Raises:
+        RunError: If its weights are other ones now.
+        DataError: If they are gone.
+    """
+    facts = model.manifest.weights
+    assert facts is not None, "only such runs are asked for it"
+    encoder = loaded_weights(model.config, model.manifest, of=model.run.name)
+    spec = load_method(IMPORTED)
+    built = spec.build(spec.config(), encoder=encoder, images=_facts(model.manifest))
+    method = _ready(built, model.device)
+    return replace(model, method=method, embedder=_folded(method, model.manifest.encoder), checkpoint=facts.sha256)
 
 
 def random_model(model: Model, *, seed: int) -> Model:
@@ -188,14 +223,17 @@ def _folded(method: Method, encoder: str) -> Method:
 
 
 def _build(config: PretrainConfig, manifest: Manifest) -> Method:
-    facts = ImageFacts(
+    without_weights = config.encoder.model_copy(update={"weights": None})
+    return build_method(config.model_copy(update={"encoder": without_weights}), _facts(manifest))
+
+
+def _facts(manifest: Manifest) -> ImageFacts:
+    return ImageFacts(
         count=manifest.dataset.count,
         channels=len(manifest.mean),
         size=manifest.size,
         num_classes=len(manifest.classes),
     )
-    without_weights = config.encoder.model_copy(update={"weights": None})
-    return build_method(config.model_copy(update={"encoder": without_weights}), facts)
 
 
 def _ready(method: Method, device: torch.device) -> Method:
@@ -216,7 +254,14 @@ def identity_of(model: Model, layer: Layer) -> dict[str, Any]:
 def preprocess_of(model: Model) -> dict[str, Any]:
     """What an embeddings file says of how images were prepared."""
     manifest = model.manifest
-    return {"size": manifest.size, "mean": list(manifest.mean), "std": list(manifest.std), **_scaling_of(model)}
+    framing = {} if manifest.framing is None else manifest.framing.model_dump()
+    return {
+        "size": manifest.size,
+        **framing,
+        "mean": list(manifest.mean),
+        "std": list(manifest.std),
+        **_scaling_of(model),
+    }
 
 
 def _scaling_of(model: Model) -> dict[str, Any]:

@@ -150,6 +150,8 @@ def _kept_pairs(model: Model, how: Comparison) -> tuple[str, dict[str, NDArray[n
 
 
 def _reference_images(model: Model, dataset: DatasetConfig | None) -> ImageSet:
+    if model.manifest.status == "imported":
+        raise DataError("an imported encoder has no pairs of training images to compare with")
     spec = known_dataset(model.config.dataset.name)
     if spec is None:
         raise DataError(f"the file of the dataset {model.config.dataset.name} was not named by --dataset")

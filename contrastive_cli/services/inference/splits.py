@@ -76,7 +76,8 @@ def open_split(
     """
     chosen = dataset or model.config.dataset
     images = open_images(chosen, split=split, size=model.manifest.decoded_size, known=model.manifest, progress=progress)
-    if images.channels != model.channels:
+    stands_for_all = images.channels == 1 and model.manifest.weights is not None
+    if images.channels != model.channels and not stands_for_all:
         raise DataError(
             f"{chosen.name} has images of {images.channels} channels; {model.run.name} was trained on {model.channels}",
             hint="pretrain on this dataset, or choose another --run",

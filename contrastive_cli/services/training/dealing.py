@@ -30,11 +30,17 @@ def fit_pieces(config: PretrainConfig) -> PretrainConfig:
     From then on they belong to the run: another number of processes computes the same.
 
     Raises:
-        UsageError: If there are fewer micro-batches than processes.
+        UsageError: If there are fewer micro-batches than processes, or the encoder is to be compiled.
     """
+    train = config.train
+    if train.compile and (num_processes() > 1 or train.reduction == "ordered"):
+        raise UsageError(
+            "--compile is for one process, and for train.reduction=fast: compiled layers show no statistics of a "
+            "micro-batch",
+            hint="leave --compile out",
+        )
     if num_processes() == 1:
         return config
-    train = config.train
     if train.micro_batch_size is None:
         train = train.model_copy(update={"micro_batch_size": max(2, -(-config.batch_size // num_processes()))})
     pieces = cut_batch(config.batch_size, train.micro_batch_size)

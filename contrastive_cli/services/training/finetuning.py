@@ -99,11 +99,15 @@ def _defaults(parent: Model, *layers: Mapping[str, Any]) -> Tree:
     for layer in layers:
         name = name_of(layer, "dataset", name)
     dataset = own if name == own.name else DatasetConfig(name=name)
-    sizes = {"size": parent.manifest.size, "view_size": None}
+    manifest = parent.manifest
+    sizes = {"size": manifest.size, "view_size": None}
+    framing = {} if manifest.framing is None else manifest.framing.model_dump()
+    seen = {**framing, "mean": manifest.mean, "std": manifest.std, "origin": f"the run {parent.run.name}"}
     return {
         "method": {"name": "supervised"},
         "dataset": {**dataset.model_dump(mode="json"), **sizes, "range": parent.manifest.range},
         "encoder": {**parent.config.encoder.model_dump(), "weights": None},
+        "preprocess": seen,
         "views": {"recipe": light_recipe(name, size=parent.manifest.size)},
         "optim": {
             "name": "sgd",

@@ -128,7 +128,8 @@ def _set_up_sample(config: PretrainConfig, *, say: Say) -> tuple[TrainingSetup, 
     check_against_method(config, spec)
     say(f"opening the images of {dataset.name}")
     split = find_dataset(dataset.name).pretrain_split
-    sampled = sample_split(dataset, split=split, size=dataset.stored_size or dataset.size)
+    size = dataset.stored_size or dataset.size
+    sampled = sample_split(dataset, split=split, size=size, framing=config.stored_framing)
     if sampled.images_per_second is None or config.neighbors is not None:  # these are of images that were decoded
         setup = set_up_training(config, say=say)
         return setup, sampled, setup.num_samples

@@ -28,7 +28,7 @@ class OnlineProbe:
     preprocessing: Preprocessing
 
     @classmethod
-    def of(cls, images: ImageSet, source: DeviceImages, *, size: int, seed: int) -> OnlineProbe:
+    def of(cls, images: ImageSet, source: DeviceImages, *, preprocessing: Preprocessing, seed: int) -> OnlineProbe:
         """Draw the sample among the labeled images where there are enough of them, else among all."""
         labels = torch.from_numpy(images.labels)
         labeled = torch.nonzero(labels >= 0)[:, 0]
@@ -40,7 +40,7 @@ class OnlineProbe:
         return cls(
             pixels=pixels,
             labels=labels[chosen].to(pixels.device) if enough and images.has_labels else None,
-            preprocessing=Preprocessing(size=size, mean=images.mean, std=images.std),
+            preprocessing=preprocessing,
         )
 
     def measure(self, method: Method, *, precision: Precision) -> dict[str, float]:

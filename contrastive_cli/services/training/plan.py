@@ -76,7 +76,7 @@ def timed_steps(setup: TrainingSetup, *, limit: float = TIMING_SECONDS) -> tuple
 def _timed(setup: TrainingSetup, *, batch_size: int, warm_up: int, count: int, limit: float) -> float:
     method = copy.deepcopy(setup.method)
     rate, precision = setup.config.peak_learning_rate, setup.precision
-    changes: dict[str, Any] = {"batch_size": batch_size, "images_per_class": None}
+    changes: dict[str, Any] = {"batch_size": batch_size, "images_per_class": None, "freeze_epochs": 0.0}
     if num_processes() > 1 and batch_size < setup.config.batch_size:
         changes["micro_batch_size"] = max(2, batch_size // num_processes())
     train = setup.config.train.model_copy(update=changes)

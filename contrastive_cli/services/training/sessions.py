@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from contrastive_cli.core.errors import DataError, RunError
+from contrastive_cli.core.errors import DataError, RunError, UsageError
 from contrastive_cli.core.files import write_atomically
 from contrastive_cli.core.manifest import DatasetFacts, Manifest, ParentFacts, checkpoints_of
 from contrastive_cli.core.provenance import command_line, git_revision, versions
@@ -54,6 +54,7 @@ from contrastive_cli.services.training.resumption import (
 from contrastive_cli.services.training.same_everywhere import refuse_other_start
 from contrastive_cli.services.training.setup import TrainingSetup, set_up_training
 
+FROM_WEIGHTS = "`clr pretrain --encoder NAME --weights ...` or `--from RUN` trains one on"
 RUN_FACT = "run"
 
 
@@ -115,6 +116,10 @@ def start_session(
     """
     began = time.monotonic() if began is None else began
     kind = config.method_name if inherited is None else "finetune"
+    if config.train.freeze_epochs > 0 and config.encoder.weights is None and inherited is None:
+        raise UsageError(
+            "train.freeze_epochs keeps the encoder as it came, and it has fresh weights", hint=FROM_WEIGHTS
+        )
     name = default_run_name(method=kind, dataset=find_dataset(config.dataset.name).name, seed=config.seed)
     path = from_first(lambda: free_run_path(out, default_name=name, overwrite=overwrite))
     setup = set_up_training(config, progress=progress, say=say)
@@ -157,7 +162,7 @@ def _make_run(
         if not run.is_empty():  # another process was faster
             raise run_exists(path)
         _write_start(run, setup, pace=pace, parent=parent)
-        if parent is not None:
+        if parent is not None or setup.weights is not None:
             save_checkpoint(run, checkpoint_state(setup, state), step=0, seconds=0.0)
     remember(RUN_FACT, str(run.path.absolute()))  # who is started again goes on with it
     return run, replaced, run.manifest().started
@@ -181,13 +186,15 @@ def _write_start(run: Run, setup: TrainingSetup, *, pace: Pace, parent: ParentFa
             threads=torch.get_num_threads(),
             total_steps=pace.total_steps,
             pace=pace.segments,
-            mean=images.mean,
-            std=images.std,
+            mean=setup.preprocessing.mean,
+            std=setup.preprocessing.std,
             range=images.picture_range,
             bands=config.dataset.bands,
             classes=images.classes,
             size=config.dataset.size or 0,
             stored_size=config.dataset.stored_size,
+            framing=config.preprocess.framing(config.dataset.size or 0),
+            weights=setup.weights,
             neighbors=None if setup.neighbors is None else setup.neighbors.facts,
             labels=_num_labels(setup),
             parent=parent,
@@ -232,6 +239,8 @@ def resume_session(
     """
     began = time.monotonic() if began is None else began
     manifest = run.manifest()
+    if manifest.status == "imported":
+        raise UsageError(f"{run.path} is an encoder that was imported, not a training", hint=FROM_WEIGHTS)
     config, is_changed = changed_config(run, manifest, changes)
     if manifest.status == "finished" and config.train.epochs is None:
         raise _finished(run)
@@ -251,8 +260,8 @@ def resume_session(
             refuse_edited(run, setup.config, checkpoint.state)
             state = restore(setup, checkpoint.state)
         damaged = checkpoint.damaged
-    elif manifest.parent is not None:
-        raise RunError(f"{run.path} was stopped before it had its first checkpoint", hint="run `clr finetune` again")
+    elif manifest.parent is not None or manifest.weights is not None:
+        raise RunError(f"{run.path} was stopped before it had its first checkpoint", hint="start it again")
     pace, effect = new_length(setup, manifest, step=state.step)
     refuse_other_start(setup, step=state.step)
     if manifest.status == "finished" and effect is None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from contrastive_cli.core.choices import Precision
 from contrastive_cli.core.errors import DataError, UsageError
-from contrastive_cli.core.manifest import Manifest
+from contrastive_cli.core.manifest import Manifest, WeightsFacts
 from contrastive_cli.core.types import CountProgress, ImageFacts, Method, MethodSpec, Say, Splitting, silent
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
@@ -31,6 +31,8 @@ from contrastive_cli.services.opening import open_images
 from contrastive_cli.services.training.dealing import fit_pieces, refuse_hidden_state, refuse_one_pass
 from contrastive_cli.services.training.mined_neighbors import MinedNeighbors, check_wanted, neighbors_of
 from contrastive_cli.services.training.online_probe import OnlineProbe
+from contrastive_cli.services.training.started_encoder import encoder_with_weights, fresh_encoder, preprocessing_of
+from contrastive_cli.views.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +40,8 @@ class TrainingSetup:
     """What is trained, on which images, how: everything but the run directory.
 
     Attributes:
+        preprocessing: From uint8 to what the encoder sees.
+        weights: What the encoder came with; None for fresh ones.
         subset: [M] int64, positions of the images that are trained on; None for all.
         neighbors: The mined neighbors of every image; None without them.
     """
@@ -49,6 +53,8 @@ class TrainingSetup:
     optimizer: torch.optim.Optimizer
     device: torch.device
     precision: Precision
+    preprocessing: Preprocessing
+    weights: WeightsFacts | None = None
     subset: Tensor | None = None
     neighbors: MinedNeighbors | None = None
 
@@ -111,7 +117,7 @@ def set_up_training(
     if config.neighbors is not None and neighbors_file is not None:
         neighbors = neighbors_of(images, neighbors_file, path=config.neighbors)
     say(f"building {config.method_name} on {config.encoder.name}")
-    return build(config, images, subset=subset, neighbors=neighbors)
+    return build(config, images, subset=subset, neighbors=neighbors, known=known)
 
 
 def check_against_method(config: PretrainConfig, spec: MethodSpec) -> None:
@@ -122,6 +128,8 @@ def check_against_method(config: PretrainConfig, spec: MethodSpec) -> None:
     """
     if config.train.label_fraction < 1 and not spec.needs_labels:
         raise UsageError(f"train.label_fraction is for methods that learn from labels; {config.method_name} does not")
+    if config.train.freeze_epochs > 0 and not spec.has_encoder:
+        raise UsageError(f"train.freeze_epochs holds an encoder, and {config.method_name} has none")
 
 
 def open_training_images(
@@ -141,7 +149,9 @@ def open_training_images(
     say(f"opening the images of {dataset.name}")
     split = find_dataset(dataset.name).pretrain_split
     size = dataset.stored_size or dataset.size
-    images = open_images(dataset, split=split, size=size, known=known, progress=progress, say=say)
+    images = open_images(
+        dataset, split=split, size=size, framing=config.stored_framing, known=known, progress=progress, say=say
+    )
     if images.num_samples > 1 and all(np.array_equal(image, images.images[0]) for image in images.images[1:]):
         raise DataError(
             f"all {images.num_samples} training images are the same picture, so nothing can be learned from them",
@@ -183,34 +193,46 @@ def refuse_other_groups(config: PretrainConfig, method: Method) -> None:
 
 
 def build(
-    config: PretrainConfig, images: ImageSet, *, subset: Tensor | None = None, neighbors: MinedNeighbors | None = None
+    config: PretrainConfig,
+    images: ImageSet,
+    *,
+    subset: Tensor | None = None,
+    neighbors: MinedNeighbors | None = None,
+    known: Manifest | None = None,
 ) -> TrainingSetup:
-    """The method with fresh weights drawn by the seed, and its optimizer, on the device.
+    """The method with fresh weights drawn by the seed, the encoder's own if it has any, and its optimizer, on a device.
+
+    A `known` run has a checkpoint of its weights, so that those it began with are not read again.
 
     Raises:
         UsageError: If neighbors or the size of the views do not fit the method.
-        DataError: If `train.images_per_class` cannot fill a batch.
+        DataError: If `train.images_per_class` cannot fill a batch, or the weights do not fit the images.
     """
     dataset = config.dataset
     assert dataset.size is not None, "the configuration was resolved"
     device = local_device(choose_device(config.device))
     torch.manual_seed(config.seed)
     with memory_errors(device):
-        method = build_method(config, image_facts(images, size=dataset.size))
+        preprocessing = preprocessing_of(config, images)
+        facts = image_facts(images, size=dataset.size, channels=len(preprocessing.mean))
+        encoder, weights = encoder_with_weights(config, facts, known=known)
+        method = build_method(fresh_encoder(config), facts, encoder=encoder)
         method.to(device=device, memory_format=torch.channels_last).train()
         refuse_other_groups(config, method)
         refuse_hidden_state(method, config)
         parts = method.parts_per_side if isinstance(method, Splitting) else 1
         for size in {group.pixels(config.usual_view_size) // parts for group in config.groups_of(method.num_views)}:
             if size != dataset.size:
-                check_view_size(encoder_of(method), name=config.encoder.name, channels=images.channels, size=size)
+                check_view_size(encoder_of(method), name=config.encoder.name, channels=facts.channels, size=size)
     check_wanted(method, config)
     precision = choose_precision(config.train.precision, device)
     config = config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
     setup = TrainingSetup(
         config=config,
         images=images,
-        source=DeviceImages(images.images, device=device),
+        source=DeviceImages(images.images, device=device, channels=facts.channels),
+        preprocessing=preprocessing,
+        weights=weights,
         method=method,
         optimizer=build_optimizer(method, config.optim, lr=config.peak_learning_rate, precision=precision),
         device=device,
@@ -251,13 +273,12 @@ def fit_batch(config: PretrainConfig, *, num_samples: int) -> PretrainConfig:
     return config.model_copy(update={"train": config.train.model_copy(update={"batch_size": size})})
 
 
-def image_facts(images: ImageSet, *, size: int) -> ImageFacts:
-    """What a method is told of the images."""
-    return ImageFacts(count=images.num_samples, channels=images.channels, size=size, num_classes=len(images.classes))
+def image_facts(images: ImageSet, *, size: int, channels: int | None = None) -> ImageFacts:
+    """What a method is told of the images; of gray ones, in how many channels it sees them."""
+    seen = channels or images.channels
+    return ImageFacts(count=images.num_samples, channels=seen, size=size, num_classes=len(images.classes))
 
 
 def online_probe(setup: TrainingSetup) -> OnlineProbe:
     """The probe of the images that are trained on."""
-    assert setup.config.dataset.size is not None, "the configuration was resolved"
-    images, seed = setup.images, setup.config.seed
-    return OnlineProbe.of(images, setup.source, size=setup.config.dataset.size, seed=seed)
+    return OnlineProbe.of(setup.images, setup.source, preprocessing=setup.preprocessing, seed=setup.config.seed)

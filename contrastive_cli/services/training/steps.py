@@ -11,6 +11,7 @@ from contrastive_cli.core.types import Batch, FromNeighbors, Progress
 from contrastive_cli.engine.precision import autocast
 from contrastive_cli.engine.schedule import Pace, warmup_cosine
 from contrastive_cli.engine.train import StepRecord, train
+from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.services.configuration import PretrainConfig
 from contrastive_cli.services.training.setup import TrainingSetup
 from contrastive_cli.views.augment import make_views
@@ -55,8 +56,8 @@ class Batches:
                     recipes=[group] * group.count,
                     indices=indices,
                     size=group.pixels(config.usual_view_size),
-                    mean=setup.images.mean,
-                    std=setup.images.std,
+                    mean=setup.preprocessing.mean,
+                    std=setup.preprocessing.std,
                     seed=config.seed,
                     epoch=epoch,
                     first_view=first,
@@ -81,6 +82,7 @@ def paced_steps(setup: TrainingSetup, *, first_step: int, pace: Callable[[], Pac
     def steps() -> Iterator[int]:
         step = first_step
         while step < pace().total_steps:
+            hold_encoder(setup, step)
             yield step
             step += 1
 
@@ -100,6 +102,16 @@ def paced_steps(setup: TrainingSetup, *, first_step: int, pace: Callable[[], Pac
         clip_gradient=config.optim.clip_gradient,
         reduction=config.train.reduction,
     )
+
+
+def hold_encoder(setup: TrainingSetup, step: int) -> None:
+    """Keep the encoder as it came in the first `train.freeze_epochs`, its batch statistics too; then let it go."""
+    frozen = round(setup.config.train.freeze_epochs * setup.steps_per_epoch)
+    if frozen == 0 or step > frozen:
+        return
+    encoder = encoder_of(setup.method)
+    encoder.requires_grad_(step == frozen)
+    encoder.train(step == frozen)
 
 
 def learning_rate(config: PretrainConfig, progress: Progress) -> float:

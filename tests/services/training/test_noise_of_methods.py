@@ -24,6 +24,8 @@ SMALL = {
 DRAWING: list[dict[str, Any]] = [
     {"method.name": "vae"},
     {"method.name": "autoencoder", "method.noise": 0.5},
+    {"method.name": "regularized", "method.slices": 8},
+    {"method.name": "regularized", "method.slices": 8, "train.micro_batch_size": 4},
     {"method.name": "prob-simclr", "method.loss": "mc-infonce"},
     {"method.name": "prob-simclr", "method.loss": "mc-infonce", "train.micro_batch_size": 4},
 ]

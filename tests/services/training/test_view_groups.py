@@ -107,3 +107,26 @@ def test_view_groups__refused(groups: list[Any], more: dict[str, Any], said: str
         return
     with pytest.raises(UsageError, match=said):
         set_up_training(configured(groups, **more))
+
+
+def test_set_up_training__refuses_views_whose_quarters_are_too_small() -> None:
+    config = configured(method__name="byol", method__split=True, dataset__view_size=8)
+    with pytest.raises(UsageError, match="encoder resnet9 takes no views of 4 px"):
+        set_up_training(config)
+
+
+@pytest.mark.parametrize("method", ["swav", "dino"])
+def test_resolve__multi_crop_is_the_methods_own_and_can_be_replaced(method: str) -> None:
+    own = configured(method__name=method)
+    assert [(group.count, group.pixels(32)) for group in own.groups_of(6)] == [(2, 32), (4, 16)]
+    views = first_batch(own).views
+    assert [tuple(group.shape) for group in views] == [(2, 8, 1, 32, 32), (4, 8, 1, 16, 16)]
+    plain = configured([{"count": 2}], method__name=method, method__num_views=2)
+    assert [tuple(group.shape) for group in first_batch(plain).views] == [(2, 8, 1, 32, 32)]
+
+
+def test_batches__byols_two_recipes_make_two_kinds_of_views() -> None:
+    groups = [{"recipe": "byol-first"}, {"recipe": "byol-second"}]
+    first, second = configured(groups, method__name="byol").groups_of(2)
+    assert (first.blur_probability, first.solarize_probability) == (1.0, 0.0)
+    assert (second.blur_probability, second.solarize_probability) == (0.1, 0.2)
