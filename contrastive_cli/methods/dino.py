@@ -135,15 +135,6 @@ class DINO(nn.Module):
         """Those of all processes."""
         self._seen = [scores for (scores,) in left]
 
-    def give_left(self) -> tuple[Tensor, ...]:
-        """The mean score of the target in the last micro-batch, once for each of its images: [b, K]."""
-        mean, count = self._target_means.pop()
-        return (mean.expand(count, -1),)
-
-    def take_left(self, left: list[tuple[Tensor, ...]]) -> None:
-        """Those of the micro-batches of all processes."""
-        self._target_means = [(rows[0], len(rows)) for (rows,) in left]
-
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> h [B, D] of the online encoder."""
         return self.encoder(images)

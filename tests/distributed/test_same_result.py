@@ -43,12 +43,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "autoencoder-noise": {**SMALL, "method.name": "autoencoder", "method.noise": 0.3},
     "vae": {**SMALL, "method.name": "vae"},
     "autodecoder": {**NO_ENCODER, "method.name": "autodecoder"},
-    "moco": {**SMALL, "method.name": "moco", "method.queue_size": 64},
-    "moco-v3": {**SMALL, "method.name": "moco", "method.version": "v3"},
-    "nnclr": {**SMALL, "method.name": "nnclr", "method.queue_size": 64},
-    "swav": {**SMALL, "method.name": "swav", "method.queue_size": 52, "method.queue_start": 0.0},
-    "dino": {**SMALL, "method.name": "dino"},
-    "regularized": {**SMALL, "method.name": "regularized"},
+    "moco": {**SMALL, "method.name": "moco"},
     "supervised": {**SMALL, "method.name": "supervised", "train.label_fraction": 0.5},
 }
 # Adam divides by the size of a gradient, so that what is rounding alone becomes a step: not for a bound on rounding.
