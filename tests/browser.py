@@ -23,6 +23,9 @@ FLAGS = (
 )
 PATIENCE = 60.0  # seconds
 
+# Names of files that a page must show as the text that they are.
+HOSTILE = ('"><img src=x onerror=alert(1)>.png', "</script>.jpg", "=cmd.csv", "\u202egnp.exe", "{{data}}&lt;\udcff.png")
+
 
 def find_browser() -> str | None:
     """The path of an installed Chromium."""

@@ -34,6 +34,7 @@ ROOMS = {  # what a sub-package, or a file beside the sub-packages ("."), may us
         "evaluation": {".", "inference", "training"},
         "figures": {".", "inference", "training"},
         "importing": {"."},
+        "curation": {".", "inference"},
         "report": {".", "inference", "evaluation", "figures"},
     },
     "models": {".": {"weights"}, "weights": {"."}},

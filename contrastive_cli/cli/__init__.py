@@ -74,20 +74,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("pretrain", cls=GroupedCommand)(pretrain.pretrain)
-app.command("linear-eval", cls=GroupedCommand)(linear_eval.linear_eval)
-app.command("finetune", cls=GroupedCommand)(finetune.finetune)
-app.command("embed", cls=GroupedCommand)(embed.embed)
-app.command("nearest-neighbors", cls=GroupedCommand)(nearest_neighbors.nearest_neighbors)
-app.command("knn", cls=GroupedCommand, help="The same as nearest-neighbors.")(nearest_neighbors.nearest_neighbors)
-app.command("similarity", cls=GroupedCommand)(similarity.similarity)
-app.command("plot", cls=GroupedCommand)(plot.plot)
-app.command("report", cls=GroupedCommand)(report.report)
+app.command("pretrain")(pretrain.pretrain)
+app.command("linear-eval")(linear_eval.linear_eval)
+app.command("finetune")(finetune.finetune)
+app.command("embed")(embed.embed)
+app.command("nearest-neighbors")(nearest_neighbors.nearest_neighbors)
+app.command("knn", help="The same as nearest-neighbors.")(nearest_neighbors.nearest_neighbors)
+app.command("similarity")(similarity.similarity)
+app.command("plot")(plot.plot)
+app.command("report")(report.report)
 app.add_typer(runs.runs, name="runs")
-app.command("datasets", cls=GroupedCommand)(datasets.datasets)
+app.add_typer(datasets.datasets, name="datasets")
 app.add_typer(cache.cache, name="cache")
-app.command("methods", cls=GroupedCommand)(methods.methods)
-app.command("doctor", cls=GroupedCommand)(doctor.doctor)
+app.command("methods")(methods.methods)
+app.command("doctor")(doctor.doctor)
+for registered in app.registered_commands:
+    registered.cls = GroupedCommand
 
 
 def _show_version(wanted: bool) -> None:

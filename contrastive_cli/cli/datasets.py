@@ -7,12 +7,23 @@ from typing import Annotated
 
 import typer
 
+from contrastive_cli.cli.check import check
+from contrastive_cli.cli.command_groups import ListsByDefault
 from contrastive_cli.cli.console import Output
+from contrastive_cli.cli.help_text import GroupedCommand
 from contrastive_cli.cli.options import DataDir, Download, Json, Labels, Layout, Quiet, Seed, refuse_beside
 from contrastive_cli.core.errors import UsageError
 
+datasets = typer.Typer(
+    cls=ListsByDefault,
+    help="List datasets, save images or pairs of one, check pictures; `clr datasets` alone lists them.",
+    rich_markup_mode=None,
+)
+datasets.command("check", cls=GroupedCommand)(check)
 
-def datasets(
+
+@datasets.command("list", cls=GroupedCommand)
+def list_command(
     name: Annotated[str | None, typer.Argument(help="Dataset for --save-images or --save-pairs.")] = None,
     save_images: Annotated[
         Path | None, typer.Option(help="Folder for PNG files of some images, named by class.")

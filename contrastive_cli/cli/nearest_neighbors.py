@@ -31,7 +31,7 @@ from contrastive_cli.cli.options import (
 )
 from contrastive_cli.core.choices import Layer, Metric
 from contrastive_cli.core.errors import UsageError
-from contrastive_cli.core.files import is_table
+from contrastive_cli.core.files import SEEN, is_seen, is_table
 from contrastive_cli.core.wording import counted
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from contrastive_cli.embeddings.search.nearest_neighbors import Neighbors
 
 SHOWN = 5
-SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet", ".csv", ".jsonl")
+SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet", ".csv", ".jsonl", *SEEN)
 
 
 def nearest_neighbors(
@@ -63,8 +63,8 @@ def nearest_neighbors(
     out: Annotated[
         Path | None,
         typer.Option(
-            help=".pkl, .npz, .safetensors, .parquet, .csv or .jsonl; if not given, FILE's name with -neighbors.pkl, "
-            "and none for --query."
+            help=".pkl, .npz, .safetensors, .parquet, .csv or .jsonl; with --query also .html or .png with the "
+            "pictures; if not given, FILE's name with -neighbors.pkl, and none for --query."
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -81,6 +81,8 @@ def nearest_neighbors(
 
     clr knn photos.npz --query photo.jpg -k 5 --out nearest.csv
 
+    clr knn photos.npz --query photo.jpg --out hits.html
+
     clr knn million.npy --queries embeddings.pkl
 
     clr knn million.npy --approximate
@@ -95,12 +97,17 @@ def nearest_neighbors(
         raise UsageError("--query is searched exactly", hint="leave out --approximate")
     if out is not None and out.suffix not in SUFFIXES:
         raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(SUFFIXES)}")
+    if out is not None and is_seen(out) and not query:
+        raise UsageError(
+            f"--out {str(out)!r} shows the hits of --query", hint=f"clr plot neighbors {file} draws those of a file"
+        )
     output = Output(json=json, quiet=quiet)
     from contrastive_cli.embeddings.files import read_embeddings
-    from contrastive_cli.services.outputs import refuse_table
+    from contrastive_cli.services.outputs import refuse_page, refuse_table
 
     if out is not None:
         refuse_table(out, overwrite=overwrite)
+        refuse_page(out, overwrite=overwrite)
     embeddings = read_embeddings(file)
     for note in embeddings.notes:
         output.note(f"{file}: {note}")
@@ -259,7 +266,11 @@ def _look_up(
     )
     if left_out:
         output.note(f"{left_out} of {len(queries)} queries are in {file} and left out there; --include-self keeps them")
-    if out is not None:
+    if out is not None and is_seen(out):
+        from contrastive_cli.services.figures.hits import write_hits
+
+        write_hits(out, queries, embeddings, found, metric=metric, file=file, run=found_run)
+    elif out is not None:
         items = [str(path) for path in queries]
         write_found(out, embeddings, found, items, asked=embedded, metric=metric, source=file, queries=asked_of)
     names, shown_names = plain_names(embeddings), clean_names(embeddings)

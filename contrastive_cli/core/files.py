@@ -17,12 +17,18 @@ TEMPORARY_SUFFIX = ".tmp-clr"
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 NO_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 TABLES = (".csv", ".jsonl")
+SEEN = (".html", ".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")  # pages and figures
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def is_table(path: Path) -> bool:
     """Whether the suffix is that of a table for other programs."""
     return path.suffix.lower() in TABLES
+
+
+def is_seen(path: Path) -> bool:
+    """Whether the suffix is that of a page or a figure."""
+    return path.suffix.lower() in SEEN
 
 
 def write_atomically(path: Path, content: bytes) -> str:

@@ -117,8 +117,8 @@ def decode(
         with Image.open(path, formats=formats_of(path)) as image:
             _load(image, path=path, size=size if square.may_be_drafted else None, max_pixels=max_pixels)
             if bands is None:
-                return square.of(_flatten(_upright(image)))
-            picture = Values(values=_stored_bands(_upright(image)), full=None)
+                return square.of(to_8_bit_colors(turn_upright(image)))
+            picture = Values(values=_stored_bands(turn_upright(image)), full=None)
             return _finish(path, picture, square, picture_range=picture_range, bands=bands)
     except UnidentifiedImageError:
         return _decode_unidentified(path, square, max_pixels=max_pixels)
@@ -154,7 +154,7 @@ def decode_bytes(
     try:
         with Image.open(io.BytesIO(content), formats=formats_of_head(content[:HEAD_BYTES])) as image:
             _load(image, path=name, size=size if framing is None else None, max_pixels=max_pixels)
-            return Square(size=size, channels=channels, framing=framing).of(_flatten(_upright(image)))
+            return Square(size=size, channels=channels, framing=framing).of(to_8_bit_colors(turn_upright(image)))
     except UnidentifiedImageError:
         reason = f"not an image in a known format ({', '.join(FORMATS)}, AVIF, HEIC)" if content else "it is empty"
         raise BadImage(name, reason) from None
@@ -164,7 +164,7 @@ def decode_bytes(
 
 def _load(image: Image.Image, *, path: Path, size: int | None, max_pixels: int) -> None:
     """Decode the pixels, of a JPEG no more of them than `size` needs."""
-    _check_size(image, path=path, max_pixels=max_pixels)
+    refuse_large(image, path=path, max_pixels=max_pixels)
     if size is not None and min(image.size) >= 4 * size:
         image.draft(None, (2 * size, 2 * size))  # JPEG only: the decoder itself shrinks by 2, 4 or 8
     image.load()
@@ -224,13 +224,14 @@ def _stored_bands(image: Image.Image) -> NDArray[np.generic]:
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
-def _check_size(image: Image.Image, *, path: Path, max_pixels: int) -> None:
+def refuse_large(image: Image.Image, *, path: Path, max_pixels: int) -> None:
+    """Refuse a picture of more pixels, as its head says, before any is decoded. Raises BadImage."""
     pixels = image.width * image.height
     if pixels > max_pixels:
         raise BadImage(path, f"{image.width} x {image.height} pixels are more than the limit of {max_pixels}")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def turn_upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; a corrupt EXIF block does not make good pixels bad."""
     try:
         if image.getexif().get(ORIENTATION, 1) == 1:
@@ -240,7 +241,7 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _flatten(image: Image.Image) -> Image.Image:
+def to_8_bit_colors(image: Image.Image) -> Image.Image:
     """Any mode to L or RGB: alpha on white, 16-bit, integer and float modes scaled to 8 bit."""
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_scale_to_8_bit(np.asarray(image)))

@@ -126,6 +126,57 @@ def best_threshold(scores: Floats, same: NDArray[np.bool_]) -> float:
     return float((distinct[best - 1] + distinct[best]) / 2)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OperatingPoint:
+    """A threshold for a chosen false-accept rate.
+
+    Attributes:
+        threshold: Scores at or above it are called the same.
+        false_accept_rate: Of the different pairs, what part is; at most what was chosen.
+        true_accept_rate: Of the same pairs.
+    """
+
+    threshold: float
+    false_accept_rate: float
+    true_accept_rate: float
+
+
+def operating_point(scores: ArrayLike, same: ArrayLike, *, false_accept_rate: float) -> OperatingPoint:
+    """The lowest threshold at which at most that part of the different pairs is called the same.
+
+    It lies midway between the highest score that must be below it and the next one above.
+
+    Args:
+        scores: [N], higher for pairs that are more alike.
+        same: booleans [N].
+        false_accept_rate: In (0, 1).
+
+    Raises:
+        DataError: If there are too few different pairs to tell such a rate, fewer than one in its reciprocal.
+    """
+    values, truth = np.asarray(scores, dtype=np.float64), np.asarray(same, dtype=bool)
+    different = np.sort(values[~truth])[::-1]
+    allowed = int(false_accept_rate * len(different) + 1e-9)
+    if allowed < 1:
+        raise DataError(
+            f"{len(different)} different pairs are too few to tell a false-accept rate of {false_accept_rate:g}",
+            hint=f"at least {math.ceil(1 / false_accept_rate - 1e-9):,} are needed",
+        )
+    if allowed >= len(different):
+        threshold = float(values.min())
+    else:
+        refused = different[allowed]
+        above = values[values > refused]
+        threshold = float(np.nextafter(refused, np.inf)) if not len(above) else float((refused + above.min()) / 2)
+        threshold = max(threshold, float(np.nextafter(refused, np.inf)))
+    accepted = values >= threshold
+    return OperatingPoint(
+        threshold=threshold,
+        false_accept_rate=float(accepted[~truth].mean()),
+        true_accept_rate=float(accepted[truth].mean()) if truth.any() else math.nan,
+    )
+
+
 def fold_accuracies(scores: Floats, same: NDArray[np.bool_], *, folds: int, seed: int) -> Floats:
     """The accuracy on each fold [folds], with the threshold that is best on all others."""
     generator = np.random.default_rng(seed)

@@ -91,7 +91,7 @@ class DINO(nn.Module):
         self.register_buffer("center", torch.zeros(config.prototypes))
         self.num_views = config.num_views
         self.config = config
-        self._target_means: list[tuple[Tensor, int]] = []
+        self._seen: list[Tensor] = []  # of each micro-batch: the target's scores of its images
 
     def training_loss(self, batch: Batch, progress: Progress) -> LossOutput:
         """`cross_view_loss` of all views of the batch; the target's scores are kept for the center."""
@@ -100,7 +100,7 @@ class DINO(nn.Module):
             large = first_views(batch.views, self.config.target_views)
             projected = project_views(large, encoder=self.target_encoder, projector=self.target_projector)
             target = self.target_prototypes(projected)  # [T, B, K]
-            self._target_means.append((target.mean(dim=(0, 1)), target.shape[1]))
+            self._seen.append(target.mean(dim=0))  # [B, K]
             sharp = self.target_temperature(progress)
             targets = ((target - self.center.to(target)) / sharp).softmax(dim=-1)
         loss = cross_view_loss(predicted, targets, temperature=self.config.temperature)
@@ -122,20 +122,18 @@ class DINO(nn.Module):
             (self.target_prototypes, self.prototypes),
         ):
             move_average_(average, online, tau=tau)
-        if self._target_means:
-            images = sum(count for _, count in self._target_means)
-            mean = torch.stack([mean * (count / images) for mean, count in self._target_means]).sum(dim=0)
+        if self._seen:
+            mean = torch.cat(self._seen).mean(dim=0)
             self.center.lerp_(mean.to(self.center), 1 - self.config.center_momentum)
-            self._target_means.clear()
+            self._seen.clear()
 
     def give_left(self) -> tuple[Tensor, ...]:
-        """The mean score of the target in the last micro-batch, once for each of its images: [b, K]."""
-        mean, count = self._target_means.pop()
-        return (mean.expand(count, -1),)
+        """The target's scores [b, K] of the images of the last micro-batch."""
+        return (self._seen.pop(),)
 
     def take_left(self, left: list[tuple[Tensor, ...]]) -> None:
-        """Those of the micro-batches of all processes."""
-        self._target_means = [(rows[0], len(rows)) for (rows,) in left]
+        """Those of all processes."""
+        self._seen = [scores for (scores,) in left]
 
     def embed(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> h [B, D] of the online encoder."""

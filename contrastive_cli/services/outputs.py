@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from contrastive_cli.core.errors import ClrError, RunError
-from contrastive_cli.core.files import is_table
+from contrastive_cli.core.files import is_seen, is_table
 from contrastive_cli.embeddings.files import read_embeddings, read_neighbors
+
+PAGE_START = 2000
+PAGE_MARK = b'<meta name="generator" content="clr gallery">'
 
 
 def refuse_table(out: Path, *, overwrite: bool) -> None:
@@ -19,6 +22,23 @@ def refuse_table(out: Path, *, overwrite: bool) -> None:
     """
     if is_table(out) and out.exists() and not overwrite:
         raise _exists(out, "a table, which does not say what it is of")
+
+
+def refuse_page(out: Path, *, overwrite: bool) -> None:
+    """Refuse to write over an .html that is no page of ours, or a figure, which does not say what it is of.
+
+    Raises:
+        RunError: If it is another.
+    """
+    if overwrite or not is_seen(out) or not out.exists():
+        return
+    try:
+        with out.open("rb") as file:
+            start = file.read(PAGE_START)
+    except OSError:
+        start = b""
+    if PAGE_MARK not in start:
+        raise _exists(out, "something else than a page of clr")
 
 
 def refuse_other_embeddings(
@@ -60,7 +80,7 @@ def refuse_other_neighbors(out: Path, *, overwrite: bool, source: Path, queries:
     Raises:
         RunError: If the file is of another origin.
     """
-    if overwrite or not out.exists() or is_table(out):
+    if overwrite or not out.exists() or is_table(out) or is_seen(out):
         return
     try:
         there = read_neighbors(out)

@@ -1,18 +1,9 @@
-"""The map as one page in one file: pictures, data, style and script are inside, and nothing is loaded from elsewhere.
-
-The content policy forbids the page every request and every script but the one of the templates, known by its hash.
-Text of the user's is data: JSON in which no tag can begin, from which the script makes text nodes.
-"""
+"""The map as one page in one file: what there is to show, as the script of the page reads it."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import html
-import json
-import re
-from collections.abc import Mapping, Sequence
-from importlib import resources
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,10 +13,10 @@ from numpy.typing import NDArray
 from contrastive_cli.core.files import write_atomically
 from contrastive_cli.viz.atlases import COLUMNS, TILES, make_atlases
 from contrastive_cli.viz.embedding_map import UNLABELED, EmbeddingMap, Names
+from contrastive_cli.viz.self_contained import assemble_page
 from contrastive_cli.viz.theme import PALETTE
 
 SCRIPTS: Final = ("data.js", "tiles.js", "clusters.js", "plane.js", "panel.js", "page.js")
-POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{hash}'"
 
 
 def write_page(maps: Sequence[EmbeddingMap], path: Path) -> None:
@@ -50,30 +41,7 @@ def write_page(maps: Sequence[EmbeddingMap], path: Path) -> None:
         data["tiles"] = {
             "size": first.thumbnails.size, "columns": COLUMNS, "perAtlas": TILES, "place": _packed(place, "<i4")
         }  # fmt: skip
-    write_atomically(path, _assemble(data, atlases).encode("utf-8"))
-
-
-def _assemble(data: Mapping[str, Any], atlases: Sequence[bytes]) -> str:
-    script = "\n".join(page_template(name) for name in SCRIPTS)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    parts = {
-        "policy": POLICY.format(hash=f"sha256-{digest}"),
-        "title": html.escape(str(data["title"]).encode("ascii", "backslashreplace").decode()),
-        "style": page_template("page.css"),
-        "script": script,
-        "data": json_for_html(data),
-        "atlases": "\n".join(
-            f'<script type="text/plain" class="atlas">{base64.b64encode(atlas).decode()}</script>' for atlas in atlases
-        ),
-    }
-    # In one pass, so that nothing in a part is taken for a place of another.
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], page_template("page.html"))
-
-
-def json_for_html(value: Any) -> str:
-    """JSON in ASCII that can stand in a script element: no tag, comment or entity begins in it."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    write_atomically(path, assemble_page("page.html", data, atlases, style="page.css", scripts=SCRIPTS))
 
 
 def _shared(first: EmbeddingMap) -> dict[str, Any]:
@@ -130,8 +98,3 @@ def _columns(maps: Sequence[EmbeddingMap]) -> list[dict[str, Any]]:
 
 def _packed(values: NDArray[Any], kind: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values, dtype=kind).tobytes()).decode()
-
-
-def page_template(name: str) -> str:
-    """The text of a file of `templates/`."""
-    return (resources.files("contrastive_cli.viz") / "templates" / name).read_text(encoding="utf-8")

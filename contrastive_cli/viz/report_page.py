@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.files import write_atomically
-from contrastive_cli.viz.page import page_template
+from contrastive_cli.viz.self_contained import page_template
 from contrastive_cli.viz.theme import themed
 
 POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

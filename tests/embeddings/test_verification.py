@@ -14,6 +14,7 @@ from contrastive_cli.embeddings.verification import (
     best_threshold,
     equal_error_rate,
     fold_accuracies,
+    operating_point,
     roc_curve,
     verify,
 )
@@ -83,3 +84,31 @@ def test_verify__refuses() -> None:
     with pytest.raises(DataError, match="finite"):
         verify([0.1, np.nan, 0.3, 0.4], [True, False, True, False])
     assert verify([0.1, 0.2, 0.3, 0.4], [True, False, True, False])[0].folds == 2
+
+
+def brute_force_point(scores: np.ndarray, same: np.ndarray, rate: float) -> float:
+    """The share of same pairs accepted by the best of all thresholds that keep the rate."""
+    tried = np.concatenate([scores, [scores.max() + 1]])
+    kept = [limit for limit in tried if (scores[~same] >= limit).mean() <= rate + 1e-12]
+    return float((scores[same] >= min(kept)).mean())
+
+
+@pytest.mark.parametrize("rate", [0.005, 0.01, 0.05, 0.3])
+@pytest.mark.parametrize("decimals", [1, 2, 8])
+def test_operating_point__accepts_as_many_as_the_rate_allows(rate: float, decimals: int) -> None:
+    random = np.random.default_rng(0)
+    same = random.random(900) < 0.4
+    scores = np.round(random.normal(size=900) * 0.3 + 0.4 * same, decimals)  # with few decimals there are many ties
+    found = operating_point(scores, same, false_accept_rate=rate)
+    assert found.false_accept_rate <= rate
+    assert found.true_accept_rate == pytest.approx(brute_force_point(scores, same, rate))
+    assert found.false_accept_rate == pytest.approx((scores[~same] >= found.threshold).mean())
+
+
+def test_operating_point__lies_midway() -> None:
+    scores = np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.9])
+    same = np.array([False, False, False, False, True, True])
+    assert operating_point(scores, same, false_accept_rate=0.25).threshold == pytest.approx(0.35)
+    with pytest.raises(DataError, match="4 different pairs are too few to tell") as error:
+        operating_point(scores, same, false_accept_rate=0.01)
+    assert error.value.hint == "at least 100 are needed"

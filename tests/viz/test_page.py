@@ -19,7 +19,8 @@ from contrastive_cli.core.errors import UsageError
 from contrastive_cli.viz.atlases import make_atlases
 from contrastive_cli.viz.embedding_map import EmbeddingMap, Thumbnails
 from contrastive_cli.viz.map_files import FIGURE, map_format
-from contrastive_cli.viz.page import json_for_html, write_page
+from contrastive_cli.viz.page import write_page
+from contrastive_cli.viz.self_contained import json_for_html
 
 
 def tiny_map(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Tab, browser, find_browser
+from browser import HOSTILE, Tab
 
 from contrastive_cli.viz.embedding_map import EmbeddingMap, Names, Numbers, Thumbnails
 from contrastive_cli.viz.page import write_page
 
-HOSTILE = ('"><img src=x onerror=alert(1)>.png', "</script>.jpg", "=cmd.csv", "\u202egnp.exe", "{{data}}&lt;\udcff.png")
 COUNT, PER_SIDE = 400, 20
 
 
@@ -47,18 +45,6 @@ def small_map(*, source: str = "small.npz", shift: int = 0, pictures: bool = Tru
         source=source,
         caption="400 of 400 embeddings",
     )
-
-
-@pytest.fixture(scope="session")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    program = find_browser()
-    if program is None:
-        reason = "no Chromium is installed; `make browser` installs one where it can"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with browser(program, profile=tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import Tab
-from test_page_in_browser import HOSTILE, tab  # noqa: F401 - a fixture
+from browser import HOSTILE, Tab
 
 from contrastive_cli.viz.confusion import confusion_figure
 from contrastive_cli.viz.report_page import (
@@ -66,7 +65,7 @@ def test_report__missing_parts_are_listed_once() -> None:
 
 
 @pytest.mark.parametrize("how", [{}, {"dark": True}, {"phone": True, "width": 390, "height": 800}])
-def test_report__in_a_browser(tab: Tab, how: dict[str, int], tmp_path: Path) -> None:  # noqa: F811 - the fixture
+def test_report__in_a_browser(tab: Tab, how: dict[str, int], tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write_report(small_report("<b>a & b</b>"), path)
     tab.open(path.as_uri(), **how)  # type: ignore[arg-type]
@@ -85,7 +84,7 @@ def test_report__in_a_browser(tab: Tab, how: dict[str, int], tmp_path: Path) -> 
     assert len(set(tops)) == 1, "a row that does not wrap has wrapped"
 
 
-def test_report__prints_on_white_with_its_pictures(tab: Tab, tmp_path: Path) -> None:  # noqa: F811 - the fixture
+def test_report__prints_on_white_with_its_pictures(tab: Tab, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write_report(small_report(), path)
     tab.open(path.as_uri(), dark=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.datasets import DEFAULT_DATA_DIR
 from contrastive_cli.data.pairs import Pair, draw_pairs, pairs_csv, read_pairs
 from contrastive_cli.embeddings.similarity import paired_cosines
-from contrastive_cli.embeddings.verification import Curve, Verification, verify
+from contrastive_cli.embeddings.verification import Curve, OperatingPoint, Verification, operating_point, verify
 from contrastive_cli.services.artifacts import register_artifact, write_result
 from contrastive_cli.services.configuration import DatasetConfig
 from contrastive_cli.services.inference.comparison import Comparison, compared_vectors
 from contrastive_cli.services.inference.image_files import decode_all
 from contrastive_cli.services.inference.model import Model
+from contrastive_cli.services.inference.thresholds import Threshold, keep_threshold
 from contrastive_cli.services.opening import open_images
 
 
@@ -38,6 +39,7 @@ class PairResult:
     curve: Path
     scores: Path
     rows: tuple[tuple[str, str, int, float], ...] = ()  # path_a, path_b, same, similarity
+    point: OperatingPoint | None = None  # of the false-accept rate that was asked for
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `--json` and the result file."""
@@ -48,16 +50,25 @@ class PairResult:
             "figure": str(self.figure),
             "curve": str(self.curve),
             "scores": str(self.scores),
+            **({} if self.point is None else {"operating_point": asdict(self.point)}),
         }
 
 
 def verify_pairs(
-    model: Model, file: Path, *, root: Path, how: Comparison, progress: CountProgress | None = None
+    model: Model,
+    file: Path,
+    *,
+    root: Path,
+    how: Comparison,
+    false_accept_rate: float | None = None,
+    progress: CountProgress | None = None,
 ) -> PairResult:
     """Judge the cosines of a list of pairs; the curve goes into the run as a figure and as CSV.
 
+    So does the threshold of a false-accept rate, which is then used for other images.
+
     Raises:
-        DataError: If the list or an image cannot be read.
+        DataError: If the list or an image cannot be read, or there are too few pairs to tell the rate.
     """
     pairs = read_pairs(file, root=root)
     paths = list(dict.fromkeys(path for pair in pairs for path in (pair.first, pair.second)))
@@ -71,9 +82,17 @@ def verify_pairs(
     scores = paired_cosines(vectors, positions)
     same = np.array([pair.same for pair in pairs])
     verification, curve = verify(scores, same)
-    return _save(
+    point = None
+    if false_accept_rate is not None:
+        point = operating_point(scores, same, false_accept_rate=false_accept_rate)
+        source = f"{int((~same).sum()):,} different pairs of {file.name}"
+        keep_threshold(
+            model, how, Threshold(cosine=point.threshold, false_accept_rate=false_accept_rate, source=source)
+        )
+    result = _save(
         model, verification, curve, pairs, scores=scores, same=same, how=how, name=file.stem, images=len(paths)
     )
+    return replace(result, point=point)
 
 
 def _save(

@@ -61,7 +61,7 @@ def find_pictures(
         names = [embeddings.paths[row] for row in chosen]
         root = _root_of(names, roots=[data_dir, Path(), None if file is None else file.parent])
         if root is not None:
-            return _with_note(_from_files([root / name for name in names], progress=progress))
+            return _with_note(pictures_of_files([root / name for name in names], progress=progress))
         reasons.append(f"no image of the file's names, such as {names[0]!r}, is on this disk")
     reason = "; ".join(reasons) or "the file names no images"
     return None, f"dots only, without pictures: {reason}"
@@ -121,7 +121,9 @@ def _from_split(images: ImageSet, rows: NDArray[np.int64], *, progress: CountPro
     return _read_all(read, len(rows), channels=images.channels, size=size, progress=progress)
 
 
-def _from_files(paths: Sequence[Path], *, progress: CountProgress | None) -> Thumbnails:
+def pictures_of_files(paths: Sequence[Path], *, progress: CountProgress | None = None) -> Thumbnails:
+    """Thumbnails of image files, in order; those that cannot be read are absent."""
+
     def read(number: int) -> NDArray[np.uint8] | None:
         try:
             return decode(paths[number], size=SIZE, channels=3)

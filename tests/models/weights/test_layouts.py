@@ -333,7 +333,7 @@ class TestTimm:
         save_file(net.state_dict(), tmp_path / "w.safetensors")
         config = EncoderConfig(name="timm/vit_tiny_patch16_224", weights=str(tmp_path / "w.safetensors"))
         encoder, facts = load_encoder(config, channels=3, size=96)
-        assert encoder.pos_embed.shape == (1, 37, 192)  # type: ignore[union-attr]
+        assert encoder.pos_embed.shape == (1, 37, 192)
         wanted = timm.layers.resample_abs_pos_embed(net.pos_embed, new_size=[6, 6], num_prefix_tokens=1)
         torch.testing.assert_close(encoder.pos_embed, wanted)
         assert facts.matched == len(encoder.state_dict())

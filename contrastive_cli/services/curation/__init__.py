@@ -1,0 +1,1 @@
+"""What pictures are there, and which of them are doubtful, before anything is trained on them."""
