@@ -43,19 +43,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "autoencoder-noise": {**SMALL, "method.name": "autoencoder", "method.noise": 0.3},
     "vae": {**SMALL, "method.name": "vae"},
     "autodecoder": {**NO_ENCODER, "method.name": "autodecoder"},
-    "moco": {**SMALL, "method.name": "moco", "method.queue_size": 64},
     "moco-v3": {**SMALL, "method.name": "moco", "method.version": "v3"},
-    "nnclr": {**SMALL, "method.name": "nnclr", "method.queue_size": 64},
-    "swav": {
-        **SMALL,
-        "dataset.size": 16,
-        "method.prototypes": 32,
-        "method.name": "swav",
-        "method.queue_size": 52,
-        "method.queue_start": 0.0,
-    },
-    "dino": {**SMALL, "dataset.size": 16, "method.prototypes": 32, "method.name": "dino"},
-    "regularized": {**SMALL, "method.name": "regularized"},
     "supervised": {**SMALL, "method.name": "supervised", "train.label_fraction": 0.5},
 }
 VARIANTS = {"simclr-muon", "prob-simclr", "byol-neighbor", "moco-v3", "autoencoder-noise"}  # of what others show
