@@ -37,6 +37,7 @@ from contrastive_cli.services.configuration import (
     read_run_config,
 )
 from contrastive_cli.services.inference.crops import pictures_of
+from contrastive_cli.services.inference.identity import identity_of, preprocess_of, scaling_of
 from contrastive_cli.services.inference.named_weights import loaded_weights
 from contrastive_cli.views.preprocessing import Preprocessing
 
@@ -247,7 +248,7 @@ def embed_images(
             "name": images.name,
             "split": images.split,
             "fingerprint": images.fingerprint,
-            **_scaling_of(model),
+            **scaling_of(model),
         },
     )
 
@@ -280,35 +281,3 @@ def _facts(manifest: Manifest) -> ImageFacts:
 
 def _ready(method: Method, device: torch.device) -> Method:
     return method.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
-
-
-def identity_of(model: Model, layer: Layer, *, crops: int = 1) -> dict[str, Any]:
-    """What an embeddings file says of the model, and of what it was given."""
-    return {
-        "run": model.run.name,
-        "checkpoint": model.checkpoint,
-        "method": model.manifest.method,
-        "encoder": model.manifest.encoder,
-        "layer": layer,
-        "space": "raw",
-        "crops": crops,
-    }
-
-
-def preprocess_of(model: Model) -> dict[str, Any]:
-    """What an embeddings file says of how images were prepared."""
-    manifest = model.manifest
-    framing = {} if manifest.framing is None else manifest.framing.model_dump()
-    return {
-        "size": manifest.size,
-        **framing,
-        "mean": list(manifest.mean),
-        "std": list(manifest.std),
-        **_scaling_of(model),
-    }
-
-
-def _scaling_of(model: Model) -> dict[str, Any]:
-    """How values became eight bits and bands channels, where that is not by the type and the colors."""
-    scaling = {"range": model.manifest.range, "bands": model.manifest.bands}
-    return {key: np.array(value).tolist() for key, value in scaling.items() if value is not None}
