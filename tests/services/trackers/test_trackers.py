@@ -122,8 +122,8 @@ def test_pretrain__shows_views_and_map_to_its_trackers(clr: Clr, tmp_path: Path)
     assert done.code == 0, done.err
     events = EventAccumulator(str(tmp_path / "runs/tracked/tensorboard")).Reload()
     written = [json.loads(line) for line in (tmp_path / "runs/tracked/metrics.jsonl").read_text().splitlines()]
-    losses = [(line["step"], line["train/loss"]) for line in written if "train/loss" in line]
-    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == pytest.approx(losses)
+    losses = {line["step"]: line["train/loss"] for line in written if "train/loss" in line}
+    assert {event.step: event.value for event in events.Scalars("train/loss")} == pytest.approx(losses)
     assert set(events.Tags()["images"]) == {"plots/views", "plots/embeddings-tsne"}
 
 
