@@ -150,7 +150,6 @@ def plot(
     with themed(theme):
         files, facts = draw(kind, request)
     shown = {"file": str(files[0]), "kind": kind, **facts}
-    if len(files) > 1:
-        shown["files"] = [str(path) for path in files]
+    shown |= {"files": [str(path) for path in files]} if len(files) > 1 else {}
     output.result(shown, "\n".join(map(str, files)))
     tell_trackers(request.run, files, output)

@@ -1,4 +1,6 @@
-"""Weights & Biases: a folder `wandb/` in the run, or where WANDB_DIR says. The extra `wandb`.
+"""Weights & Biases: a folder `wandb/` in the working directory, or where WANDB_DIR says. The extra `wandb`.
+
+Not in the run, which nothing may lead out of: wandb links its folder to its own cache.
 
 It is offline unless WANDB_MODE says otherwise or a key is there (`wandb login`): nothing is asked, nothing is sent
 unawares. `wandb sync FOLDER` sends an offline run.
@@ -36,7 +38,6 @@ def opened(subject: Subject, *, goes_on: bool) -> Iterator[Tracker]:
             name=subject.name,
             resume="allow",
             mode=_mode(),
-            dir=os.environ.get("WANDB_DIR") or str(subject.path),
             config=dict(subject.config),
             settings=wandb.Settings(silent=True, console="off", save_code=False, disable_git=True),
         )

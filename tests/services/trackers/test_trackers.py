@@ -91,11 +91,11 @@ def test_mlflow__file_store_read_back(run: Run, results: list[Path]) -> None:
 def test_wandb__offline_folder_read_back(run: Run, results: list[Path]) -> None:
     needs("wandb")
     tell(run, "wandb", results)
-    content = b"".join(file.read_bytes() for file in sorted((run.path / "wandb").glob("offline-run-*/*.wandb")))
+    content = b"".join(file.read_bytes() for file in sorted(Path("wandb").glob("offline-run-*/*.wandb")))
     for told in (b"train/loss", b"2.5", b"eval/linear-digits/pretrained-linear-0.1", b"0.875", b"method.name"):
         assert told in content
-    assert len(list((run.path / "wandb").glob("offline-run-*/files/media/images/plots/*.png"))) == 1
-    with run.locked():  # its links lead nowhere outside
+    assert len(list(Path("wandb").glob("offline-run-*/files/media/images/plots/*.png"))) == 1
+    with run.locked():  # no link of wandb's leads out of the run
         pass
 
 
@@ -122,8 +122,8 @@ def test_pretrain__shows_views_and_map_to_its_trackers(clr: Clr, tmp_path: Path)
     assert done.code == 0, done.err
     events = EventAccumulator(str(tmp_path / "runs/tracked/tensorboard")).Reload()
     written = [json.loads(line) for line in (tmp_path / "runs/tracked/metrics.jsonl").read_text().splitlines()]
-    losses = [(line["step"], line["train/loss"]) for line in written if "train/loss" in line]
-    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == pytest.approx(losses)
+    losses = {line["step"]: line["train/loss"] for line in written if "train/loss" in line}
+    assert {event.step: event.value for event in events.Scalars("train/loss")} == pytest.approx(losses)
     assert set(events.Tags()["images"]) == {"plots/views", "plots/embeddings-tsne"}
 
 
