@@ -51,10 +51,9 @@ def _class_of(file: Path) -> str:
 
 
 def comparison_name(folder: Path) -> str:
-    """The part of file names that says how the run compares images, which its validation chose."""
-    manifest = json.loads((folder / "runs" / "small" / "manifest.json").read_bytes())
-    layer, average = manifest["similarity_layer"], manifest["similarity_average"]
-    return str(layer if average == "none" else f"{layer}-{average}")
+    """The part of file names that says how the run compares images, which the end of its training chose."""
+    (file,) = (folder / "runs" / "small" / "eval").glob("pair-similarities-*.json")
+    return file.stem.removeprefix("pair-similarities-")
 
 
 def data_of(page: Path) -> dict[str, Any]:
