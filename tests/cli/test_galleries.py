@@ -50,6 +50,12 @@ def _class_of(file: Path) -> str:
     return file.stem.partition("-")[0]
 
 
+def comparison_name(folder: Path) -> str:
+    """The part of file names that says how the run compares images, which the end of its training chose."""
+    (file,) = (folder / "runs" / "small" / "eval").glob("pair-similarities-*.json")
+    return file.stem.removeprefix("pair-similarities-")
+
+
 def data_of(page: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(page.read_text().partition('id="data">')[2].partition("</script>")[0])
     return found
@@ -95,9 +101,10 @@ def test_similarity__verdict_from_labels_is_kept_in_the_run(folder: Path, clr_ca
     assert first[0] == matrix[0] == said[0] == table[0] == 0, (first, matrix, said, table)
     value = json.loads(first[1])
     assert (value["same"], value["false_accept_rate"]) == (True, 0.05)
-    kept = json.loads((folder / "runs/small/eval/threshold-h.json").read_bytes())
+    name = f"threshold-{comparison_name(folder)}.json"
+    kept = json.loads((folder / "runs/small/eval" / name).read_bytes())
     assert kept["threshold"] == value["threshold"]
-    assert "threshold-h.json" in (folder / "runs/small/manifest.json").read_text()
+    assert name in (folder / "runs/small/manifest.json").read_text()
     found = json.loads(matrix[1])  # without --far the run's own is used
     assert found["same"] == (np.array(found["similarity"]) >= value["threshold"]).tolist()
     assert f"the same: at least {value['threshold']:.4f}" in said[1]
@@ -126,7 +133,8 @@ def test_similarity__verified_pairs_give_the_threshold(folder: Path, clr_cache: 
 
 def test_similarity__a_threshold_of_other_weights_or_nonsense_is_not_used(folder: Path, clr_cache: Path) -> None:
     files = [str(file.relative_to(folder)) for file in sorted((folder / "digits").rglob("*.png"))[:2]]
-    kept = json.loads((folder / "runs" / "small" / "eval" / "pair-similarities-h.json").read_bytes())
+    name = comparison_name(folder)
+    kept = json.loads((folder / "runs" / "small" / "eval" / f"pair-similarities-{name}.json").read_bytes())
     good = {"checkpoint": kept["checkpoint"], "threshold": 0.5, "false_accept_rate": 0.1, "source": "a test"}
     contents = (
         json.dumps(good), json.dumps({**good, "checkpoint": "another"}), json.dumps({**good, "threshold": "high"}),
@@ -136,7 +144,7 @@ def test_similarity__a_threshold_of_other_weights_or_nonsense_is_not_used(folder
     for number, content in enumerate(contents):
         run = folder / "runs" / f"damaged-{number}"
         shutil.copytree(folder / "runs" / "small", run)
-        (run / "eval" / "threshold-h.json").write_text(content)
+        (run / "eval" / f"threshold-{name}.json").write_text(content)
         commands.append(f"similarity {files[0]} {files[1]} --json --run runs/damaged-{number}")
     for command, (code, out, err) in forked(commands, cwd=folder, cache=clr_cache).items():
         assert code == 0, (command, err)
