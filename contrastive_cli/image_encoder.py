@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from contrastive_cli.core.choices import Layer
+from contrastive_cli.core.choices import Layer, SpaceKind
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.embeddings.similarity import unit_rows
 from contrastive_cli.services.inference.given_pictures import Pictures, listed_pictures, pixel_pieces
 from contrastive_cli.services.inference.model import Model, embed_prepared, embed_with_uncertainty
 from contrastive_cli.services.inference.modules import embedding_module
+from contrastive_cli.services.inference.spaces import placement_of
 
 Part = tuple[NDArray[np.float32], NDArray[np.float32] | None]
 
@@ -72,7 +73,8 @@ class ImageEncoder:
         batch_size: int = 64,
         normalize: bool = False,
         progress: bool = False,
-        layer: Layer = "h",
+        layer: Layer | None = None,
+        space: SpaceKind | None = None,
     ) -> NDArray[np.float32]:
         """Embed pictures, in their order.
 
@@ -82,17 +84,22 @@ class ImageEncoder:
                 what goes through the network together is what `clr embed` puts together.
             normalize: Scale every vector to length 1.
             progress: Show a bar on stderr.
-            layer: h of the encoder, or z of the projector.
+            layer: h of the encoder, or z of the projector; None takes the run's choice.
+            space: "raw", as the layer gives it, or "whitened"; None takes the run's choice, as `clr embed` does. An
+                encoder that was not trained here keeps no space, and stays raw.
 
         Returns:
             float32 [N, D].
 
         Raises:
             DataError: If a picture cannot be read, with its path.
-            UsageError: If the method has no projector and z is asked for.
+            UsageError: If the method has no projector and z is asked for, or there is no space to whiten by.
         """
-        parts = [vectors for vectors, _ in self._parts(pictures, batch_size, layer=layer, progress=progress)]
-        vectors = np.concatenate(parts)
+        where = placement_of(self._model, kind=space, layer=layer)
+        if space == "whitened" and where.space is None:
+            raise UsageError(f"{self.name} keeps no space to whiten by", hint='leave space out, or give "raw"')
+        parts = [vectors for vectors, _ in self._parts(pictures, batch_size, layer=where.layer, progress=progress)]
+        vectors = where.enter(np.concatenate(parts))
         return unit_rows(vectors).astype(np.float32) if normalize else vectors
 
     def uncertainty(self, pictures: Pictures, *, batch_size: int = 64, progress: bool = False) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from sklearn.base import (  # noqa: TID253 - who imports this module has scikit-
 from sklearn.utils.validation import check_is_fitted  # noqa: TID253
 
 from contrastive_cli.api import load
-from contrastive_cli.core.choices import Layer
+from contrastive_cli.core.choices import Layer, SpaceKind
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.image_encoder import ImageEncoder
 
@@ -34,6 +34,7 @@ class ImageEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     Args:
         run: The directory of a run, or its name under `runs/`; None for the newest finished one.
         layer: h of the encoder, or z of the projector.
+        space: "raw", which a linear head takes as well, "whitened" for distances, or None for the run's choice.
         normalize: Scale every vector to length 1.
         batch_size: About so many pictures are decoded and held at once.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -48,12 +49,14 @@ class ImageEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         run: str | os.PathLike[str] | None = None,
         *,
         layer: Layer = "h",
+        space: SpaceKind | None = "raw",
         normalize: bool = False,
         batch_size: int = 64,
         device: str = "auto",
     ) -> None:
         self.run = run
         self.layer = layer
+        self.space = space
         self.normalize = normalize
         self.batch_size = batch_size
         self.device = device
@@ -68,7 +71,7 @@ class ImageEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         encoder = load(self.run, device=self.device)
         first = _pictures(X)[:1]
         self.run_ = os.fspath(encoder.run.absolute())
-        self._n_features_out = encoder.encode(first, layer=self.layer).shape[1]
+        self._n_features_out = encoder.encode(first, layer=self.layer, space=self.space).shape[1]
         self._encoder: ImageEncoder = encoder
         return self
 
@@ -89,7 +92,11 @@ class ImageEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if not hasattr(self, "_encoder"):
             self._encoder = load(self.run_, device=self.device)
         return self._encoder.encode(
-            _pictures(X), batch_size=self.batch_size, normalize=self.normalize, layer=self.layer
+            _pictures(X),
+            batch_size=self.batch_size,
+            normalize=self.normalize,
+            layer=self.layer,
+            space=self.space,
         )
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from contrastive_cli.cli.command_groups import ListsByDefault
-from contrastive_cli.cli.console import Output
+from contrastive_cli.cli.console import Output, agrees
 from contrastive_cli.cli.help_text import GroupedCommand
 from contrastive_cli.cli.options import Json, Quiet
 from contrastive_cli.core.errors import UsageError
@@ -57,7 +57,12 @@ def list_command(json: Json = False, quiet: Quiet = False) -> None:
     )
     if json:
         output.result(
-            {"folder": str(folder), "limit": limit, "bytes": total, "entries": [_to_dict(entry) for entry in entries]},
+            {
+                "directory": str(folder),
+                "limit": limit,
+                "bytes": total,
+                "entries": [_to_dict(entry) for entry in entries],
+            },
             "",
         )
 
@@ -94,7 +99,7 @@ def remove_command(
         raise UsageError("nobody is there to be asked whether to remove", hint="pass --yes to remove without asking")
     removed = []
     for entry in chosen:
-        if yes or typer.confirm(f"remove {entry.path.name} ({entry.bytes / 1e6:.1f} MB)?", err=True):
+        if yes or agrees(f"remove {entry.path.name} ({entry.bytes / 1e6:.1f} MB)?"):
             remove_entry(entry)
             removed.append(entry)
     freed = sum(entry.bytes for entry in removed)

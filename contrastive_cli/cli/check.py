@@ -92,12 +92,13 @@ def check(
         raise UsageError("--labels and --unlabeled exclude each other")
     _refuse_targets(out or [], overwrite=overwrite)
     output = Output(json=json, quiet=quiet)
+    from contrastive_cli.data.datasets import FOLDER_DATASET
     from contrastive_cli.data.own_datasets import name_dataset
     from contrastive_cli.data.sources import known_layout
     from contrastive_cli.services.configuration import DatasetConfig
 
     config = DatasetConfig(
-        name="folder" if dataset is None else name_dataset(dataset),
+        name=FOLDER_DATASET if dataset is None else name_dataset(dataset),
         data_dir=folder if folder is not None else data_dir,
         labels=labels,
         unlabeled=unlabeled,

@@ -268,3 +268,10 @@ def _console(*, stderr: bool, width: int | None = None) -> Console:
     # NO_COLOR takes colors only from rich; without a color system it writes no escape code at all.
     plain = bool(os.environ.get("NO_COLOR"))
     return Console(stderr=stderr, width=width, color_system=None if plain else "auto")
+
+
+def agrees(question: str) -> bool:
+    """Ask on stderr, as stdout is for results; anything but yes is no."""
+    sys.stderr.write(f"{clean_line(question)} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -39,6 +39,7 @@ EncoderName = Annotated[
     typer.Option(
         "--encoder",
         help="Instead of a run: resnet9, resnet18, resnet34, resnet50 or timm/NAME; needs --weights or a tag of timm.",
+        rich_help_panel=RUN,
     ),
 ]
 Weights = Annotated[
@@ -46,11 +47,16 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         help="Of --encoder: a published name such as IMAGENET1K_V2 or pretrained, a file, a folder, a run; or random.",
+        rich_help_panel=RUN,
     ),
 ]
 EncoderSets = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Of --encoder: dataset.size, preprocess.* and encoder.* fields, see docs; repeatable."),
+    typer.Option(
+        "--set",
+        help="Of --encoder: dataset.size, preprocess.* and encoder.* fields, see docs; repeatable.",
+        rich_help_panel=RUN,
+    ),
 ]
 DatasetName = Annotated[
     str | None,

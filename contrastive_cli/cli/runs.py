@@ -11,7 +11,7 @@ import typer
 
 from contrastive_cli.cli.command_groups import ListsByDefault
 from contrastive_cli.cli.completion import complete_runs
-from contrastive_cli.cli.console import Output, clean_line, print_csv
+from contrastive_cli.cli.console import Output, agrees, print_csv
 from contrastive_cli.cli.help_text import GroupedCommand
 from contrastive_cli.cli.options import OUTPUT, Json, Quiet
 from contrastive_cli.core.errors import RunError, UsageError
@@ -149,7 +149,7 @@ def remove_command(
         raise UsageError("nobody is there to be asked whether to remove", hint="pass --yes to remove without asking")
     removed = []
     for plan in plans:
-        if yes or _agrees(_question(plan)):
+        if yes or agrees(_question(plan)):
             remove_run(plan.run)
             removed.append(str(plan.run.path))
         else:
@@ -193,13 +193,6 @@ def _output(*, csv: bool, json: bool, quiet: bool) -> Output:
     if csv and json:
         raise UsageError("--csv and --json exclude each other")
     return Output(json=json, quiet=quiet)
-
-
-def _agrees(question: str) -> bool:
-    """Ask on stderr, as stdout is for results; anything but yes is no."""
-    sys.stderr.write(f"{clean_line(question)} [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _question(plan: Removal) -> str:

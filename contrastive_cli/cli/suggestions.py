@@ -39,7 +39,7 @@ OPTIONS = {
 }
 COMMANDS = {
     **dict.fromkeys(("train", "fit", "learn", "ssl"), "clr pretrain"),
-    **dict.fromkeys(("export", "extract", "encode", "features", "infer", "inference", "embeddings"), "clr embed"),
+    **dict.fromkeys(("extract", "encode", "features", "infer", "inference", "embeddings"), "clr embed"),
     **dict.fromkeys(("eval", "evaluate", "test", "probe", "benchmark", "linear", "linear-probe"), "clr linear-eval"),
     **dict.fromkeys(("predict", "classify", "fine-tune", "tune", "train-classifier"), "clr finetune"),
     **dict.fromkeys(("search", "query", "nearest", "neighbors", "neighbours", "nn", "retrieve", "index"), "clr knn"),

@@ -31,7 +31,7 @@ PALETTE: Final = (
     "#2a7fd4", "#ff9d0a", "#d20f00", "#4be1c3", "#8700ff", "#876978", "#1e3c69", "#e1c378", "#780f1e", "#b4c3ff",
 )  # fmt: skip
 DARK_PALETTE: Final = (  # the same search among colors that are light enough for a dark ground: 27.9
-    "#4efaf0", "#c89e22", "#ab552d", "#10b089", "#b2acff", "#506e8b", "#ece293", "#c1ff1a", "#8135fc", "#9745c3",
+    "#4efaf0", "#c89e22", "#b05a32", "#10b089", "#b2acff", "#506e8b", "#ece293", "#c1ff1a", "#8135fc", "#9745c3",
 )  # fmt: skip
 
 THEMES: Final[dict[ThemeKind, Theme]] = {

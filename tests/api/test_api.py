@@ -104,7 +104,9 @@ def test_module__is_plain_and_gives_the_embedding(encoder: ImageEncoder, photos:
     module = encoder.module
     assert isinstance(module, torch.nn.Module)
     assert not module.training
-    torch.testing.assert_close(module(images), torch.from_numpy(encoder.encode(photos[:20])), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        module(images), torch.from_numpy(encoder.encode(photos[:20], space="raw")), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_progress__is_asked_for_and_goes_to_stderr(

@@ -69,9 +69,9 @@ def test_pipeline__learns_from_paths(embedder: Any, digits: tuple[list[str], lis
 def test_transform__is_the_encoders(embedder: Any, digits: tuple[list[str], list[str]], trained: Path) -> None:
     paths = digits[0]
     encoder = clr_package.load(trained / "runs/small", device="cpu")
-    assert np.array_equal(embedder.fit_transform(paths), encoder.encode(paths))
+    assert np.array_equal(embedder.fit_transform(paths), encoder.encode(paths, space="raw"))
     units = clone(embedder).set_params(normalize=True).fit_transform(paths)
-    assert np.array_equal(units, encoder.encode(paths, normalize=True))
+    assert np.array_equal(units, encoder.encode(paths, normalize=True, space="raw"))
     assert embedder.n_features_out_ == encoder.embedding_dim
 
 

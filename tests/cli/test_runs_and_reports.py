@@ -163,7 +163,7 @@ def test_report__of_a_run_whose_images_and_checkpoint_are_gone(clr: Clr, tmp_pat
         ("clr report runs/al", {"runs/alone"}),
         ("clr pretrain --dataset fash", {"fashion-mnist"}),
         ("clr pretrain --method prob", {"prob-simclr"}),
-        ("clr pretrain --config digits-s", {"digits-simclr", "digits-supervised"}),
+        ("clr pretrain --config digits-s", {"digits-simclr", "digits-supervised", "digits-swav"}),
     ],
 )
 def test_completion__offers_names(words: str, offered: set[str], swept: Path, clr_cache: Path) -> None:

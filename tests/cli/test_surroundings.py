@@ -102,7 +102,7 @@ def test_runs__that_moved_carry_their_yardstick(clr: Clr, trained: Path, clr_cac
     pair = [tmp_path / path for path in shown.out.split()]
     shutil.copytree(trained / "runs/small", tmp_path / "moved")
     shutil.move(tmp_path / "moved", tmp_path / "elsewhere")
-    assert (tmp_path / "elsewhere/eval/pair-similarities-h.json").is_file()
+    assert list((tmp_path / "elsewhere/eval").glob("pair-similarities-h*.json"))
     found = clr("similarity", *pair, "--run", tmp_path / "elsewhere", cwd=tmp_path)
     assert "of random pairs of training images" in found.out
 
@@ -153,8 +153,8 @@ def test_knn_query__finds_the_run_that_the_file_lies_in(clr: Clr, trained: Path,
     [
         (["pretrain", "--pretrained"], "--weights NAME"),
         (["pretrain", "--epoch", "3"], "--epochs"),
-        (["linear-eval", "--pretrained"], "--run RUN"),
-        (["export"], "clr embed"),
+        (["linear-eval", "--pretrained"], "--weights NAME"),
+        (["exports"], "clr export"),
         (["plto"], "clr plot"),
         (["pretrain", "--zzzzzz"], None),
     ],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from clr_process import Clr
+from clr_process import Result, clr_command, clr_environment
 
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.data.cache import ImageSet, cache_directory
@@ -98,11 +99,19 @@ def test_cache_limit__sizes(monkeypatch: pytest.MonkeyPatch) -> None:
             cache_limit()
 
 
-def test_cache__command(clr: Clr, clr_cache: Path, tmp_path: Path) -> None:
+def test_cache__command(tmp_path: Path) -> None:
+    clr_cache = tmp_path / "cache"  # of its own: others of this session go on with theirs
+
+    def clr(*arguments: str | Path, cwd: Path) -> Result:
+        done = subprocess.run(
+            clr_command(arguments), cwd=cwd, env=clr_environment(clr_cache), capture_output=True, text=True, timeout=300
+        )
+        return Result(code=done.returncode, out=done.stdout, err=done.stderr)
+
     clr("datasets", "digits", "--save-images", "a", "--count", "1", cwd=tmp_path)
     listed = clr("cache", "--json", cwd=tmp_path).json
     (entry,) = [one for one in listed["entries"] if one["dataset"] == "digits" and one["split"] == "test"]
-    assert Path(listed["folder"]) == clr_cache
+    assert Path(listed["directory"]) == clr_cache
     assert clr("cache", "remove", entry["name"], cwd=tmp_path).code == 2  # nobody is there to be asked
     assert clr("cache", "remove", cwd=tmp_path).code == 2
     assert clr("cache", "remove", "cifar10", "--yes", cwd=tmp_path).code == 2

@@ -20,6 +20,7 @@ from contrastive_cli.services.curation.pictures import Pictures
 from contrastive_cli.views.recipe import RECIPES
 
 SIZES: Final = (32, 48, 64, 96, 128, 160, 192, 224)
+STORED_BY_PRESETS: Final = 64  # pixels, by those for pictures of any size
 LARGEST_ON_A_CPU: Final = 96
 LARGER_THAN_MOST: Final = 25  # percentile of the shorter sides: at most a quarter of the pictures is enlarged
 METHOD: Final = "simclr"
@@ -63,7 +64,11 @@ def advise(pictures: Pictures, measures: Measures) -> Advice:
     preset = find_own_preset(dataset=spec.name, method=METHOD, device=device)
     largest = LARGEST_ON_A_CPU if device.type == "cpu" else SIZES[-1]
     quarter = float(np.percentile(measures.shorter, LARGER_THAN_MOST))
-    size = spec.size if spec.native_size == spec.size or preset else _fitting_size(quarter, largest=largest)
+    any_size = spec.native_size is None  # a preset for pictures of any size leaves open which one they have
+    if preset and any_size:
+        largest = STORED_BY_PRESETS
+    known_size = spec.native_size == spec.size or (preset is not None and not any_size)
+    size = spec.size if known_size else _fitting_size(quarter, largest=largest)
     encoder = automatic_encoder(device.type, size)
     stem = "its own" if encoder == "resnet9" else "small" if size <= SMALL_STEM else "imagenet"
     recipe = spec.recipe_at(size)
@@ -87,6 +92,8 @@ def advise(pictures: Pictures, measures: Measures) -> Advice:
     if share is not None:
         words += ["--max-bad", f"{min(1.0, share + 0.005):.2f}"]
         reasons.append(f"--max-bad: {len(measures.bad)} files cannot be read; repair or remove them, and leave it out")
+    if preset and any_size:
+        words += ["--batch-size", str(batch), "--set", f"dataset.size={size}"]
     if not preset:
         words += ["--method", METHOD, "--encoder", encoder, "--batch-size", str(batch)]
         words += ["--set", f"dataset.size={size}", "--set", f"views.recipe={recipe}"]

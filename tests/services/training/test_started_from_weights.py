@@ -133,7 +133,7 @@ def test_start_from_weights__of_a_run(tmp_path: Path) -> None:
     assert np.array_equal(came, embed_pixels(load_model(first, device="cpu"), images))
     assert not np.allclose(came, trained, rtol=1e-3)
     rows = list(frozen_rows(model, open_splits(model), heads=["knn"], fractions=[1.0], baselines=["start"], seeds=1))
-    assert [row.features for row in rows] == ["pretrained", "start"]
+    assert [row.features for row in rows] == ["pretrained", "pretrained whitened", "start", "start whitened"]
     refuse_without_start(load_model(first, device="cpu"), ["random"])
     with pytest.raises(UsageError, match="began with fresh weights"):
         refuse_without_start(load_model(first, device="cpu"), ["start"])
@@ -162,7 +162,7 @@ def test_resolve__size_of_a_folder_is_the_encoders_own(tmp_path: Path) -> None:
     assert smaller.preprocess.resize == 128
     assert configure(**given, dataset__size=None).dataset.size == 32  # the digits are small, and shown whole
     assert configure(**given).preprocess.resize is None
-    assert configure(encoder__name="resnet18", **folder).dataset.size == 96
+    assert configure(encoder__name="resnet18", **folder).dataset.size == 48  # of the preset for folders
 
 
 @pytest.mark.parametrize(
@@ -219,5 +219,6 @@ def test_frozen_rows__of_an_imported_encoder_on_gray_digits(tmp_path: Path) -> N
     digits = other_dataset(model, name="digits", data_dir=None, download=False, max_bad=None)
     splits = open_splits(model, dataset=digits)
     rows = list(frozen_rows(model, splits, heads=["knn"], fractions=[1.0], baselines=usual_baselines(model), seeds=1))
-    assert [row.features for row in rows] == ["pretrained", "random", "pixels"]
+    expected = ["pretrained", "pretrained whitened", "random", "random whitened", "pixels"]
+    assert [row.features for row in rows] == expected
     assert rows[0].accuracy > 0.3  # ten classes: random convolutions tell digits apart
