@@ -57,7 +57,7 @@ def export(
         )
     measured = exported.agreement
     output.result(
-        {"folder": str(out), "format": form, "files": list(exported.files), "run": found.name, **asdict(measured)},
+        {"directory": str(out), "format": form, "files": list(exported.files), "run": found.name, **asdict(measured)},
         f"{out}: {', '.join(exported.files)}\n"
         f"  read by {measured.library}, {measured.pictures} pictures: largest difference "
         f"{measured.largest_difference:.3g} ({measured.relative_difference:.2g} of the largest value), "

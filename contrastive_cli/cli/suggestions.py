@@ -65,7 +65,7 @@ def explain(error: Any) -> tuple[str, str | None]:
         return f"No such option: {unknown}", meant
     command = _NO_COMMAND.match(message)
     if command is not None:
-        return f"No such command {command[1]!r}", _meant_command(command[1])
+        return f"No such command {command[1]!r}", _meant_command(command[1], getattr(error, "ctx", None))
     return str(error.format_message()), None
 
 
@@ -79,9 +79,10 @@ def _meant_option(unknown: str, context: Any) -> str | None:
     return next(iter(difflib.get_close_matches(unknown, options, n=1, cutoff=NEAR)), None)
 
 
-def _meant_command(unknown: str) -> str | None:
+def _meant_command(unknown: str, context: Any) -> str | None:
     word = unknown.replace("_", "-").lower()
     if word in COMMANDS:
         return COMMANDS[word]
-    known = sorted(set(COMMANDS.values()) | {"clr nearest-neighbors"})
+    group = getattr(context, "command", None)
+    known = sorted(set(COMMANDS.values()) | {f"clr {name}" for name in getattr(group, "commands", ())})
     return next(iter(difflib.get_close_matches(f"clr {word}", known, n=1, cutoff=NEAR)), None)

@@ -87,8 +87,8 @@ def test_encoder__from_a_file_to_neighbors_and_a_training(clr: Clr, folder: Path
     assert trained.code == 0, trained.err
     assert "resnet9 begins with 54 tensors" in trained.err
     table = clr("linear-eval", "--run", "on", "--head", "knn", "--json", cwd=folder)
-    found = [row["features"] for row in table.json["rows"] if "whitened" not in row["features"]]
-    assert found == ["pretrained", "start", "random", "pixels"]
+    features = [row["features"] for row in table.json["rows"] if "whitened" not in row["features"]]
+    assert features == ["pretrained", "start", "random", "pixels"]
     listed = clr("runs", cwd=folder)
     assert "imported" in listed.out
     assert clr("embed", "photos", "--out", "again.npz", "--json", cwd=folder).json["run"] == "on"  # the newest finished
