@@ -137,6 +137,7 @@ def test_encode__says_what_cannot_be_a_picture(encoder: ImageEncoder, pictures: 
         encoder.encode(pictures)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_uncertainty__is_clr_embeds(clr: Clr, photos: list[Path], encoder: ImageEncoder, tmp_path: Path) -> None:
     run = ["pretrain", *TINY, "--method", "prob-simclr", "--epochs", "1", "--out", "runs/unsure"]
     assert clr(*run, cwd=tmp_path).code == 0

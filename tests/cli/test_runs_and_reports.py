@@ -133,6 +133,7 @@ def test_report__of_one_run_and_of_two(swept: Path, clr: Clr) -> None:
     assert clr("report", "nothing", cwd=swept).code == 5
 
 
+@pytest.mark.slow
 def test_report__of_a_run_whose_images_and_checkpoint_are_gone(clr: Clr, tmp_path: Path) -> None:
     from PIL import Image
 

@@ -31,6 +31,7 @@ SLOW = {  # several trainings each
     "docs/faces.md",
     "docs/neighbors.md",
     "docs/export.md",
+    "docs/trackers.md",
     "docs/reports.md",
     "docs/methods/byol.md",
     "docs/scale.md",

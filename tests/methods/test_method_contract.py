@@ -116,7 +116,12 @@ def test_method__state_dict_round_trip(name: str, digits: Batch, tmp_path: Path)
     assert torch.equal(expected, found)
 
 
-@pytest.mark.parametrize("name", list_methods())
+LARGE = ("dino", "moco", "swav", "nnclr")  # several networks or many views: ten seconds and more
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in list_methods()]
+)
 def test_method__thirty_steps_lower_the_loss(name: str, digits: Batch) -> None:
     method = make(name).train()
     batch = with_views(digits, method.num_views)

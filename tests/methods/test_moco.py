@@ -151,7 +151,7 @@ def run(
     return [record.loss.item() for record in records]
 
 
-@pytest.mark.parametrize("micro_batch_size", [None, 3])
+@pytest.mark.parametrize("micro_batch_size", [None, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", MAKES)
 def test_resumed__equals_uninterrupted_bit_for_bit(kind: str, micro_batch_size: int | None) -> None:
     def setup() -> tuple[MoCo | NNCLR, torch.optim.Optimizer]:

@@ -164,7 +164,7 @@ def run(method: Any, optimizer: torch.optim.Optimizer, steps: range, micro_batch
     return [record.loss.item() for record in records]
 
 
-@pytest.mark.parametrize("micro_batch_size", [None, 3])
+@pytest.mark.parametrize("micro_batch_size", [None, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", MAKES)
 def test_resumed__equals_uninterrupted_bit_for_bit(name: str, micro_batch_size: int | None) -> None:
     def setup() -> tuple[Any, torch.optim.Optimizer]:
