@@ -30,10 +30,12 @@ ROOMS = {  # what a sub-package, or a file beside the sub-packages ("."), may us
     "services": {
         ".": set(),
         "inference": {"."},
-        "training": {".", "inference"},
+        "training": {".", "inference", "trackers"},
         "evaluation": {".", "inference", "training"},
         "figures": {".", "inference", "training"},
         "importing": {"."},
+        "trackers": {"."},
+        "exporting": {".", "inference"},
         "curation": {".", "inference"},
         "report": {".", "inference", "evaluation", "figures"},
     },
@@ -42,6 +44,7 @@ ROOMS = {  # what a sub-package, or a file beside the sub-packages ("."), may us
     "embeddings": {".": {"search", "probes"}, "probes": set(), "search": {"."}},
 }
 HEAVY = {"torch", "torchvision", "sklearn", "umap", "openTSNE", "matplotlib", "timm", "scipy", "tensorboard"}
+HEAVY |= {"onnx", "onnxruntime"}
 MAX_LINES = 300
 
 

@@ -26,6 +26,7 @@ from contrastive_cli.cli import (
     datasets,
     doctor,
     embed,
+    export,
     finetune,
     linear_eval,
     methods,
@@ -69,7 +70,8 @@ app = typer.Typer(
     cls=_Commands,
     help="Learn visual representations from images, prove that they help, and use them.",
     epilog="Exit codes: 0 ok, 1 a bug, 2 usage or configuration, 3 bad input data, 4 unsafe file refused, "
-    "5 run directory, 6 training failed, 130/143 after a signal with everything saved, 141 the reader left early.",
+    "5 run directory, 6 training failed or an export differs, 130/143 after a signal with everything saved, 141 the "
+    "reader left early.",
     rich_markup_mode=None,  # plain help costs no import of rich: half the time
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -82,6 +84,7 @@ app.command("nearest-neighbors")(nearest_neighbors.nearest_neighbors)
 app.command("knn", help="The same as nearest-neighbors.")(nearest_neighbors.nearest_neighbors)
 app.command("similarity")(similarity.similarity)
 app.command("plot")(plot.plot)
+app.command("export")(export.export)
 app.command("report")(report.report)
 app.add_typer(runs.runs, name="runs")
 app.add_typer(datasets.datasets, name="datasets")

@@ -25,6 +25,7 @@ from contrastive_cli.cli.options import (
     chosen_run,
 )
 from contrastive_cli.cli.processes import PROCESSES_HELP, begun_run, enter_processes, part_processes
+from contrastive_cli.cli.tracking import tell_trackers
 from contrastive_cli.cli.training import run_session
 from contrastive_cli.cli.waiting import waiting
 from contrastive_cli.core.choices import AskedPrecision
@@ -145,3 +146,4 @@ def measure(run: Run, summary: Mapping[str, Any], *, device: str, output: Output
     facts = {key: value for key, value in found.to_dict().items() if key != "train_indices"}
     output.result({**summary, **facts, "file": str(file)}, text)
     output.note(f"written to {file}")
+    tell_trackers(run, [file], output)

@@ -27,6 +27,7 @@ from contrastive_cli.cli.options import (
     Weights,
     chosen_run,
 )
+from contrastive_cli.cli.tracking import tell_trackers
 from contrastive_cli.core.percent import rounded_percent
 
 if TYPE_CHECKING:
@@ -136,11 +137,14 @@ def linear_eval(
     for predictions in kept:
         save_predictions(found, predictions)
     output.note(f"encoder unchanged (sha256 {evaluation.encoder_sha256[:12]}); written to {file}")
+    told = [file]
     if len(set(fractions)) > 1:
         from contrastive_cli.services.figures.figures import plot_labels
 
         for drawn in plot_labels(found, out=None, name=evaluation.name):
             output.note(f"drawn to {drawn}")
+            told.append(drawn)
+    tell_trackers(found, told, output)
 
 
 def _plan_supervised(

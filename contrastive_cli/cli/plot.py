@@ -24,6 +24,7 @@ from contrastive_cli.cli.options import (
     refuse_beside,
 )
 from contrastive_cli.cli.plot_checks import check_figure, check_files, check_map, check_runs
+from contrastive_cli.cli.tracking import tell_trackers
 from contrastive_cli.core.choices import ProjectionKind, ThemeKind
 from contrastive_cli.core.errors import UsageError
 
@@ -149,6 +150,6 @@ def plot(
     with themed(theme):
         files, facts = draw(kind, request)
     shown = {"file": str(files[0]), "kind": kind, **facts}
-    if len(files) > 1:
-        shown["files"] = [str(path) for path in files]
+    shown |= {"files": [str(path) for path in files]} if len(files) > 1 else {}
     output.result(shown, "\n".join(map(str, files)))
+    tell_trackers(request.run, files, output)

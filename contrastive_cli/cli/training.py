@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from contrastive_cli.cli.console import Output, clock_time, progress_bar, shows_bars
+from contrastive_cli.cli.tracking import show_training
 from contrastive_cli.cli.waiting import Heartbeat
 from contrastive_cli.core.wording import counted
 
@@ -63,6 +64,7 @@ def run_session(session: Session, output: Output) -> dict[str, Any]:
         "loss": last.get("train/loss"),
         "knn": last.get("online/knn"),
     }
+    show_training(session.run, output)
     output.note(_collapse_warning(last))
     return summary
 

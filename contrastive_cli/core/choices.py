@@ -22,6 +22,9 @@ Precision: TypeAlias = Literal["fp32", "bf16"]
 AskedPrecision: TypeAlias = Literal["auto", "fp32", "bf16"]
 """A `Precision`, or what the processor is good at."""
 
+TrackerName: TypeAlias = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+"""A tracker of experiments."""
+
 ProjectionKind: TypeAlias = Literal["tsne", "umap", "pca"]
 """How embeddings become a map of two dimensions."""
 

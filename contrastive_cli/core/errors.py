@@ -63,6 +63,13 @@ class TrainingError(ClrError):
     kind = "training"
 
 
+class ExportError(ClrError):
+    """An export that does not give what its run gives; nothing of it is left."""
+
+    exit_code = 6
+    kind = "export"
+
+
 class Interrupted(ClrError):  # noqa: N818 - it is not an error of the program
     """A signal ended the work after everything was saved.
 

@@ -71,6 +71,12 @@ class Embeddings:
     space: Space | None = None
     notes: tuple[str, ...] = ()
 
+    def frame(self) -> Any:
+        """A row an image: a `pandas.DataFrame`, or without pandas a `pyarrow.Table`; see `embeddings.frames`."""
+        from contrastive_cli.embeddings.frames import to_frame
+
+        return to_frame(self)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class NeighborsFile:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field, SerializeAsAny, create_model, model_validator
 
-from contrastive_cli.core.choices import AskedPrecision, Reduction
+from contrastive_cli.core.choices import AskedPrecision, Reduction, TrackerName
 from contrastive_cli.core.config import Config, Tree, build, list_presets, merge, read_preset
 from contrastive_cli.core.durations import Seconds
 from contrastive_cli.core.errors import RunError, UsageError
@@ -37,7 +37,7 @@ from contrastive_cli.services.encoder_input import PreprocessConfig
 from contrastive_cli.services.option_trees import merge_lengths, name_group, name_of, name_recipe, refuse_double
 from contrastive_cli.services.own_methods import checked_method, name_method, own_file_of, recall_method
 from contrastive_cli.services.starting_weights import start_from_weights
-from contrastive_cli.views.recipe import RECIPES, Recipe, ViewGroup
+from contrastive_cli.views.recipe import Recipe, ViewGroup
 
 REFERENCE_BATCH = 256
 DEFAULT_EPOCHS = 100
@@ -99,6 +99,7 @@ class TrainConfig(Config):
         evaluations: How often the online kNN looks at the embedding.
         save_every: Seconds between checkpoints; does not change the result.
         tensorboard: Write the metrics for TensorBoard too (needs the extra).
+        trackers: Trackers that are told the metrics, the configuration, results and pictures (each needs its extra).
     """
 
     epochs: float | None = Field(None, gt=0, le=1e6)
@@ -115,6 +116,7 @@ class TrainConfig(Config):
     evaluations: int = Field(10, ge=0)
     save_every: Seconds = 120.0
     tensorboard: bool = False
+    trackers: tuple[TrackerName, ...] = ()
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainConfig:
@@ -252,12 +254,6 @@ def find_own_preset(*, dataset: str, method: str, device: torch.device) -> str |
     """`<dataset>-<method>-<device>` or `<dataset>-<method>` among the presets, if there is one."""
     known = {preset.stem for preset in list_presets()}
     return next((name for name in (f"{dataset}-{method}-{device.type}", f"{dataset}-{method}") if name in known), None)
-
-
-def light_recipe(dataset: str, *, size: int) -> str:
-    """The views for learning from labels: light crops and flips, or the dataset's own where a flip is another class."""
-    own = find_dataset(dataset).recipe_at(size)
-    return "light" if RECIPES[own].flip_probability > 0 else own
 
 
 def fill(config: PretrainConfig) -> PretrainConfig:

@@ -7,6 +7,7 @@ from typing import Any
 
 from contrastive_cli.core.config import Tree, did_you_mean, merge
 from contrastive_cli.core.errors import UsageError
+from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.views.recipe import RECIPES
 
 
@@ -48,6 +49,12 @@ def name_of(tree: Mapping[str, Any], key: str, default: str) -> str:
     if not isinstance(node, Mapping):
         raise UsageError(f"{key}: a mapping is needed, such as {{name: {default}}} (given: {node!r})")
     return str(node.get("name", default))
+
+
+def light_recipe(dataset: str, *, size: int) -> str:
+    """The views for learning from labels: light crops and flips, or the dataset's own where a flip is another class."""
+    own = find_dataset(dataset).recipe_at(size)
+    return "light" if RECIPES[own].flip_probability > 0 else own
 
 
 def refuse_double(sets: Mapping[str, Any], flags: Mapping[str, Any], prefix: str = "") -> None:

@@ -26,9 +26,11 @@ NEEDED = {
 }
 
 SLOW = {  # several trainings each
+    "docs/encoders.md",
     "docs/few-labels.md",
     "docs/faces.md",
     "docs/neighbors.md",
+    "docs/export.md",
     "docs/reports.md",
     "docs/methods/byol.md",
     "docs/scale.md",

@@ -55,7 +55,7 @@ def test_write_report__names_stay_text(name: str, tmp_path: Path) -> None:
     assert "script-src" not in text
     assert "default-src 'none'; img-src data:" in text.replace("&#39;", "'")
     assert not re.search(r"<script|<img src=x|onerror=(?!alert\(1\)&gt;)|\u202e", text)
-    if name.startswith("{"):
+    if name in ("{{ 7 * 7 }}", "{% raw %}"):
         assert name in text  # it was not taken for a place of the template
     assert set(re.findall(r'(?:src|srcset|href)="(data:|#)?', text)) == {"data:", "#"}
 

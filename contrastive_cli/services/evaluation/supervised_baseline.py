@@ -23,10 +23,11 @@ from contrastive_cli.embeddings.probes.label_subsets import stratified_folds
 from contrastive_cli.engine.device import memory_errors
 from contrastive_cli.engine.optim import build_optimizer
 from contrastive_cli.methods import load_method
-from contrastive_cli.services.configuration import build_method, light_recipe, resolve
+from contrastive_cli.services.configuration import build_method, resolve
 from contrastive_cli.services.evaluation.rows import Row, Splits, make_row
 from contrastive_cli.services.inference.classes import predict_classes
 from contrastive_cli.services.inference.model import Model
+from contrastive_cli.services.option_trees import light_recipe
 from contrastive_cli.services.training.setup import TrainingSetup, image_facts
 from contrastive_cli.services.training.started_encoder import preprocessing_of
 from contrastive_cli.services.training.steps import train_steps

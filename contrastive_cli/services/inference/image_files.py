@@ -23,7 +23,8 @@ from contrastive_cli.data.scan import FolderLabels
 from contrastive_cli.data.sources import AS_NAMED, TreeOptions
 from contrastive_cli.data.trees import describe_splits, folder_parts, read_tree
 from contrastive_cli.embeddings.files import Embeddings
-from contrastive_cli.services.inference.model import Model, embed_with_uncertainty, identity_of, preprocess_of
+from contrastive_cli.services.inference.identity import identity_of, preprocess_of
+from contrastive_cli.services.inference.model import Model, embed_with_uncertainty
 
 FILES_AT_ONCE = 1024
 

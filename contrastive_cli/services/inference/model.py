@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from contrastive_cli.services.configuration import (
     read_run_config,
 )
 from contrastive_cli.services.inference.crops import pictures_of
+from contrastive_cli.services.inference.identity import identity_of, preprocess_of, scaling_of
 from contrastive_cli.services.inference.named_weights import loaded_weights
 from contrastive_cli.views.preprocessing import Preprocessing
 
@@ -175,22 +177,39 @@ def embed_with_uncertainty(
         UsageError: If the method has no projector and z is asked for.
     """
     pictures = pictures_of(pixels, crops=crops, mirror=model.config.views.flip_probability > 0)
-    done = [_embed_once(model, picture, layer=layer, progress=progress) for picture in pictures]
+    prepare = model.preprocessing
+    done = [_embed(model, picture, prepare=prepare, layer=layer, progress=progress) for picture in pictures]
     if len(done) == 1:
         return done[0]
     mean: NDArray[np.float64] = np.stack([vectors for vectors, _ in done]).mean(axis=0, dtype=np.float64)
     return mean.astype(np.float32), done[0][1]
 
 
-def _embed_once(
-    model: Model, pixels: NDArray[np.uint8], *, layer: Layer, progress: CountProgress | None
+def embed_prepared(
+    model: Model, images: Tensor, *, layer: Layer = "h", progress: CountProgress | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """As `embed_with_uncertainty`, of images [N, C, S, S] float32 that were resized and normalized already.
+
+    Raises:
+        UsageError: If the method has no projector and z is asked for.
+    """
+    return _embed(model, images, prepare=lambda chunk: chunk, layer=layer, progress=progress)
+
+
+def _embed(
+    model: Model,
+    pixels: NDArray[np.uint8] | Tensor,
+    *,
+    prepare: Callable[[Tensor], Tensor],
+    layer: Layer,
+    progress: CountProgress | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     method, projector = model.embedder, projector_of(model.embedder)
     if layer == "z" and projector is None:
         raise UsageError(f"{model.manifest.method} has no projector, so there is no layer z", hint="use --layer h")
 
     def forward(chunk: Tensor) -> tuple[Tensor, ...]:
-        images = model.preprocessing(chunk)
+        images = prepare(chunk)
         if isinstance(method, Uncertain):
             embedded, uncertainty = method.embed_with_uncertainty(images)
             more: tuple[Tensor, ...] = (uncertainty.float(),)
@@ -229,7 +248,7 @@ def embed_images(
             "name": images.name,
             "split": images.split,
             "fingerprint": images.fingerprint,
-            **_scaling_of(model),
+            **scaling_of(model),
         },
     )
 
@@ -262,35 +281,3 @@ def _facts(manifest: Manifest) -> ImageFacts:
 
 def _ready(method: Method, device: torch.device) -> Method:
     return method.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
-
-
-def identity_of(model: Model, layer: Layer, *, crops: int = 1) -> dict[str, Any]:
-    """What an embeddings file says of the model, and of what it was given."""
-    return {
-        "run": model.run.name,
-        "checkpoint": model.checkpoint,
-        "method": model.manifest.method,
-        "encoder": model.manifest.encoder,
-        "layer": layer,
-        "space": "raw",
-        "crops": crops,
-    }
-
-
-def preprocess_of(model: Model) -> dict[str, Any]:
-    """What an embeddings file says of how images were prepared."""
-    manifest = model.manifest
-    framing = {} if manifest.framing is None else manifest.framing.model_dump()
-    return {
-        "size": manifest.size,
-        **framing,
-        "mean": list(manifest.mean),
-        "std": list(manifest.std),
-        **_scaling_of(model),
-    }
-
-
-def _scaling_of(model: Model) -> dict[str, Any]:
-    """How values became eight bits and bands channels, where that is not by the type and the colors."""
-    scaling = {"range": model.manifest.range, "bands": model.manifest.bands}
-    return {key: np.array(value).tolist() for key, value in scaling.items() if value is not None}

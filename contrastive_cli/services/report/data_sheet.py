@@ -88,7 +88,7 @@ def _views(sampled: SampledViews) -> list[Block]:
     as_bytes = (np.nan_to_num(sampled.views).clip(0, 1) * 255).round().astype(np.uint8)
     rows: list[Block] = [Strip(title="Images", tiles=tiles(sampled.originals), size=TILE, wraps=False)]
     for number, views in enumerate(as_bytes):
-        title = "and the views of them in the first epoch, which the training compares" if number == 0 else ""
+        title = "and the views that were made of them in the first epoch" if number == 0 else ""
         rows.append(Strip(title=title, tiles=tiles(views), size=TILE, wraps=False))
     return rows
 

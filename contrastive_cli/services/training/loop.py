@@ -24,6 +24,7 @@ from contrastive_cli.engine.distributed import PeerLostError, agree, alone, from
 from contrastive_cli.engine.train import StepRecord
 from contrastive_cli.services.configuration import read_run_config
 from contrastive_cli.services.inference.similarity import record_comparison
+from contrastive_cli.services.trackers.telling import names_of
 from contrastive_cli.services.training.cadence import Cadence
 from contrastive_cli.services.training.loop_state import (
     checkpoint_state,
@@ -127,7 +128,7 @@ def _train(session: Session, signals: StopSignals, rescue: Rescue) -> Iterator[S
     started = saved = time.monotonic()
     if session.clock is not None:
         session.clock.begin(first_step, now=started)
-    with open_log(run, state, tensorboard=train.tensorboard) if writes else contextlib.nullcontext() as log:
+    with open_log(run, state, trackers=names_of(train)) if writes else contextlib.nullcontext() as log:
         for record in paced_steps(setup, first_step=first_step, pace=lambda: session.pace):
             before = state.seconds
             state.add(record, seconds=seconds_before + time.monotonic() - started)

@@ -27,6 +27,7 @@ SAFE = {
     "train.plan",
     "train.save_every",
     "train.tensorboard",
+    "train.trackers",
     "dataset.data_dir",
     "dataset.labels",
     "dataset.download",

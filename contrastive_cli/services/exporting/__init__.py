@@ -1,0 +1,1 @@
+"""A trained encoder taken out, for other libraries. One file a format."""
