@@ -179,7 +179,8 @@ def _mine(
     metric = search.metric
     refuse_other_neighbors(target, overwrite=overwrite, source=file, queries=queries, metric=metric)
     k = clip_k(search.k, available, output)
-    if zeros := int((~asked.vectors.any(axis=1)).sum()) if metric == "cosine" else 0:
+    zeros = int((~asked.vectors.any(axis=1)).sum()) if metric == "cosine" else 0
+    if zeros:
         output.note(f"warning: {zeros} of {len(asked.vectors)} vectors are zero, which have a cosine with nothing")
     vectors, others = embeddings.vectors, None if queries is None else asked.vectors
     recall = None
@@ -194,7 +195,8 @@ def _mine(
     items = [own_names(row) for row in range(len(found.indices))] if output.json or is_table(target) else []
     write_found(target, embeddings, found, items, asked=asked, metric=metric, source=file, queries=str(queries or ""))
     purity = purity_of(asked, embeddings, found)
-    text = f"{target}: {k} neighbors of {(count := len(asked.vectors))} embeddings"
+    count = len(asked.vectors)
+    text = f"{target}: {k} neighbors of {count} embeddings"
     if queries is not None:
         text += f" among {len(embeddings.vectors)}"
     if purity is not None:

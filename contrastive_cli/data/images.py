@@ -115,7 +115,7 @@ def decode(
             picture = read_deep(path, facts, wanted=1 + max(bands or (0,)), max_pixels=max_pixels)
             return _finish(path, picture, square, picture_range=picture_range, bands=bands)
         with Image.open(path, formats=formats_of(path)) as image:
-            _load(image, path=path, size=size if square.may_be_drafted else None, max_pixels=max_pixels)
+            _load(image, square, path=path, max_pixels=max_pixels)
             if bands is None:
                 return square.of(to_8_bit_colors(turn_upright(image)))
             picture = Values(values=_stored_bands(turn_upright(image)), full=None)
@@ -151,10 +151,11 @@ def decode_bytes(
     Raises:
         BadImage: If it is not a whole image of a known format, or too large.
     """
+    square = Square(size=size, channels=channels, framing=framing)
     try:
         with Image.open(io.BytesIO(content), formats=formats_of_head(content[:HEAD_BYTES])) as image:
-            _load(image, path=name, size=size if framing is None else None, max_pixels=max_pixels)
-            return Square(size=size, channels=channels, framing=framing).of(to_8_bit_colors(turn_upright(image)))
+            _load(image, square, path=name, max_pixels=max_pixels)
+            return square.of(to_8_bit_colors(turn_upright(image)))
     except UnidentifiedImageError:
         reason = f"not an image in a known format ({', '.join(FORMATS)}, AVIF, HEIC)" if content else "it is empty"
         raise BadImage(name, reason) from None
@@ -162,10 +163,11 @@ def decode_bytes(
         raise BadImage(name, _one_line(error)) from None
 
 
-def _load(image: Image.Image, *, path: Path, size: int | None, max_pixels: int) -> None:
-    """Decode the pixels, of a JPEG no more of them than `size` needs."""
+def _load(image: Image.Image, square: Square, *, path: Path, max_pixels: int) -> None:
+    """Decode the pixels, of a JPEG no more of them than the square needs."""
     refuse_large(image, path=path, max_pixels=max_pixels)
-    if size is not None and min(image.size) >= 4 * size:
+    size = square.size
+    if size is not None and square.may_be_drafted and min(image.size) >= 4 * size:
         image.draft(None, (2 * size, 2 * size))  # JPEG only: the decoder itself shrinks by 2, 4 or 8
     image.load()
 
