@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clr_process import TINY, Clr, Result, clr_command, clr_environment
+from clr_process import TINY, Clr, clr_server
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: two test processes share the cores
 
@@ -43,16 +42,10 @@ def time_limit() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def clr(clr_cache: Path) -> Clr:
+def clr(clr_cache: Path) -> Iterator[Clr]:
     """Run `clr` with arguments in a directory and return what it said."""
-
-    def run(*arguments: str | Path, cwd: Path) -> Result:
-        finished = subprocess.run(
-            clr_command(arguments), cwd=cwd, env=clr_environment(clr_cache), capture_output=True, text=True, timeout=300
-        )
-        return Result(code=finished.returncode, out=finished.stdout, err=finished.stderr)
-
-    return run
+    with clr_server(clr_cache) as run:
+        yield run
 
 
 @pytest.fixture(scope="session")

@@ -84,7 +84,7 @@ def resnet(pretrain: Pretrain) -> Run:
 
 
 def embedded(run: Run, files: list[Path]) -> np.ndarray[Any, Any]:
-    return clr_package.load(run.path, device="cpu").encode(files)
+    return clr_package.load(run.path, device="cpu").encode(files, space="raw")
 
 
 def least_cosine(one: np.ndarray[Any, Any], two: np.ndarray[Any, Any]) -> float:
@@ -103,7 +103,7 @@ def test_safetensors__needs_torch_alone(clr: Clr, trained: Path, tmp_path: Path)
     pixels = np.random.default_rng(0).integers(0, 256, (5, 1, 32, 32), dtype=np.uint8)
     np.save(out / "pixels.npy", pixels)
     subprocess.run([sys.executable, "-c", ALONE], cwd=out, check=True, env={"PATH": "", "OMP_NUM_THREADS": "1"})
-    expected = clr_package.load(trained / "runs/small", device="cpu").encode(torch.from_numpy(pixels))
+    expected = clr_package.load(trained / "runs/small", device="cpu").encode(torch.from_numpy(pixels), space="raw")
     np.testing.assert_allclose(np.load(out / "h.npy"), expected, rtol=1e-4, atol=1e-5)
 
 
