@@ -66,7 +66,7 @@ def main() -> None:
         return
     import numpy as np
 
-    np.random.seed()  # noqa: NPY002: else every child would draw the same numbers
+    np.random.seed()  # noqa: NPY002  (else every child would draw the same numbers)
     sys.argv = ["clr", *arguments]
     runpy.run_module("contrastive_cli", run_name="__main__", alter_sys=True)
 
