@@ -1,11 +1,12 @@
 """Decode a split once into a memory-mapped uint8 array, and find it again.
 
-An entry of the cache is a folder, built beside its place and renamed into it, so it is whole or absent. A file lock
-makes a second process wait for the first instead of decoding too.
+An entry of the cache is a folder, built beside its place and renamed into it, so it is whole or absent. It is built in
+shards (`data.cache_shards`): a second process that wants the same split helps, and what a kill leaves is gone on with.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -19,20 +20,28 @@ import numpy as np
 from filelock import FileLock
 
 from contrastive_cli.core.errors import DataError, RunError
-from contrastive_cli.core.files import TEMPORARY_SUFFIX, cannot_write, sync_directory
+from contrastive_cli.core.files import cannot_write
 from contrastive_cli.core.pictures import PictureRange
 from contrastive_cli.core.types import CountProgress, Say, silent
 from contrastive_cli.core.wording import counted
 from contrastive_cli.data.bad_files import bad_files_csv, first_three, refuse_many_bad
-from contrastive_cli.data.cache_entries import IMAGES_FILE, LABELS_FILE, META_FILE, make_room, mark_used
+from contrastive_cli.data.cache_entries import (
+    IMAGES_FILE,
+    LABELS_FILE,
+    META_FILE,
+    mark_used,
+    unfinished_folder,
+)
+from contrastive_cli.data.cache_shards import Shards, build_shards, finish, join_shards, prepare
 from contrastive_cli.data.images import Images
-from contrastive_cli.data.packing import Packed, pack_samples
+from contrastive_cli.data.packing import Packed
 from contrastive_cli.data.reading import Reading
 from contrastive_cli.data.scan import Labels
 from contrastive_cli.data.sources import BadFile, Samples, Source
 
 SCHEMA = 1
 BAD_FILES_FILE = "bad_files.csv"
+MOST_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -136,18 +145,12 @@ def open_cached(
     if (image_set := _read_entry(entry, source=source)) is None:
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(entry.with_name(f"{entry.name}.lock")):
-                image_set = _read_entry(entry, source=source)  # another process may have built it meanwhile
-                if image_set is None:
-                    _build_entry(entry, source=source, progress=progress, say=say)
-                    image_set = _read_entry(entry, source=source)
+            image_set = _build_entry(entry, source=source, progress=progress, say=say)
         except OSError as error:
             problem = cannot_write(entry, error)
             raise RunError(
                 problem.message, hint="set CLR_CACHE to a writable folder with enough space", path=entry
             ) from error
-    if image_set is None:
-        raise RunError(f"cache entry {entry} is damaged as soon as it is written", hint="check the disk", path=entry)
     bad_list = entry / BAD_FILES_FILE
     refuse_many_bad(
         image_set.bad_files,
@@ -174,34 +177,62 @@ def source_key(source: Source) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _build_entry(entry: Path, *, source: Source, progress: CountProgress | None, say: Say) -> None:
-    for leftover in entry.parent.glob(f".{entry.name}.*{TEMPORARY_SUFFIX}"):
-        shutil.rmtree(leftover, ignore_errors=True)
+def _build_entry(entry: Path, *, source: Source, progress: CountProgress | None, say: Say) -> ImageSet:
+    """Decode the split, together with whoever else is at it, and go on with what an earlier attempt has left."""
     samples = source.load()
-    needed = len(samples.paths) * source.channels * source.size**2
-    make_room(entry.parent, needed)
-    say(f"decoding {counted(len(samples.paths), 'image')}, once, into {needed / 1e6:.0f} MB of {entry.parent}")
-    temporary = entry.with_name(f".{entry.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    temporary.mkdir()
+    row_bytes = source.channels * source.size**2
+    shards = Shards(folder=unfinished_folder(entry), entry=entry, total=len(samples.paths), row_bytes=row_bytes)
+    lock = FileLock(entry.with_name(f"{entry.name}.lock"))
+    said = False
+
+    def begin() -> None:
+        nonlocal said
+        if not said:
+            done, into = shards.done(), f"{shards.total * row_bytes / 1e6:.0f} MB of {entry.parent}"
+            there = f"; {done} of them are there already" if done else ""
+            say(f"decoding {counted(shards.total, 'image')}, once, into {into}{there}")
+        said = True
+
     try:
-        with (temporary / IMAGES_FILE).open("wb") as file:
-            packed = pack_samples(samples, file=file, progress=progress)
-            file.flush()
-            os.fsync(file.fileno())
-        if not packed.kept:
-            raise _all_bad(source, packed)
-        _write_rest(temporary, source=source, samples=samples, packed=packed)
-        shutil.rmtree(entry, ignore_errors=True)  # what is there was found damaged
-        temporary.rename(entry)
-        sync_directory(entry.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for _ in range(MOST_ATTEMPTS):
+            with lock:  # another process may have built it meanwhile
+                if (image_set := _read_entry(entry, source=source)) is not None:
+                    return image_set
+                prepare(shards)
+            build_shards(
+                shards,
+                samples,
+                is_whole=lambda: _read_entry(entry, source=source) is not None,
+                progress=progress,
+                begin=begin,
+            )
+            with lock:
+                if (image_set := _read_entry(entry, source=source)) is not None:
+                    return image_set
+                if shards.folder.is_dir() and (packed := join_shards(shards)) is not None:
+                    _finish(shards, source=source, samples=samples, packed=packed)
+        raise RunError(
+            f"what is decoded into {entry.parent} is damaged again and again", hint="check the disk", path=entry
+        )
+    except (OSError, RunError):
+        with contextlib.suppress(OSError):
+            shards.folder.rmdir()  # where nothing was written yet
+        raise
+
+
+def _finish(shards: Shards, *, source: Source, samples: Samples, packed: Packed) -> None:
+    if not packed.kept:
+        shutil.rmtree(shards.folder, ignore_errors=True)
+        raise _all_bad(source, packed)
+    _write_rest(shards.folder, source=source, samples=samples, packed=packed)
+    finish(shards)
 
 
 def _write_rest(folder: Path, *, source: Source, samples: Samples, packed: Packed) -> None:
     labels = samples.labels[np.array(packed.kept)]
     bad_files = (*samples.unreadable, *packed.bad_files)
     paths = [samples.paths[index] for index in packed.kept]
+    mean, std = packed.mean_and_std()
     digest = hashlib.sha256(packed.pixels_sha256.encode())
     digest.update(labels.astype("<i8").tobytes())
     digest.update(json.dumps(paths).encode())
@@ -209,8 +240,8 @@ def _write_rest(folder: Path, *, source: Source, samples: Samples, packed: Packe
         "schema": SCHEMA,
         "shape": [len(paths), source.channels, source.size, source.size],
         "fingerprint": digest.hexdigest(),
-        "mean": packed.mean,
-        "std": packed.std,
+        "mean": mean,
+        "std": std,
         "classes": samples.classes,
         "paths": paths,
         "bad_files": [asdict(bad) for bad in bad_files],

@@ -8,6 +8,7 @@ closed.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ LABELS_FILE = "labels.npy"
 META_FILE = "meta.json"
 LIMIT = "CLR_CACHE_LIMIT"
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+UNFINISHED = re.compile(rf"\.(?P<name>.+)\.shards{re.escape(TEMPORARY_SUFFIX)}")
 NAME = re.compile(r"(?P<dataset>.+)-(?P<split>[a-z+]+)-(?P<size>\d+)px-[0-9a-f]{16}")
 
 
@@ -35,7 +37,7 @@ class CacheEntry:
 
     Attributes:
         path: Its folder.
-        images: How many; None if that cannot be read.
+        images: How many; None if that cannot be read, or where they are being decoded, or that was broken off.
         bytes: Of its files.
         used: When it was opened last, in seconds of the epoch.
     """
@@ -60,29 +62,45 @@ def list_entries(folder: Path) -> list[CacheEntry]:
     return sorted(entries, key=lambda entry: (-entry.used, entry.path))
 
 
+def unfinished_folder(entry: Path) -> Path:
+    """Where an entry is, as shards, until all of it is decoded."""
+    return entry.with_name(f".{entry.name}.shards{TEMPORARY_SUFFIX}")
+
+
+def shard_lock(entry: Path, number: int) -> Path:
+    """The lock of who decodes a shard of an entry."""
+    return entry.with_name(f".{entry.name}.{number:05d}.lock")
+
+
 def remove_entry(entry: CacheEntry) -> None:
     """Remove an entry; a process that is building it is not disturbed.
 
     Raises:
         RunError: If it is being built, or cannot be removed.
     """
-    lock = entry.path.with_name(f"{entry.path.name}.lock")
+    unfinished = UNFINISHED.fullmatch(entry.path.name)
+    whole = entry.path.with_name(unfinished["name"]) if unfinished else entry.path
+    lock = whole.with_name(f"{whole.name}.lock")
     try:
-        with FileLock(lock, timeout=0):
+        with FileLock(lock, timeout=0), contextlib.ExitStack() as others:
+            for other in entry.path.parent.glob(f".{glob.escape(whole.name)}.*.lock"):
+                others.enter_context(FileLock(other, timeout=0))
             # A name that nobody looks for, so that the entry is whole or absent.
-            doomed = entry.path.with_name(f".{entry.path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+            doomed = entry.path.with_name(f".{whole.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
             entry.path.rename(doomed)
             shutil.rmtree(doomed)
     except Timeout:
-        raise RunError(f"{entry.path.name} is being decoded right now", path=entry.path) from None
+        raise RunError(f"{whole.name} is being decoded right now", path=entry.path) from None
     except OSError as error:
         raise RunError(f"cannot remove {entry.path}: {error.strerror}", path=entry.path) from None
     with contextlib.suppress(OSError):
         lock.unlink()
 
 
-def make_room(folder: Path, needed: int) -> None:
+def make_room(folder: Path, needed: int, *, begun: Path | None = None) -> None:
     """See that `needed` bytes can be written; beyond $CLR_CACHE_LIMIT, what was used longest ago goes first.
+
+    What is in the folder `begun` counts as some of the bytes, and stays.
 
     Raises:
         UsageError: If the limit is not a size.
@@ -96,7 +114,7 @@ def make_room(folder: Path, needed: int) -> None:
                 f"({limit / 1e6:.0f} MB)",
                 hint=f"raise {LIMIT}, or choose a smaller size: --set dataset.size=N",
             )
-        entries = list_entries(folder)
+        entries = [entry for entry in list_entries(folder) if entry.path != begun]
         total = sum(entry.bytes for entry in entries)
         for entry in reversed(entries):
             if total + needed <= limit:
@@ -105,7 +123,8 @@ def make_room(folder: Path, needed: int) -> None:
                 remove_entry(entry)
                 total -= entry.bytes
                 note(f"removed {entry.path.name} from the cache ({entry.bytes / 1e6:.0f} MB; {LIMIT} is reached)")
-    if shutil.disk_usage(folder).free < needed:
+    there = 0 if begun is None or not begun.is_dir() else _bytes_of(begun)
+    if shutil.disk_usage(folder).free < needed - there:
         raise RunError(
             f"no space left to decode into {folder} ({needed / 1e6:.0f} MB needed)",
             hint="set CLR_CACHE to a folder with enough space, or remove what is not used: clr cache list",
@@ -139,15 +158,20 @@ def unused_since(entries: list[CacheEntry], *, seconds: float) -> list[CacheEntr
     return [entry for entry in entries if entry.used < time.time() - seconds]
 
 
+def _bytes_of(place: Path) -> int:
+    return sum(one.stat(follow_symlinks=False).st_size for one in os.scandir(place))
+
+
 def _read(place: Path) -> CacheEntry | None:
-    named = NAME.fullmatch(place.name)
+    unfinished = UNFINISHED.fullmatch(place.name)
+    named = NAME.fullmatch(unfinished["name"] if unfinished else place.name)
     files = [place / name for name in (IMAGES_FILE, LABELS_FILE, META_FILE)]
-    if named is None or not all(file.is_file() for file in files):
+    if named is None or not (unfinished or all(file.is_file() for file in files)):
         return None
     try:
-        size = sum(one.stat(follow_symlinks=False).st_size for one in os.scandir(place))
+        size = _bytes_of(place)
         used = place.stat().st_mtime
-        images = _count(place)
+        images = None if unfinished else _count(place)
     except OSError:
         return None
     return CacheEntry(

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
 import numpy as np
@@ -29,39 +29,45 @@ class Packed:
         kept: Indices of the samples that are in the file, ascending.
         bad_files: The others.
         pixels_sha256: Of the file, in hex.
-        mean: Of each channel, in [0, 1].
-        std: Of each channel, in [0, 1].
+        histogram: int64 [C, 256], how often each value is in each channel; [0, 256] where nothing was kept.
     """
 
     kept: tuple[int, ...]
     bad_files: tuple[BadFile, ...]
     pixels_sha256: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    histogram: NDArray[np.int64]
+
+    def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Of each channel, in [0, 1]; from integer sums, so that they depend on nothing but the pixels."""
+        values = np.arange(256) / 255.0
+        count = max(1, int(self.histogram[:1].sum()))
+        mean = self.histogram @ values / count
+        square = self.histogram @ values**2 / count
+        std = np.sqrt(np.maximum(square - mean**2, (1 / 255) ** 2))  # images of one color can be divided by it too
+        return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def pack_samples(samples: Samples, *, file: BinaryIO, progress: CountProgress | None) -> Packed:
-    """Decode all samples in order into `file`; those that cannot be decoded are left out and noted."""
-    total = len(samples.paths)
+def pack_samples(samples: Samples, indices: range, *, file: BinaryIO, progress: CountProgress | None) -> Packed:
+    """Decode samples in order into `file`; those that cannot be decoded are left out and noted."""
     kept: list[int] = []
     bad_files: list[BadFile] = []
     digest = hashlib.sha256()
-    moments = _Moments()
+    histogram = np.zeros((0, 256), dtype=np.int64)
     done = 0
     with quiet_decoders():
-        for indices, good, bad in _decode_in_order(samples, total=total):
+        for those, good, bad in _decode_in_order(samples, indices):
             if good:
                 block = np.ascontiguousarray(np.stack(good))  # stacking transposed arrays keeps their order
                 file.write(block.data)
                 digest.update(block.data)
-                moments.add(block)
-            kept += indices
+                counts = np.stack([np.bincount(channel.ravel(), minlength=256) for channel in block.swapaxes(0, 1)])
+                histogram = histogram + counts if len(histogram) else counts
+            kept += those
             bad_files += bad
-            done += len(indices) + len(bad)
+            done += len(those) + len(bad)
             if progress is not None:
-                progress(done, total)
-    mean, std = moments.mean_and_std()
-    return Packed(kept=tuple(kept), bad_files=tuple(bad_files), pixels_sha256=digest.hexdigest(), mean=mean, std=std)
+                progress(done, len(indices))
+    return Packed(kept=tuple(kept), bad_files=tuple(bad_files), pixels_sha256=digest.hexdigest(), histogram=histogram)
 
 
 def decoding_threads() -> int:
@@ -104,15 +110,15 @@ def image_digests(images: Images) -> Iterator[bytes]:
 _Chunk = tuple[list[int], list[Images], list[BadFile]]
 
 
-def _decode_in_order(samples: Samples, *, total: int) -> Iterator[_Chunk]:
+def _decode_in_order(samples: Samples, indices: range) -> Iterator[_Chunk]:
     num_threads = decoding_threads()
-    starts = iter(range(0, total, CHUNK))
+    chunks = iter([indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)])
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
     ahead: deque[Future[_Chunk]] = deque()
     try:
         while True:
-            while len(ahead) < 2 * num_threads and (start := next(starts, None)) is not None:
-                ahead.append(pool.submit(_decode_chunk, samples, range(start, min(start + CHUNK, total))))
+            while len(ahead) < 2 * num_threads and (chunk := next(chunks, None)) is not None:
+                ahead.append(pool.submit(_decode_chunk, samples, chunk))
             if not ahead:
                 return
             yield ahead.popleft().result()
@@ -131,23 +137,3 @@ def _decode_chunk(samples: Samples, indices: range) -> _Chunk:
         except BadImage as error:
             bad.append(BadFile(path=samples.paths[index], reason=error.reason))
     return kept, good, bad
-
-
-@dataclass(slots=True)
-class _Moments:
-    """Exact integer sums, so that mean and std depend on nothing but the pixels."""
-
-    count: int = 0
-    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 256), dtype=np.int64))
-
-    def add(self, block: Images) -> None:
-        counts = np.stack([np.bincount(block[:, channel].ravel(), minlength=256) for channel in range(block.shape[1])])
-        self.histogram = counts if self.count == 0 else self.histogram + counts
-        self.count += block[:, 0].size
-
-    def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        values = np.arange(256) / 255.0
-        mean = self.histogram @ values / max(1, self.count)
-        square = self.histogram @ values**2 / max(1, self.count)
-        std = np.sqrt(np.maximum(square - mean**2, (1 / 255) ** 2))  # images of one color can be divided by it too
-        return tuple(mean.tolist()), tuple(std.tolist())
