@@ -87,13 +87,23 @@ def last_word(error: ClrError) -> tuple[bool, int]:
     if alone:
         return True, error.exit_code
     from contrastive_cli.engine.distributed import PeerLostError
-    from contrastive_cli.engine.job_store import end_of_others, speaks_last
+    from contrastive_cli.engine.job_store import speaks_last
 
     lost = isinstance(error, PeerLostError)
-    if lost and (code := end_of_others()) is not None:
+    if lost and (code := _end_of_others()) is not None:
         return False, code
     for_good = isinstance(error, FOR_GOOD) and not lost
     return speaks_last(error.exit_code, for_good=for_good), error.exit_code
+
+
+def _end_of_others() -> int | None:
+    """The exit code of who said why all end; None if nobody did, as of a process that was killed."""
+    from contrastive_cli.engine.job_store import end_of_others
+
+    try:
+        return end_of_others()
+    except SystemExit:  # the launcher has noticed as well, and ends this one before it has spoken
+        return end_of_others(patience=0)
 
 
 def _launch(processes: int) -> int:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from contrastive_cli.core.config import nested
-from contrastive_cli.core.errors import TrainingError
+from contrastive_cli.core.errors import TrainingError, UsageError
 from contrastive_cli.engine.distributed import process_rank
 from contrastive_cli.services.configuration import resolve
+from contrastive_cli.services.training.loop import train_session
 from contrastive_cli.services.training.same_everywhere import refuse_other_state, state_digest
+from contrastive_cli.services.training.sessions import start_session
 from contrastive_cli.services.training.setup import set_up_training
 from contrastive_cli.services.training.steps import train_steps
 
@@ -41,6 +44,17 @@ def train_some(settings: dict[str, Any], steps: int = 4) -> dict[str, Any]:
     ]
     weights: dict[str, Tensor] = {name: value.clone().numpy() for name, value in setup.method.state_dict().items()}
     return {"digest": state_digest(setup), "lines": lines, "weights": weights}
+
+
+def train_from_the_loop(settings: dict[str, Any], folder: str) -> str:
+    """What ends the training of a run within an epoch; nothing if it gets there."""
+    config = resolve(config=None, sets=nested(settings), flags={}).config
+    try:
+        for _ in train_session(start_session(config, out=Path(folder), overwrite=False)):
+            pass
+    except (TrainingError, UsageError) as error:
+        return error.message
+    return ""
 
 
 def keeps_hidden_state(what: str) -> str:

@@ -6,82 +6,22 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from clr_process import TINY, Clr, clr_command, clr_environment
-from torch import Tensor
-
-PIECES = ["--batch-size", "96", "--micro-batch-size", "16", "--set", "train.reduction=ordered"]
-SHORT = [*TINY[:4], *TINY[6:], *PIECES, "--set", "train.evaluations=1", "--set", "dataset.size=8"]
-PATIENCE = 500.0  # on a busy machine
-
-
-def torchrun(processes: int, *arguments: str, restarts: int = 0) -> list[str]:
-    """`torchrun ... -m contrastive_cli ARGUMENTS`."""
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--max-restarts", str(restarts)]
-    return [sys.executable, *launcher, "-m", "contrastive_cli", *arguments]
-
-
-def state_of(run: Path) -> dict[str, Any]:
-    """Everything that the last checkpoint goes on from, but the seconds."""
-    manifest = json.loads((run / "manifest.json").read_text())
-    last = max((entry["step"], key) for key, entry in manifest["artifacts"].items() if entry["kind"] == "checkpoint")[1]
-    state: dict[str, Any] = torch.load(run / last, weights_only=True)
-    return {key: value for key, value in state.items() if key not in ("seconds", "metrics_bytes", "config")}
-
-
-def assert_same(ours: Any, theirs: Any, where: str = "") -> None:
-    """Bit for bit."""
-    assert type(ours) is type(theirs), where
-    if isinstance(ours, dict):
-        assert ours.keys() == theirs.keys(), where
-        for key, value in ours.items():
-            assert_same(value, theirs[key], f"{where}/{key}")
-    elif isinstance(ours, list | tuple):
-        assert len(ours) == len(theirs), where
-        for number, pair in enumerate(zip(ours, theirs, strict=True)):
-            assert_same(*pair, f"{where}/{number}")
-    elif isinstance(ours, Tensor):
-        assert torch.equal(ours, theirs), where
-    else:
-        assert ours == theirs, where
-
-
-def losses_of(run: Path) -> list[tuple[int, float]]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [(line["step"], line["train/loss"]) for line in lines]
-
-
-def wait_for_step(run: Path, step: int) -> None:
-    """Until a checkpoint of that step or a later one is there."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        steps = [int(file.stem.removeprefix("step-")) for file in run.glob("checkpoints/step-*.pt")]
-        if max(steps, default=0) >= step:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"no checkpoint of step {step}")
-
-
-def workers_of(launcher: int) -> dict[int, int]:
-    """Process ids of the processes that a launcher has started, by rank."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            variables = (folder / "environ").read_bytes().split(b"\0")
-        except (OSError, IndexError):
-            continue
-        rank = next((variable[5:] for variable in variables if variable.startswith(b"RANK=")), None)
-        if parent == launcher and rank is not None:
-            found[int(rank)] = int(folder.name)
-    return found
+from clr_process import Clr, clr_command, clr_environment
+from distributed.launched_runs import (
+    PATIENCE,
+    SHORT,
+    assert_same,
+    losses_of,
+    state_of,
+    torchrun,
+    wait_for_step,
+    workers_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -122,16 +62,19 @@ def test_processes__an_error_is_said_once_with_its_code(clr: Clr, one_process: P
         (["pretrain", "--dataset", "folder", "--data-dir", "absent"], 3, "error: "),
         (["runs"], 2, "error: `clr runs` runs in one process, and 3 were started"),
         (["pretrain", *SHORT, "--lr", "1e30", "--epochs", "1", "--out", "bad"], 6, "error: the "),
+        (["pretrain", *SHORT, "--epochs", "1", "--out", "there"], 5, "error: there exists, and is no run"),
     ],
 )
 def test_torchrun__what_cannot_succeed_is_said_once_and_not_tried_again(
     arguments: list[str], code: int, message: str, clr_cache: Path, tmp_path: Path
 ) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine.txt").touch()
     command = torchrun(3, *arguments, restarts=2)
     finished = subprocess.run(
         command, cwd=tmp_path, env=clr_environment(clr_cache), capture_output=True, text=True, timeout=PATIENCE
     )
-    assert finished.returncode != 0
+    assert finished.returncode == 1
     said = [line for line in finished.stderr.splitlines() if line.startswith("error")]
     assert len(said) == 1
     assert said[0].startswith(message)
@@ -159,9 +102,11 @@ def test_torchrun__a_killed_process_changes_nothing(killed: int, clr: Clr, clr_c
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("sent", "to"), [(signal.SIGTERM, None), (signal.SIGINT, None), (signal.SIGTERM, 0), (signal.SIGINT, 1)]
+)
 def test_processes__a_signal_saves_once_and_another_number_goes_on(
-    sent: signal.Signals, clr: Clr, clr_cache: Path, tmp_path: Path
+    sent: signal.Signals, to: int | None, clr: Clr, clr_cache: Path, tmp_path: Path
 ) -> None:
     settings = [*SHORT, "--epochs", "8"]
     whole = clr("pretrain", *settings, "--out", "whole", cwd=tmp_path)
@@ -171,7 +116,7 @@ def test_processes__a_signal_saves_once_and_another_number_goes_on(
         command, cwd=tmp_path, env=clr_environment(clr_cache), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     wait_for_step(tmp_path / "cut", 10)
-    process.send_signal(sent)
+    os.kill(process.pid if to is None else workers_of(process.pid)[to], sent)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + sent, err
     assert err.count("stopped at step") == 1
@@ -182,6 +127,38 @@ def test_processes__a_signal_saves_once_and_another_number_goes_on(
         assert result.code == 0, result.err
     assert_same(state_of(tmp_path / "cut"), state_of(tmp_path / "whole"))
     assert losses_of(tmp_path / "cut") == losses_of(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_torchrun__passes_a_signal_on_and_the_run_is_gone_on_with(clr: Clr, clr_cache: Path, tmp_path: Path) -> None:
+    settings = [*SHORT, "--epochs", "8"]
+    whole = clr("pretrain", *settings, "--out", "whole", cwd=tmp_path)
+    assert whole.code == 0, whole.err
+    command = torchrun(2, "pretrain", *settings, "--out", "cut", "--set", "train.save_every=0.2", restarts=3)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=clr_environment(clr_cache), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    wait_for_step(tmp_path / "cut", 10)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    assert err.count("stopped at step") == 1, err
+    again = subprocess.run(
+        torchrun(2, "pretrain", "--resume", "cut"), cwd=tmp_path, env=clr_environment(clr_cache), timeout=PATIENCE
+    )
+    assert again.returncode == 0
+    assert_same(state_of(tmp_path / "cut"), state_of(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_processes__without_a_micro_batch_size_each_has_one_and_it_stays_with_the_run(clr: Clr, tmp_path: Path) -> None:
+    settings = [*SHORT[: SHORT.index("--micro-batch-size")], *SHORT[SHORT.index("--micro-batch-size") + 2 :]]
+    result = clr("pretrain", *settings, "--epochs", "1", "--out", "run", "--processes", "3", cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert "micro_batch_size: 32" in (tmp_path / "run" / "config.yaml").read_text()
+    again = clr("pretrain", "--config", "run/config.yaml", "--out", "again", cwd=tmp_path)
+    assert again.code == 0, again.err
+    assert_same(state_of(tmp_path / "run"), state_of(tmp_path / "again"))
 
 
 @pytest.mark.slow
@@ -196,21 +173,22 @@ def test_torchrun__one_process_that_cannot_go_on_ends_all_within_seconds(clr_cac
     _, err = process.communicate(timeout=PATIENCE)
     assert time.monotonic() - killed < 20
     assert process.returncode != 0
-    assert err.count("error: process 0 of 2 has lost the others") == 1
+    assert err.count("error: process 0 of 2 has lost the others") == 1, err
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "interrupted"
 
 
 @pytest.mark.slow
-def test_finetune__two_processes_give_the_bits_of_one(clr: Clr, one_process: Path, tmp_path: Path) -> None:
+def test_finetune__several_processes_give_the_bits_of_one(clr: Clr, one_process: Path, tmp_path: Path) -> None:
     settings = ["--run", str(one_process), "--label-fraction", "0.3", "--epochs", "2", "--batch-size", "48"]
     settings += ["--set", "train.micro_batch_size=8", "--set", "train.reduction=ordered", "--json"]
     results = []
-    for processes in ("1", "2"):
+    for processes in ("1", "2", "3"):
         result = clr("finetune", *settings, "--out", f"tuned-{processes}", "--processes", processes, cwd=tmp_path)
         assert result.code == 0, result.err
         results.append(result.json["accuracy"])
-    assert results[0] == results[1]
-    assert_same(state_of(tmp_path / "tuned-2"), state_of(tmp_path / "tuned-1"))
+    assert results == results[:1] * 3
+    for processes in ("2", "3"):
+        assert_same(state_of(tmp_path / f"tuned-{processes}"), state_of(tmp_path / "tuned-1"))
 
 
 @pytest.mark.slow

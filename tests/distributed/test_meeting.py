@@ -46,6 +46,16 @@ def test_sum_in_buckets__every_tensor_becomes_its_sum(pool: Pool, bucket_bytes: 
         assert all((tensor == 6).all() for tensor in tensors)
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_summed__sends_the_bytes_that_the_page_says(pool: Pool, size: int) -> None:
+    pieces, numbers = 6, 1000
+    for seen in pool.run(meetings.bytes_of_gradients, size, pieces=pieces, numbers=numbers, reduction="ordered"):
+        gathered = pieces * 4 * numbers + pieces  # and a byte that says that there is one
+        assert seen == {"gathered": gathered, "added": 0}
+    for seen in pool.run(meetings.bytes_of_gradients, size, pieces=pieces, numbers=numbers, reduction="fast"):
+        assert seen == {"gathered": size, "added": 4 * numbers}
+
+
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_dealt__every_piece_once(pool: Pool, size: int) -> None:
     own = pool.run(meetings.dealt_pieces, size, batch_size=26, micro_batch_size=5)

@@ -82,9 +82,12 @@ def test_train_steps__three_processes_give_the_bits_of_one(pool: Pool, name: str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", METHODS)
-def test_train_steps__any_number_of_processes_gives_the_bits_of_one(pool: Pool, name: str, neighbors: Path) -> None:
-    settings = settings_of(name, neighbors)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "simclr-bf16"])
+def test_train_steps__any_number_of_processes_gives_the_bits_of_one(
+    pool: Pool, name: str, precision: str, neighbors: Path
+) -> None:
+    settings = {**settings_of(name, neighbors), "train.precision": precision}
     (one,) = pool.run(train_some, 1, settings=settings, steps=20)
     for size in (1, 2, 3):
         for found in pool.run(train_some, size, settings={**settings, "train.reduction": "ordered"}, steps=20):

@@ -37,7 +37,7 @@ from contrastive_cli.services.training.online_probe import OnlineProbe
 from contrastive_cli.services.training.rescue import SLOW_SECONDS, Rescue
 from contrastive_cli.services.training.resumption import refuse_overtaken
 from contrastive_cli.services.training.run_log import RunLog, open_log
-from contrastive_cli.services.training.same_everywhere import refuse_other_state
+from contrastive_cli.services.training.same_everywhere import random_digest, refuse_other_state
 from contrastive_cli.services.training.sessions import Session
 from contrastive_cli.services.training.setup import online_probe
 from contrastive_cli.services.training.steps import paced_steps
@@ -125,6 +125,7 @@ def _train(session: Session, signals: StopSignals, rescue: Rescue) -> Iterator[S
     cadence = Cadence.of(session.pace, evaluations=train.evaluations, save_every=train.save_every)
     online = online_probe(setup) if writes else None
     first_step, seconds_before = state.step, state.seconds
+    undrawn = random_digest(setup)
     started = saved = time.monotonic()
     if session.clock is not None:
         session.clock.begin(first_step, now=started)
@@ -133,7 +134,7 @@ def _train(session: Session, signals: StopSignals, rescue: Rescue) -> Iterator[S
             before = state.seconds
             state.add(record, seconds=seconds_before + time.monotonic() - started)
             if state.step == first_step + 1:
-                refuse_other_state(setup, step=state.step)
+                refuse_other_state(setup, step=state.step, undrawn=undrawn)
             _correct_pace(session, cadence)
             line, pace = None, session.pace
             rate = _views(session, record.step - first_step) / max(1e-9, state.seconds - seconds_before)

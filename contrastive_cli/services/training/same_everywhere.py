@@ -14,6 +14,10 @@ from contrastive_cli.core.provenance import versions
 from contrastive_cli.engine.distributed import num_processes, of_all
 from contrastive_cli.services.training.setup import TrainingSetup
 
+NO_GENERATOR = (
+    "draw from `batch.normal` instead of torch's generator, which no two processes share (dropout draws from it too)"
+)
+
 
 def refuse_other_start(setup: TrainingSetup, *, step: int) -> None:
     """Ask, before the first step, that all processes begin with the same; until then nobody goes on.
@@ -41,15 +45,20 @@ def refuse_other_start(setup: TrainingSetup, *, step: int) -> None:
                 )
 
 
-def refuse_other_state(setup: TrainingSetup, *, step: int) -> None:
-    """Ask that all processes have trained the same weights, and have drawn as many random numbers.
+def refuse_other_state(setup: TrainingSetup, *, step: int, undrawn: str | None = None) -> None:
+    """Ask that all processes have trained the same weights, and have drawn no random numbers that others have not.
+
+    Args:
+        setup: What is trained.
+        step: Steps that are done.
+        undrawn: `random_digest` from before these steps, in which nothing may have been drawn; None does not ask.
 
     Raises:
-        TrainingError: If one has not.
+        TrainingError: If one has.
     """
     if num_processes() == 1:
         return
-    digests = of_all((state_digest(setup), _random_digest()))
+    digests = of_all((state_digest(setup), random_digest(setup)))
     for other, (state, random) in enumerate(digests):
         if state != digests[0][0]:
             raise TrainingError(
@@ -60,8 +69,10 @@ def refuse_other_state(setup: TrainingSetup, *, step: int) -> None:
         if random != digests[0][1]:
             raise TrainingError(
                 f"after step {step} process {other} has drawn other random numbers than process 0",
-                hint="draw from `batch.normal` instead of torch's generator, which no two processes share",
+                hint=NO_GENERATOR,
             )
+    if undrawn not in (None, digests[0][1]):
+        raise TrainingError("every micro-batch draws random numbers from torch's generator", hint=NO_GENERATOR)
 
 
 def state_digest(setup: TrainingSetup) -> str:
@@ -77,8 +88,12 @@ def state_digest(setup: TrainingSetup) -> str:
     return digest.hexdigest()
 
 
-def _random_digest() -> str:
-    return hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest()
+def random_digest(setup: TrainingSetup) -> str:
+    """Hex sha256 of the state of torch's generators, which drawing changes."""
+    digest = hashlib.sha256(torch.get_rng_state().numpy().tobytes())
+    if setup.device.type == "cuda":
+        digest.update(torch.cuda.get_rng_state(setup.device).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
