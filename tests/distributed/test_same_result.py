@@ -108,16 +108,20 @@ def test_train_steps__fast_mode_is_equal_up_to_rounding(pool: Pool, size: int) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "simclr-bf16"])
 def test_train_steps__fast_mode_of_every_method(pool: Pool, name: str, neighbors: Path) -> None:
+    """In one step rounding has had no time to grow."""
     settings = {**settings_of(name, neighbors), **GENTLE}
-    if name == "simclr-bf16":  # whose rounding is coarser
-        pytest.skip("the bound is one for float32")
-    (one,) = pool.run(train_some, 1, settings=settings, steps=20)
+    if name == "supcon":  # whose ten classes are to fill the batch
+        settings["train.images_per_class"] = 5
+    (before,) = pool.run(train_some, 1, settings=settings, steps=0)
+    (one,) = pool.run(train_some, 1, settings=settings, steps=1)
+    moved = [np.abs(one["weights"][key] - weights).max() for key, weights in before["weights"].items()]
+    assert max(moved) > 1e-5
     for size in (2, 3):
-        (found, *_) = pool.run(train_some, size, settings=settings, steps=20)
+        (found, *_) = pool.run(train_some, size, settings=settings, steps=1)
         for key, weights in one["weights"].items():
-            np.testing.assert_allclose(found["weights"][key], weights, rtol=1e-5, atol=1e-5, err_msg=key)
+            np.testing.assert_allclose(found["weights"][key], weights, rtol=1e-6, atol=1e-7, err_msg=key)
 
 
 def test_train_steps__another_order_of_the_sum_would_be_noticed(pool: Pool) -> None:
