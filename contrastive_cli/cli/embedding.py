@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,6 +161,7 @@ def _refuse_many(request: EmbedRequest, bad: Sequence[BadImage], rows: int) -> N
 def _into_folder(request: EmbedRequest, folder: Path, model: Model, images: NamedImages, where: Placement) -> None:
     from contrastive_cli.embeddings.files import read_embeddings
     from contrastive_cli.embeddings.parquet_format import libraries
+    from contrastive_cli.embeddings.shard_folder import read_space
     from contrastive_cli.services.inference.embedding_shards import embed_in_shards, plan_shards
 
     libraries()  # without which nothing needs to be begun
@@ -181,7 +182,7 @@ def _into_folder(request: EmbedRequest, folder: Path, model: Model, images: Name
     for bad in left_out:
         request.output.note(f"left out: {bad.path}: {bad.reason}")
     held = [shard for shard in index.shards if shard.rows]
-    first = read_embeddings(folder / held[0].file)
+    first = replace(read_embeddings(folder / held[0].file), space=read_space(folder, index))
     _tell(request, folder, first, rows=index.rows, unreadable=len(left_out), images=images, shards=len(held))
 
 
@@ -197,7 +198,7 @@ def _tell(
 ) -> None:
     """What was written; `embeddings` are all of them, or those of one shard."""
     from contrastive_cli.embeddings.placing import kind_of
-    from contrastive_cli.embeddings.shard_folder import INDEX_FILE
+    from contrastive_cli.embeddings.shard_index import INDEX_FILE
     from contrastive_cli.services.artifacts import register_artifact
     from contrastive_cli.services.inference.measured_spaces import describe
 

@@ -57,14 +57,13 @@ def like(embeddings: Embeddings, other: Embeddings, *, file: Path | None = None)
     Raises:
         DataError: If that cannot be.
     """
-    if kind_of(other) == "raw" or other.space is None or same_space(embeddings, other):
+    if kind_of(other) == "raw" or other.space is None or _same(embeddings, other):
         return embeddings if kind_of(embeddings) == kind_of(other) else in_space(embeddings, kind_of(other), file=file)
     raw = in_space(embeddings, "raw", file=file)
     return in_space(replace(raw, space=other.space), "whitened")
 
 
-def same_space(embeddings: Embeddings, other: Embeddings) -> bool:
-    """Whether both carry the same axes, to the bit, or neither carries any and both say the same of their vectors."""
+def _same(embeddings: Embeddings, other: Embeddings) -> bool:
     one, two = embeddings.space, other.space
     if one is None or two is None or one.exponent != two.exponent or one.width != two.width:
         return kind_of(embeddings) == kind_of(other) and one is two

@@ -11,7 +11,7 @@ from PIL import Image
 
 from contrastive_cli.embeddings.files import read_embeddings, read_neighbors
 
-SHARDS = ["--max-file", str(8 * 512 * 32 * 4)]  # of 512 images each
+SHARDS = ["--max-file", str(8 * 512 * 32 * 4)]  # of 512 images each, a multiple of a pass
 
 
 def test_embed__into_a_folder_that_others_read(clr: Clr, trained: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,18 +15,11 @@ import pytest
 from pyarrow import parquet
 
 from contrastive_cli.core.errors import DataError, RunError, UnsafeFileError
-from contrastive_cli.embeddings import shard_folder
+from contrastive_cli.embeddings import shard_folder, shard_index
 from contrastive_cli.embeddings.files import Embeddings, read_embeddings, write_embeddings
 from contrastive_cli.embeddings.pieces import release
-from contrastive_cli.embeddings.shard_folder import (
-    Shard,
-    is_whole,
-    read_index,
-    remove_shards,
-    shard_file,
-    write_index,
-    write_shard,
-)
+from contrastive_cli.embeddings.shard_folder import write_shard, write_space
+from contrastive_cli.embeddings.shard_index import Shard, is_whole, read_index, remove_shards, shard_file, write_index
 from contrastive_cli.embeddings.space import measure_space
 
 ROWS, WIDTH = 23, 5
@@ -60,7 +54,8 @@ def write_folder(folder: Path, embeddings: Embeddings, *, rows: int = 10, finish
         write_shard(folder, number, rows_of(embeddings, slice(start, start + rows)))
         for number, start in enumerate(starts)
     ]
-    write_index(folder, of={"run": "r"}, shards=shards, finished=finished)
+    space = None if embeddings.space is None else write_space(folder, embeddings.space)
+    write_index(folder, of={"run": "r"}, space=space, shards=shards, finished=finished)
     return shards
 
 
@@ -127,7 +122,7 @@ def test_write_shard__names_of_no_encoding_keep_the_columns(tmp_path: Path) -> N
     paths = ("caf\udce9.png", "b", "c", "d")
     shards = [write_shard(tmp_path, 0, replace(embeddings, paths=paths), left_out=[("\udcff.png", "empty")])]
     shards.append(write_shard(tmp_path, 1, embeddings))
-    write_index(tmp_path, of={"first": paths[0]}, shards=shards, finished=True)
+    write_index(tmp_path, of={"first": paths[0]}, space=None, shards=shards, finished=True)
     first, second = (parquet.read_schema(tmp_path / shard_file(number)) for number in range(2))
     assert first.equals(second)
     assert read_embeddings(tmp_path).paths == (*paths, *(embeddings.paths or ()))
@@ -139,7 +134,8 @@ def test_write_shard__names_of_no_encoding_keep_the_columns(tmp_path: Path) -> N
 def test_write_shard__without_a_readable_image_there_is_no_file(tmp_path: Path) -> None:
     embeddings = some_embeddings(4)
     shards = [write_shard(tmp_path, 0, None, left_out=[("x.png", "empty")]), write_shard(tmp_path, 1, embeddings)]
-    write_index(tmp_path, of={}, shards=shards, finished=True)
+    assert embeddings.space is not None
+    write_index(tmp_path, of={}, space=write_space(tmp_path, embeddings.space), shards=shards, finished=True)
     assert not (tmp_path / shard_file(0)).exists()
     assert_same(read_embeddings(tmp_path), embeddings)
 
@@ -153,6 +149,22 @@ def test_read_embeddings__damage_is_named(tmp_path: Path) -> None:
         read_embeddings(tmp_path)
     file.unlink()
     with pytest.raises(DataError, match=r"shard-00001\.parquet is missing"):
+        read_embeddings(tmp_path)
+
+
+def test_read_embeddings__damage_of_the_space(tmp_path: Path) -> None:
+    write_folder(tmp_path, some_embeddings())
+    file = tmp_path / "space.npz"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"space\.npz is damaged: its sum is another"):
+        read_embeddings(tmp_path)
+    file.unlink()
+    with pytest.raises(DataError, match=r"space\.npz is missing"):
+        read_embeddings(tmp_path)
+    np.savez(file, other=np.eye(2))
+    sums = {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    change_index(tmp_path, lambda index: index["space"].update(sums))
+    with pytest.raises(DataError, match=r"space\.npz holds no space"):
         read_embeddings(tmp_path)
 
 
@@ -174,11 +186,10 @@ def test_read_embeddings__shards_of_two_kinds(tmp_path: Path) -> None:
     for other in (
         replace(embeddings, labels=None),
         replace(embeddings, model={**embeddings.model, "run": "other"}),
-        some_embeddings(10, seed=1),
     ):
         shard = write_shard(tmp_path, 1, other)
         shards = [shard if shard.number == old.number else old for old in read_index(tmp_path).shards]
-        write_index(tmp_path, of={}, shards=shards, finished=True)
+        write_index(tmp_path, of={}, space=None, shards=shards, finished=True)
         with pytest.raises(DataError, match=r"shard-00001\.parquet is of another kind than the first shard"):
             read_embeddings(tmp_path)
 
@@ -214,7 +225,7 @@ def test_read_index__any_text(tmp_path: Path, text: str) -> None:
 
 def test_read_index__is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_folder(tmp_path, some_embeddings())
-    monkeypatch.setattr(shard_folder, "MAX_INDEX_BYTES", 100)
+    monkeypatch.setattr(shard_index, "MAX_INDEX_BYTES", 100)
     with pytest.raises(UnsafeFileError, match="is larger than"):
         read_index(tmp_path)
 

@@ -23,15 +23,16 @@ from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.data.sources import BadFile
 from contrastive_cli.embeddings.files import read_embeddings
 from contrastive_cli.embeddings.placing import kind_of
-from contrastive_cli.embeddings.shard_folder import (
+from contrastive_cli.embeddings.shard_folder import read_space, write_shard, write_space
+from contrastive_cli.embeddings.shard_index import (
     FolderIndex,
     Shard,
+    SpaceFile,
     is_shard_folder,
     is_whole,
     read_index,
     remove_shards,
     write_index,
-    write_shard,
 )
 from contrastive_cli.engine.distributed import from_first, process_rank
 from contrastive_cli.services.inference.measured_spaces import MEASURED_IMAGES
@@ -102,11 +103,14 @@ def embed_in_shards(
         "rows": plan.rows,
     }
     paths = frozenset(map(str, images.files))
-    done = {shard.number: shard for shard in from_first(lambda: _begin(folder, of, overwrite=overwrite, paths=paths))}
+    begun = from_first(lambda: _begin(folder, of, overwrite=overwrite, paths=paths))
+    done, kept = {shard.number: shard for shard in begun.shards}, begun.space
     if done:
         note(f"{folder}: {len(done)} of {plan.num_shards} shards are there already")
     if len(done) < plan.num_shards:
-        where = _settled(where, model, images, folder=folder, done=list(done.values()), progress=progress)
+        where = _settled(where, model, images, folder=folder, begun=begun, progress=progress)
+        if process_rank() == 0 and kept is None and where.space is not None:
+            kept = write_space(folder, where.space)
     for number in range(plan.num_shards):
         if number in done:
             continue
@@ -117,11 +121,11 @@ def embed_in_shards(
             ready = None if embeddings is None else placed(embeddings, where)
             left_out = [(str(error.path), error.reason) for error in bad]
             done[number] = write_shard(folder, number, ready, left_out=left_out)
-            write_index(folder, of=of, shards=list(done.values()), finished=False)
-    return from_first(lambda: _finish(folder, of, list(done.values()), max_bad=max_bad))
+            write_index(folder, of=of, space=kept, shards=list(done.values()), finished=False)
+    return from_first(lambda: _finish(folder, of, kept, list(done.values()), max_bad=max_bad))
 
 
-def _begin(folder: Path, of: Mapping[str, Any], *, overwrite: bool, paths: frozenset[str]) -> list[Shard]:
+def _begin(folder: Path, of: Mapping[str, Any], *, overwrite: bool, paths: frozenset[str]) -> FolderIndex:
     """The shards that are there and whole; an index says then that the folder is being filled."""
     try:
         if folder.exists() and not folder.is_dir():
@@ -133,6 +137,7 @@ def _begin(folder: Path, of: Mapping[str, Any], *, overwrite: bool, paths: froze
     except OSError as error:
         raise cannot_write(folder, error) from error
     done: list[Shard] = []
+    kept: SpaceFile | None = None
     if is_shard_folder(folder):
         try:
             there = read_index(folder)
@@ -140,16 +145,16 @@ def _begin(folder: Path, of: Mapping[str, Any], *, overwrite: bool, paths: froze
             if not overwrite:
                 raise taken(folder, "something else than embeddings") from None
             there = None
-        if there is not None and there.of == of:
+        if there is not None and there.of == of and (there.space is None or is_whole(folder, there.space)):
             done = [shard for shard in there.shards if is_whole(folder, shard)]
+            kept = there.space
             if there.finished and len(done) == len(there.shards):
-                return done
+                return there
         else:
-            if there is not None and not overwrite:
+            if there is not None and there.of != of and not overwrite:
                 refuse_other_shards(folder, there=there.of, of=of, paths=paths)
             remove_shards(folder)
-    write_index(folder, of=of, shards=done, finished=False)
-    return done
+    return write_index(folder, of=of, space=kept, shards=done, finished=False)
 
 
 def _settled(
@@ -158,30 +163,32 @@ def _settled(
     images: NamedImages,
     *,
     folder: Path,
-    done: Sequence[Shard],
+    begun: FolderIndex,
     progress: CountProgress | None,
 ) -> Placement:
     """The placement with its space, which all shards share: where none is known, that of images drawn ahead.
 
     The first process places, so that it alone has to know the space of shards that are there.
     """
-    if where.space is not None or where.kind == "raw":
+    held = [shard for shard in begun.shards if shard.rows]
+    if where.kind == "raw" or (where.kind is not None and where.space is not None):
         return where
-    held = [shard for shard in done if shard.rows]
     if held:
         if process_rank() > 0:
             return where
-        embeddings = read_embeddings(folder / held[0].file)
-    else:
-        drawn = draw_positions(images.count, limit=MEASURED_IMAGES, seed=0)
-        raw, bad = embed_named(model, images, rows=drawn, layer=where.layer, crops=where.crops, progress=progress)
-        if raw is None:
-            raise bad[0] if bad else DataError("no images were given")
-        embeddings = placed(raw, where)
+        kind = kind_of(read_embeddings(folder / held[0].file))
+        return replace(where, kind=kind, space=read_space(folder, begun))
+    drawn = draw_positions(images.count, limit=MEASURED_IMAGES, seed=0)
+    raw, bad = embed_named(model, images, rows=drawn, layer=where.layer, crops=where.crops, progress=progress)
+    if raw is None:
+        raise bad[0] if bad else DataError("no images were given")
+    embeddings = placed(raw, where)
     return replace(where, kind=kind_of(embeddings), space=embeddings.space)
 
 
-def _finish(folder: Path, of: Mapping[str, Any], done: Sequence[Shard], *, max_bad: float | None) -> FolderIndex:
+def _finish(
+    folder: Path, of: Mapping[str, Any], kept: SpaceFile | None, done: Sequence[Shard], *, max_bad: float | None
+) -> FolderIndex:
     left_out = [BadFile(path=bad.path, reason=bad.reason) for shard in done for bad in shard.left_out]
     rows = sum(shard.rows for shard in done)
     if not rows:
@@ -190,7 +197,7 @@ def _finish(folder: Path, of: Mapping[str, Any], done: Sequence[Shard], *, max_b
         hint = "repair or remove them, or raise --max-bad"
         refuse_many_bad(left_out, rows + len(left_out), max_bad=max_bad, hint=hint)
     there = read_index(folder)
-    return there if there.finished else write_index(folder, of=of, shards=done, finished=True)
+    return there if there.finished else write_index(folder, of=of, space=kept, shards=done, finished=True)
 
 
 def _count_from(progress: CountProgress, start: int, total: int, done: int, _: int) -> None:

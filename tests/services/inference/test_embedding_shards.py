@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +18,15 @@ from contrastive_cli.core.errors import DataError, RunError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.embeddings.files import read_embeddings
 from contrastive_cli.embeddings.placing import kind_of
-from contrastive_cli.embeddings.shard_folder import FolderIndex, read_index, shard_file
+from contrastive_cli.embeddings.shard_index import FolderIndex, read_index, shard_file
 from contrastive_cli.services.inference.embedding_shards import ShardPlan, embed_in_shards, plan_shards
 from contrastive_cli.services.inference.image_files import FILES_AT_ONCE, embed_paths
 from contrastive_cli.services.inference.model import Model, embed_images, load_model
-from contrastive_cli.services.inference.named_images import NamedImages
+from contrastive_cli.services.inference.named_images import NamedImages, images_at_once
 from contrastive_cli.services.inference.spaces import Placement, placed, placement_of
 from contrastive_cli.services.inference.splits import open_split
 
-SHARD_BYTES = 512 * 32 * 4  # images of a pass, of 32 numbers
-PLAN = ShardPlan(rows=512, count=1438)
+PLAN = ShardPlan(rows=512, count=1438)  # a multiple of the images of a pass
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +58,13 @@ def stop_at(images: int) -> Any:
 
 
 def test_plan_shards__are_cut_where_passes_are(model: Model, digits: NamedImages, tmp_path: Path) -> None:
-    assert plan_shards(model, digits, layer="h", max_file=8 * SHARD_BYTES) == PLAN
-    assert plan_shards(model, digits, layer="h", max_file=17 * SHARD_BYTES).rows == 1024
-    assert plan_shards(model, digits, layer="h", max_file=1).rows == 512
-    assert plan_shards(model, digits, layer="z", max_file=32 * SHARD_BYTES).rows == 512  # of 128 numbers
+    each = images_at_once(model, digits)
+    num_bytes = 8 * each * 32 * 4  # of eight shards of a pass of 32 numbers
+    assert 512 % each == 0
+    assert plan_shards(model, digits, layer="h", max_file=num_bytes) == ShardPlan(rows=each, count=1438)
+    assert plan_shards(model, digits, layer="h", max_file=2 * num_bytes + 5).rows == 2 * each
+    assert plan_shards(model, digits, layer="h", max_file=1).rows == each
+    assert plan_shards(model, digits, layer="z", max_file=4 * num_bytes).rows == each  # of 128 numbers
     files = NamedImages(files=(tmp_path / "x.png",))
     assert plan_shards(model, files, layer="h", max_file=1).rows == FILES_AT_ONCE
     assert [PLAN.rows_of(number) for number in range(PLAN.num_shards)] == [
@@ -195,19 +198,16 @@ def test_embed_in_shards__one_space_for_all(
     found = read_embeddings(tmp_path / "whole")
     assert kind_of(found) == kind_of(expected)
     assert np.array_equal(found.vectors, expected.vectors)
+    each = images_at_once(model, digits)
     calls = itertools.count()
+    ahead = math.ceil(1438 / each) + 512 // each  # while the space is measured, and for the first shard
+
+    def stop_after(done: int, total: int) -> None:
+        if next(calls) == ahead:
+            raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        embed(tmp_path / "cut", model, digits, where=where, progress=stop_second_time(calls))
+        embed(tmp_path / "cut", model, digits, where=where, progress=stop_after)
     assert len(read_index(tmp_path / "cut").shards) == 1
     embed(tmp_path / "cut", model, digits, where=where)
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
-
-
-def stop_second_time(calls: Any) -> Any:
-    """Three calls while the space is measured, one for the first shard."""
-
-    def progress(done: int, total: int) -> None:
-        if next(calls) == 4:
-            raise KeyboardInterrupt
-
-    return progress
