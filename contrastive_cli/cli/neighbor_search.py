@@ -61,6 +61,7 @@ class NeighborsRequest:
 
 def mine(request: NeighborsRequest) -> None:
     """Find, write and show the neighbors of all embeddings of a file, or of another's."""
+    from contrastive_cli.embeddings.pieces import read_pieces
     from contrastive_cli.services.outputs import refuse_other_neighbors
 
     file, queries, output, metric = request.file, request.queries, request.output, request.metric
@@ -72,7 +73,7 @@ def mine(request: NeighborsRequest) -> None:
     target = _target(request)
     refuse_other_neighbors(target, overwrite=request.overwrite, source=file, queries=queries, metric=metric)
     k = clip_k(request.k, available, output)
-    zeros = int((~asked.vectors.any(axis=1)).sum()) if metric == "cosine" else 0
+    zeros = sum(int((~piece.any(axis=1)).sum()) for _, piece in read_pieces(asked.vectors)) if metric == "cosine" else 0
     if zeros:
         output.note(f"warning: {zeros} of {len(asked.vectors)} vectors are zero, which have a cosine with nothing")
     found, recall = _search(request, embeddings, None if queries is None else asked, k=k)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -55,8 +56,11 @@ class NamedImages:
             return self.split.fingerprint
         digest = hashlib.sha256()
         for file in self.files:
-            status = file.stat()
-            digest.update(os.fsencode(file) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+            facts = "gone"  # it is left out later, with the reason
+            with contextlib.suppress(OSError):
+                status = file.stat()
+                facts = f"{status.st_size} {status.st_mtime_ns}"
+            digest.update(os.fsencode(file) + f"\0{facts}\0".encode())
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels.labels, "<i8").tobytes())
             digest.update("\0".join(self.labels.classes).encode("utf-8", "surrogateescape"))

@@ -162,6 +162,8 @@ def test_embed_in_shards__files_some_of_which_are_broken(model: Model, tmp_path:
     files = paint(tmp_path / "photos", FILES_AT_ONCE + 40)
     for broken in (5, *range(FILES_AT_ONCE, FILES_AT_ONCE + 40)):  # the whole second shard
         files[broken].write_bytes(b"no picture")
+    files[-1].unlink()
+    files[-1].symlink_to(tmp_path / "nowhere.png")
     images = NamedImages(files=files)
     plan = plan_shards(model, images, layer="h", max_file=1)
     index = embed(tmp_path / "x", model, images, plan=plan)
