@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 10.0
 LONGEST_MESSAGE = 2000
-MOST_NARROW_COLUMNS = 6  # of a table that is folded where it is too wide; one of more is written as records
+MOST_NARROW_COLUMNS = 6  # of a table that is folded where it is too wide; one of more is written otherwise
 
 
 class NotesHandler(logging.Handler):
@@ -44,6 +44,15 @@ class NotesHandler(logging.Handler):
         if text not in self.shown:
             self.shown.add(text)
             Output().note(text)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lines:
+    """A table of few columns, a line a row, for a pipe."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,17 +74,26 @@ class Output:
         else:
             sys.stdout.write(clean(text) + "\n")
 
-    def table(self, *, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def table(
+        self,
+        *,
+        title: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        piped: Sequence[Lines] = (),
+    ) -> None:
         """A table on stdout; nothing with `--json`.
 
-        Drawn on a terminal or where COLUMNS says how wide it may be; else a line a row, cells apart by tabs.
+        Drawn on a terminal or where COLUMNS says how wide it may be; else a line a row, cells apart by tabs. A table
+        that is wide by nature says by `piped` the same in few columns, as nothing folds its lines in a pipe.
         """
         if self.json:
             return
         width = _asked_width()
         if width is None and not sys.stdout.isatty():
-            lines = [[title], columns, *rows]
-            sys.stdout.writelines("\t".join(clean_line(cell) for cell in line) + "\n" for line in lines)
+            for part in piped or [Lines(title=title, columns=columns, rows=rows)]:
+                lines = [[part.title], part.columns, *part.rows]
+                sys.stdout.writelines("\t".join(clean_line(cell) for cell in line) + "\n" for line in lines)
             return
         from rich.table import Table
         from rich.text import Text

@@ -41,7 +41,8 @@ def run_session(session: Session, output: Output) -> dict[str, Any]:
         output.note(setup.neighbors.describe())
     if setup.config.train.plan:
         output.note("the steps are those of the plan in its configuration; no clock is asked")
-    output.note(_legend(session))
+    for line in _legend(session):
+        output.note(line)
     last: Mapping[str, float] = {}
     final = None
     planned = session.total_steps
@@ -163,15 +164,15 @@ def _describe(status: Status, last: Mapping[str, float]) -> str:
     return "  ".join(parts)
 
 
-def _legend(session: Session) -> str:
-    """What the words of the lines to come mean."""
+def _legend(session: Session) -> list[str]:
+    """What the words of the lines to come mean, a line each."""
     labeled = session.setup.images.has_labels
     words = ["loss falls from chance (nothing learned) toward aligned (perfect), where a method knows these"]
     if session.setup.config.train.evaluations:
         if labeled:
             words.append("kNN is the part of training images whose 20 nearest neighbors vote for their class")
         words.append("rank is the number of dimensions that the embedding fills")
-    return "; ".join(words)
+    return words
 
 
 def _collapse_warning(last: Mapping[str, float]) -> str:
