@@ -5,21 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from clr_server import ask
+
 REPOSITORY = Path(__file__).parents[1]
-NUMBER_BYTES = 8  # of a number that the server says: a process, or its exit code
+START_SECONDS, COMMAND_SECONDS = 120.0, 300.0
 TINY = [
     "--set",
-    "dataset.size=16",
+    "dataset.view_size=16",
     "--set",
     "encoder.width=4",
     "--set",
@@ -64,47 +65,45 @@ def clr_command(arguments: Sequence[str | Path]) -> list[str]:
 
 
 @contextlib.contextmanager
-def clr_server(cache: Path) -> Iterator[Clr]:
-    """Run `clr` in children of a process that has imported the libraries already; see clr_server.py."""
-    here, there = socket.socketpair()
-    server = subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "tests" / "clr_server.py"), str(there.fileno())],
-        env=clr_environment(cache),
-        stdout=subprocess.DEVNULL,
-        pass_fds=[there.fileno()],
-    )
-    there.close()
-    here.settimeout(300)
+def clr_server(folder: Path, *, cache: Path) -> Iterator[Path]:
+    """The address, in the folder, of a process that runs `clr` in children of its own; see clr_server.py."""
+    address = folder / "socket"
+    program = str(REPOSITORY / "tests" / "clr_server.py")
+    server = subprocess.Popen([sys.executable, program, str(address)], env=clr_environment(cache))
+    end = time.monotonic() + START_SECONDS
+    while not address.exists():
+        assert server.poll() is None, "the server did not start"
+        assert time.monotonic() < end, "the server did not start in time"
+        time.sleep(0.05)
+    yield address
+    server.kill()
+    server.wait()
+
+
+def clr_of(address: Path, *, cache: Path) -> Clr:
+    """Run `clr` with arguments in a directory and return what it said."""
 
     def run(*arguments: str | Path, cwd: Path) -> Result:
-        request = json.dumps({"cwd": str(cwd), "arguments": [str(argument) for argument in arguments]}).encode()
-        if len(request) > 1 << 15:  # more than one message of a socket: as the shell would
-            finished = subprocess.run(
-                clr_command(arguments), cwd=cwd, env=clr_environment(cache), capture_output=True, text=True, timeout=300
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open("rb") as nothing:
+            code = ask(
+                address,
+                arguments,
+                cwd=cwd,
+                environment=clr_environment(cache),
+                streams=(nothing.fileno(), out.fileno(), err.fileno()),
+                timeout=COMMAND_SECONDS,
             )
-            return Result(code=finished.returncode, out=finished.stdout, err=finished.stderr)
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            socket.send_fds(here, [request], [out.fileno(), err.fileno()])
-            child = _number(here)
-            try:
-                code = _number(here)
-            except TimeoutError:
-                os.kill(child, signal.SIGKILL)
-                _number(here)
-                raise
             return Result(code=code, out=_text(out), err=_text(err))
 
-    try:
-        yield run
-    finally:
-        here.close()
-        server.wait(timeout=60)
+    return run
 
 
-def _number(channel: socket.socket) -> int:
-    return int(channel.recv(NUMBER_BYTES, socket.MSG_WAITALL))
+def run_all(clr: Clr, commands: Sequence[Sequence[str]], *, cwd: Path) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of each command."""
+    done = [clr(*command, cwd=cwd) for command in commands]
+    return [(result.code, result.out, result.err) for result in done]
 
 
 def _text(file: IO[bytes]) -> str:
     file.seek(0)
-    return file.read().decode().replace("\r\n", "\n")
+    return file.read().decode()

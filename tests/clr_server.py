@@ -1,75 +1,128 @@
-"""A process that has imported the libraries of `clr` and forks itself for each command of a test.
+"""`clr` for many commands at little cost: a process that has imported everything forks a child for each of them.
 
-A command of a test takes seconds to import torch and milliseconds to do what the test asks. The child is a process of
-its own, with its own directory, output and exit code, and imports `contrastive_cli` itself.
+    python clr_server.py SOCKET
+
+The child is a process of its own, with the folder, environment, streams and arguments of whoever asks, and its exit
+code goes back. `ask` does so for a test; `write_client` makes a program named `clr` that does, so that a shell cannot
+tell it from the real one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
-import runpy
 import socket
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from clr_process import NUMBER_BYTES
-
-# What `clr pretrain` and the commands that evaluate import in any case: the libraries, never our own modules.
+SERVICES = ("evaluation.linear_eval", "figures.figures", "inference.similarity", "training.finetuning", "training.loop")
 LIBRARIES = (
-    "torch",
-    "torch._dynamo",  # the first step of any optimizer imports it
-    "torchvision",
-    "pydantic",
-    "rich.progress",
-    "rich.table",
-    "typer",
-    "scipy.optimize",
-    "scipy.stats",
-    "sklearn.linear_model",
-    "PIL.Image",
+    "matplotlib.backends.backend_agg",
     "matplotlib.figure",
+    "openTSNE",
+    "rich.progress",
+    "sklearn.datasets",
+    "sklearn.linear_model",
+    "torch._dynamo",  # the first step of any optimizer imports it
 )
+IMPORTED = (*LIBRARIES, *(f"contrastive_cli.services.{name}" for name in SERVICES))
+NOT_STARTED = b"98"
+CLIENT = """#!{python} -SE
+import json, os, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+request = json.dumps([os.getcwd(), sys.argv[1:], dict(os.environ)]).encode()
+socket.send_fds(server, [len(request).to_bytes(8, "little")], [0, 1, 2])
+server.sendall(request)
+sys.exit(int(server.recv(16) or {not_started!r}))
+"""
 
 
-def serve(channel: socket.socket) -> list[str] | None:
-    """Fork for every request, and return its arguments in the child; None in the server, when the tests are over."""
+def write_client(path: Path, *, address: Path) -> None:
+    """Write the program."""
+    path.write_text(CLIENT.format(python=sys.executable, address=str(address), not_started=NOT_STARTED))
+    path.chmod(0o755)
+
+
+def ask(
+    address: Path,
+    arguments: Sequence[str | Path],
+    *,
+    cwd: Path,
+    environment: Mapping[str, str],
+    streams: Sequence[int],
+    timeout: float,
+) -> int:
+    """Run a command with these streams (input, output, errors) and return its exit code; -N if signal N ended it."""
+    request = json.dumps([str(cwd), [str(argument) for argument in arguments], dict(environment)]).encode()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.settimeout(timeout)
+        server.connect(str(address))
+        socket.send_fds(server, [len(request).to_bytes(8, "little")], streams)
+        server.sendall(request)
+        return int(server.recv(16) or NOT_STARTED)
+
+
+def serve(address: str) -> None:
+    """Answer requests until the process is ended; returns in the children, as the command that was asked for."""
+    for name in IMPORTED:
+        importlib.import_module(name)
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(address)
+    server.listen()
     while True:
-        request, files, _, _ = socket.recv_fds(channel, 1 << 16, 2)
-        if not request:
-            return None
-        child = os.fork()
-        if child == 0:
-            channel.close()
-            asked = json.loads(request)
-            os.chdir(asked["cwd"])
-            os.dup2(files[0], 1)
-            os.dup2(files[1], 2)
-            for file in files:
-                os.close(file)
-            return [str(argument) for argument in asked["arguments"]]
-        for file in files:
-            os.close(file)
-        channel.sendall(b"%*d" % (NUMBER_BYTES, child))
-        _, status = os.waitpid(child, 0)
-        channel.sendall(b"%*d" % (NUMBER_BYTES, os.waitstatus_to_exitcode(status)))
+        connection, _ = server.accept()
+        waiter = os.fork()
+        if waiter == 0:
+            server.close()
+            child = os.fork()
+            if child == 0:
+                return become(connection)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            connection.sendall(str(code).encode())
+            os._exit(0)
+        connection.close()
+        _reap()
 
 
-def main() -> None:
-    """Serve the socket whose descriptor is named; the child becomes `python -m contrastive_cli`."""
-    for library in LIBRARIES:
-        with contextlib.suppress(ImportError):  # `make oldest` and others may lack one
-            importlib.import_module(library)
-    arguments = serve(socket.socket(fileno=int(sys.argv[1])))
-    if arguments is None:
-        return
+def become(connection: socket.socket) -> None:
+    """Take on what the request says."""
+    length, streams, _, _ = socket.recv_fds(connection, 8, 3)
+    request = b""
+    while len(request) < int.from_bytes(length, "little"):
+        request += connection.recv(1 << 16)
+    connection.close()
+    folder, arguments, environment = json.loads(request)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    for name in ("stdin", "stdout", "stderr"):
+        setattr(sys, name, None)
+    sys.stdin = os.fdopen(0, "r", closefd=False)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", closefd=False, errors="backslashreplace")
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = [str(Path(__file__).parents[1] / "contrastive_cli" / "__main__.py"), *arguments]
     import numpy as np
 
     np.random.seed()  # noqa: NPY002  (else every child would draw the same numbers)
-    sys.argv = ["clr", *arguments]
-    runpy.run_module("contrastive_cli", run_name="__main__", alter_sys=True)
+
+
+def _reap() -> None:
+    """Forget the waiters that have ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
 
 
 if __name__ == "__main__":
-    main()
+    serve(sys.argv[1])
+    from contrastive_cli.cli import run
+
+    run()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clr_process import TINY, Clr, clr_server
+from clr_process import TINY, Clr, clr_of, clr_server
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: two test processes share the cores
 
@@ -27,6 +28,15 @@ def never_the_own_cache(clr_cache: Path) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Whatever a test does to the threads of torch ends with it: two processes with two threads each wait for cores."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
 @pytest.fixture
 def time_limit() -> Iterator[None]:
     """Fail after ten seconds instead of waiting for ever, as for the writer of a FIFO."""
@@ -42,10 +52,16 @@ def time_limit() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def clr(clr_cache: Path) -> Iterator[Clr]:
+def clr_address(clr_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the process listens that runs the commands."""
+    with clr_server(tmp_path_factory.mktemp("server"), cache=clr_cache) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def clr(clr_address: Path, clr_cache: Path) -> Clr:
     """Run `clr` with arguments in a directory and return what it said."""
-    with clr_server(clr_cache) as run:
-        yield run
+    return clr_of(clr_address, cache=clr_cache)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from clr_process import Clr, clr_command, clr_environment
 SLIM = ["--set", "encoder.width=4", "--set", "encoder.embedding_dim=16", "--set", "dataset.size=16", "--device", "cpu"]
 BURN = "import time\nend = time.time() + {seconds}\nwhile time.time() < end:\n    sum(range(10000))\n"
 # Steps of some ten seconds: the whole of the digits in one batch, enlarged.
-SLOW = ["--set", "dataset.size=96", "--batch-size", "700", "--device", "cpu", "--encoder", "resnet18"]
+SLOW = ["--set", "dataset.size=80", "--batch-size", "700", "--device", "cpu", "--encoder", "resnet18"]
 
 
 @pytest.fixture

@@ -6,20 +6,17 @@ import csv
 import json
 import shlex
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from clr_process import Clr, clr_environment
+from clr_process import Clr, run_all
 from PIL import Image
 
 from contrastive_cli.services.curation.findings import CHECKS
 
-SCRIPT = Path(__file__).with_name("forked_commands.py")
 HOSTILE = ('"><img src=x onerror=alert(1)>.png', "=cmd.png", "new\nline.png", "\x1b[31mred.png", "@a.png")
 
 
@@ -46,15 +43,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def forked(commands: list[list[str]], *, cwd: Path, cache: Path) -> list[tuple[int, str, str]]:
-    """Exit code, stdout and stderr of several commands, of which only the first waits for imports."""
-    finished = subprocess.run(
-        [sys.executable, SCRIPT, cwd],
-        input=json.dumps(commands), env=clr_environment(cache), capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return [tuple(each) for each in json.loads(finished.stdout)]
-
-
 @dataclass(frozen=True)
 class Said:
     """What one check said and wrote in every form, and what became of files that were there."""
@@ -66,7 +54,7 @@ class Said:
 
 
 @pytest.fixture(scope="module")
-def said(photos: Path, clr_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Said:
+def said(photos: Path, clr: Clr, tmp_path_factory: pytest.TempPathFactory) -> Said:
     folder = tmp_path_factory.mktemp("said")
     (folder / "mine.html").write_text("<p>mine")
     check = ["datasets", "check", str(photos)]
@@ -78,7 +66,7 @@ def said(photos: Path, clr_cache: Path, tmp_path_factory: pytest.TempPathFactory
         "page again": [*check, "--out", "check.html"],
         "other page": [*check, "--out", "mine.html"],
     }
-    done = dict(zip(commands, forked(list(commands.values()), cwd=folder, cache=clr_cache), strict=True))
+    done = dict(zip(commands, run_all(clr, list(commands.values()), cwd=folder), strict=True))
     assert done["text"][0] == done["json"][0] == 0, done
     codes = {name: code for name, (code, _, _) in done.items()}
     return Said(text=done["text"][1], values=json.loads(done["json"][1]), folder=folder, codes=codes)
@@ -164,7 +152,7 @@ REFUSED = {
 }
 
 
-def test_check__refusals_and_tiny_folders(tmp_path: Path, clr_cache: Path) -> None:
+def test_check__refusals_and_tiny_folders(tmp_path: Path, clr: Clr) -> None:
     for name in ("empty", "bad", "one", "two"):
         (tmp_path / name).mkdir()
     (tmp_path / "bad" / "a.jpg").write_text("no")
@@ -172,7 +160,7 @@ def test_check__refusals_and_tiny_folders(tmp_path: Path, clr_cache: Path) -> No
         for folder in folders:
             blob(number).save(tmp_path / folder / f"{number}.png")
     lines = [*REFUSED, "one", "two"]
-    done = forked([["datasets", "check", *line.split()] for line in lines], cwd=tmp_path, cache=clr_cache)
+    done = run_all(clr, [["datasets", "check", *line.split()] for line in lines], cwd=tmp_path)
     for line, (code, out, err) in zip(lines, done, strict=True):
         wanted, message = REFUSED.get(line, (0, ""))
         assert (code, message in err) == (wanted, True), (line, out, err)

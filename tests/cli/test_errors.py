@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from clr_process import clr_environment
+from clr_process import Clr, run_all
 
-SCRIPT = Path(__file__).with_name("forked_commands.py")
 ERRORS = {
     "pretrain --method nope": 2,
     "pretrain --set optim.lrr=1": 2,
@@ -63,7 +60,7 @@ ERRORS = {
 
 
 @pytest.fixture(scope="module")
-def ends(trained: Path, clr_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str]]:
+def ends(trained: Path, clr: Clr, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str]]:
     folder = tmp_path_factory.mktemp("errors")
     (folder / "runs").mkdir()
     (folder / "runs" / "small").symlink_to(trained / "runs" / "small")
@@ -75,17 +72,9 @@ def ends(trained: Path, clr_cache: Path, tmp_path_factory: pytest.TempPathFactor
     (folder / "pickles/junk.pkl").write_bytes(b"junk")
     (folder / "pickles/fine.pkl").write_bytes(b"(lp0\n" + b"(lp0\nF1.0\naF2.0\naa" * 3 + b".")
     commands = [command.split() for error in ERRORS for command in (error, f"{error} --json")]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder)],
-        input=json.dumps(commands),
-        env=clr_environment(clr_cache),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_all(clr, commands, cwd=folder)
     assert not (folder / "owned").exists()
-    return dict(zip(map(" ".join, commands), json.loads(done.stdout), strict=True))
+    return dict(zip(map(" ".join, commands), done, strict=True))
 
 
 @pytest.mark.parametrize("command", ERRORS)

@@ -4,35 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from clr_process import clr_environment
+from clr_process import Clr, run_all
 from PIL import Image
 
-SCRIPT = Path(__file__).with_name("forked_commands.py")
 
-
-def forked(commands: list[str], *, cwd: Path, cache: Path) -> dict[str, tuple[int, str, str]]:
+def forked(commands: list[str], *, cwd: Path, clr: Clr) -> dict[str, tuple[int, str, str]]:
     """Exit code, stdout and stderr of each command."""
-    finished = subprocess.run(
-        [sys.executable, SCRIPT, cwd], input=json.dumps([command.split() for command in commands]),
-        env=clr_environment(cache), capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return dict(zip(commands, map(tuple, json.loads(finished.stdout)), strict=True))
+    return dict(zip(commands, run_all(clr, [command.split() for command in commands], cwd=cwd), strict=True))
 
 
 @pytest.fixture(scope="module")
-def folder(trained: Path, clr_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(trained: Path, clr: Clr, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of its own, 60 digits as files and their embeddings, and a list of 200 pairs."""
     root = tmp_path_factory.mktemp("galleries")
     shutil.copytree(trained / "runs" / "small", root / "runs" / "small")
     done = forked(
-        ["datasets digits --save-images digits --count 60", "embed digits --out digits.npz"], cwd=root, cache=clr_cache
+        ["datasets digits --save-images digits --count 60", "embed digits --out digits.npz"], cwd=root, clr=clr
     )
     assert all(code == 0 for code, _, _ in done.values()), done
     files = sorted((root / "digits").rglob("*.png"))
@@ -61,12 +53,12 @@ def data_of(page: Path) -> dict[str, Any]:
     return found
 
 
-def test_knn__hits_as_page_and_figure(folder: Path, clr_cache: Path) -> None:
+def test_knn__hits_as_page_and_figure(folder: Path, clr: Clr) -> None:
     query = next((folder / "digits").rglob("*.png")).relative_to(folder)
     ask = f"knn digits.npz --query {query} -k 5"
     commands = [f"{ask} --out hits.html --json", f"{ask} --out hits.png", f"{ask} --out hits.html --quiet",
                 f"{ask} --out hits.png --quiet", "knn digits.npz --out hits.html"]  # fmt: skip
-    page, figure, again, figure_again, alone = forked(commands, cwd=folder, cache=clr_cache).values()
+    page, figure, again, figure_again, alone = forked(commands, cwd=folder, clr=clr).values()
     assert (page[0], figure[0], again[0]) == (0, 0, 0), (page, figure, again)
     found = json.loads(page[1])["queries"][0]["neighbors"]
     (row,) = data_of(folder / "hits.html")["sections"][0]["rows"]
@@ -78,12 +70,12 @@ def test_knn__hits_as_page_and_figure(folder: Path, clr_cache: Path) -> None:
     assert (alone[0], "--query" in alone[2]) == (2, True)
 
 
-def test_similarity__heat_map_as_page_and_figure(folder: Path, clr_cache: Path) -> None:
+def test_similarity__heat_map_as_page_and_figure(folder: Path, clr: Clr) -> None:
     files = [str(file.relative_to(folder)) for file in sorted((folder / "digits").rglob("*.png"))[:12]]
     listed = " ".join(files)
     commands = [f"similarity {listed} --out heat.html --json", f"similarity {listed} --out heat.svg",
                 f"similarity {files[0]} {files[1]} --out pair.png", f"similarity {listed} --out heat.gif"]  # fmt: skip
-    page, figure, pair, unknown = forked(commands, cwd=folder, cache=clr_cache).values()
+    page, figure, pair, unknown = forked(commands, cwd=folder, clr=clr).values()
     assert (page[0], figure[0], pair[0], unknown[0]) == (0, 0, 0, 2), (page, figure, pair)
     heat = data_of(folder / "heat.html")["heatMap"]
     assert np.allclose(heat["values"], json.loads(page[1])["similarity"], atol=1e-4)
@@ -92,12 +84,12 @@ def test_similarity__heat_map_as_page_and_figure(folder: Path, clr_cache: Path) 
     assert (folder / "heat.svg").read_text().count("<image") >= 2 * len(files)
 
 
-def test_similarity__verdict_from_labels_is_kept_in_the_run(folder: Path, clr_cache: Path) -> None:
+def test_similarity__verdict_from_labels_is_kept_in_the_run(folder: Path, clr: Clr) -> None:
     files = [str(file.relative_to(folder)) for file in sorted((folder / "digits").rglob("*.png"))[:6]]
     two, many = " ".join([files[0]] * 2), " ".join(files)
     commands = [f"similarity {two} --far 0.05 --json", f"similarity {many} --json", f"similarity {two}",
                 f"similarity {many} --out same.csv", f"similarity {two} --far 0.0001"]  # fmt: skip
-    first, matrix, said, table, finer = forked(commands, cwd=folder, cache=clr_cache).values()
+    first, matrix, said, table, finer = forked(commands, cwd=folder, clr=clr).values()
     assert first[0] == matrix[0] == said[0] == table[0] == 0, (first, matrix, said, table)
     value = json.loads(first[1])
     assert (value["same"], value["false_accept_rate"]) == (True, 0.05)
@@ -112,12 +104,12 @@ def test_similarity__verdict_from_labels_is_kept_in_the_run(folder: Path, clr_ca
     assert (finer[0], "--pairs" in finer[2]) == (3, True), finer
 
 
-def test_similarity__verified_pairs_give_the_threshold(folder: Path, clr_cache: Path) -> None:
+def test_similarity__verified_pairs_give_the_threshold(folder: Path, clr: Clr) -> None:
     files = [str(file.relative_to(folder)) for file in sorted((folder / "digits").rglob("*.png"))[:2]]
     verify = "similarity --pairs pairs.csv --root /"
     commands = [f"{verify} --far 0.02 --json", f"{verify} --far 0.02", f"similarity {files[0]} {files[1]} --json",
                 f"{verify} --far 0.0001"]  # fmt: skip
-    judged, said, two, finer = forked(commands, cwd=folder, cache=clr_cache).values()
+    judged, said, two, finer = forked(commands, cwd=folder, clr=clr).values()
     assert judged[0] == two[0] == 0, (judged, two)
     point = json.loads(judged[1])["operating_point"]
     scores = np.loadtxt(folder / json.loads(judged[1])["scores"], delimiter=",", skiprows=1, usecols=(2, 3))
@@ -131,7 +123,7 @@ def test_similarity__verified_pairs_give_the_threshold(folder: Path, clr_cache: 
     assert (finer[0], "too few" in finer[2]) == (3, True), finer
 
 
-def test_similarity__a_threshold_of_other_weights_or_nonsense_is_not_used(folder: Path, clr_cache: Path) -> None:
+def test_similarity__a_threshold_of_other_weights_or_nonsense_is_not_used(folder: Path, clr: Clr) -> None:
     files = [str(file.relative_to(folder)) for file in sorted((folder / "digits").rglob("*.png"))[:2]]
     name = comparison_name(folder)
     kept = json.loads((folder / "runs" / "small" / "eval" / f"pair-similarities-{name}.json").read_bytes())
@@ -146,6 +138,6 @@ def test_similarity__a_threshold_of_other_weights_or_nonsense_is_not_used(folder
         shutil.copytree(folder / "runs" / "small", run)
         (run / "eval" / f"threshold-{name}.json").write_text(content)
         commands.append(f"similarity {files[0]} {files[1]} --json --run runs/damaged-{number}")
-    for command, (code, out, err) in forked(commands, cwd=folder, cache=clr_cache).items():
+    for command, (code, out, err) in forked(commands, cwd=folder, clr=clr).items():
         assert code == 0, (command, err)
         assert ("same" in json.loads(out)) == command.endswith("damaged-0"), command  # the first is whole

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from clr_process import clr_environment
+from clr_process import Clr, run_all
 
-SCRIPT = Path(__file__).with_name("forked_commands.py")
 LINKS = {
     "checkpoints": "victim",
     "metrics.jsonl": "precious.txt",
@@ -42,7 +39,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def told(trained: Path, clr_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str]]:
+def told(trained: Path, clr: Clr, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str]]:
     """What every command said of every run, in a folder whose other files are as they were afterwards."""
     folder = tmp_path_factory.mktemp("strangers")
     shutil.copytree(trained / "runs" / "small", folder / "runs" / "small")
@@ -64,17 +61,9 @@ def told(trained: Path, clr_cache: Path, tmp_path_factory: pytest.TempPathFactor
         (run / name).symlink_to(elsewhere / target)
     before = content(elsewhere)
     commands = [command.format(run=f"linked-{number}") for command in COMMANDS for number in range(len(LINKS))]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder)],
-        input=json.dumps([command.split() for command in commands]),
-        env=clr_environment(clr_cache),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_all(clr, [command.split() for command in commands], cwd=folder)
     assert content(elsewhere) == before
-    return dict(zip(commands, json.loads(done.stdout), strict=True))
+    return dict(zip(commands, done, strict=True))
 
 
 @pytest.mark.parametrize("number", range(len(LINKS)))
