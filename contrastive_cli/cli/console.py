@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from contrastive_cli.cli.plain_text import clean, clean_line, one_line, shortened
 from contrastive_cli.core.errors import ClrError
 from contrastive_cli.core.files import harmless_cell
 from contrastive_cli.core.types import CountProgress
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 PLAIN_SECONDS = 10.0
-LONGEST_MESSAGE = 2000
 MOST_NARROW_COLUMNS = 6  # of a table that is folded where it is too wide; one of more is written otherwise
 
 
@@ -63,9 +63,9 @@ class Output:
     quiet: bool = False
 
     def note(self, text: str) -> None:
-        """A line for people, on stderr."""
+        """A line for people, on stderr; on a terminal no word of it is broken at the edge."""
         if not self.quiet:
-            sys.stderr.write(clean(text) + "\n")
+            sys.stderr.write((_folded(clean(text)) if sys.stderr.isatty() else clean(text)) + "\n")
 
     def result(self, value: Mapping[str, Any], text: str) -> None:
         """The result: the object with `--json`, else the text."""
@@ -207,38 +207,15 @@ def show_error(error: ClrError, *, as_json: bool) -> None:
     """One line what, one line what to do, on stderr; an object on stdout with `--json`."""
     if as_json:
         with contextlib.suppress(OSError):  # a full disk under stdout: then to people
-            fields = {"code": error.exit_code, "kind": error.kind, "message": _shortened(error.message)}
+            fields = {"code": error.exit_code, "kind": error.kind, "message": shortened(error.message)}
             print_json({"error": {**fields, "hint": error.hint, "path": error.path}})
             sys.stdout.flush()
             return
     # Without rich, which too little memory may keep from being loaded.
     label = "" if error.kind == "interrupted" else "error: "  # what stopped says so itself
-    sys.stderr.write(f"{label}{_one_line(error.message)}\n")
+    sys.stderr.write(f"{label}{one_line(error.message)}\n")
     if error.hint:
-        sys.stderr.write(f"  {_one_line(error.hint)}\n")
-
-
-def clean(text: str) -> str:
-    """The text without control characters (newlines stay) and without bytes that cannot be written."""
-    kept = "".join(letter if letter == "\n" or letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-    return kept.encode("utf-8", "replace").decode()
-
-
-def clean_line(text: str) -> str:
-    r"""The text as `clean` leaves it, on one line: what breaks lines becomes `\n`."""
-    return clean(text.replace("\n", "\\n"))
-
-
-def _one_line(text: str) -> str:
-    return clean_line(_shortened(text))
-
-
-def _shortened(text: str) -> str:
-    """At most about `LONGEST_MESSAGE` characters: a stranger's file may hold a name of a million."""
-    if len(text) <= LONGEST_MESSAGE:
-        return text
-    half = LONGEST_MESSAGE // 2
-    return f"{text[:half]} ... ({len(text) - 2 * half} characters left out) ... {text[-half:]}"
+        sys.stderr.write(f"  {one_line(error.hint)}\n")
 
 
 def _finite(value: Any) -> Any:
@@ -272,6 +249,16 @@ def _records(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], 
 
 def _terminal_width() -> int:
     return shutil.get_terminal_size().columns
+
+
+def _folded(text: str) -> str:
+    """Lines broken between words, where the terminal would break within one; what is indented is to be copied."""
+    width = _terminal_width()
+    return "\n".join(
+        line if len(line) <= width or line.startswith(" ")
+        else textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n")
+    )  # fmt: skip
 
 
 def _asked_width() -> int | None:

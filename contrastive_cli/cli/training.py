@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LINES = ("aligned", "chance")  # of the loss, where a method knows them
 LINE_SECONDS = 30.0
+ROOMY = 100  # columns, from which on a bar says more than the most important
 STEP_SECONDS = 10.0  # a step or a look at the embedding that takes longer is said
 COLLAPSED_RANK, COLLAPSED_SPREAD = 1.5, 0.5  # an embedding of one number has rank 1 and a large spread
 
@@ -110,6 +111,8 @@ class _display:  # noqa: N801 - a context manager used like a function
         if self.bar is not None:
             text = "finishing" if ended else "training"
             note = _brief(status, last)
+            if self.bar.console.width >= ROOMY:
+                note += f"  epoch {status.epoch:.1f}"
             self.bar.update(
                 self.task,
                 description=text,
@@ -148,7 +151,7 @@ def _brief(status: Status, last: Mapping[str, float]) -> str:
         text += f"  loss {last['train/loss']:.2f}"
     if "online/knn" in last:
         text += f"  kNN {100 * last['online/knn']:.1f} %"
-    return text + f"  epoch {status.epoch:.1f}"
+    return text
 
 
 def _describe(status: Status, last: Mapping[str, float]) -> str:

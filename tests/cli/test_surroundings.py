@@ -76,6 +76,16 @@ def test_progress__a_bar_only_where_it_can_be_drawn(term: str, clr_cache: Path, 
     assert "kNN is the part of training images" in said
 
 
+def test_notes__words_are_whole_on_a_terminal(clr_cache: Path, tmp_path: Path) -> None:
+    arguments = ["pretrain", *TINY, "--epochs", "1", "--set", "train.evaluations=1", "--out", "r" * 70]
+    said = on_terminal(tmp_path, arguments, clr_cache, TERM="dumb").splitlines()
+    first = next(number for number, line in enumerate(said) if line.startswith("kNN is the part"))
+    assert said[first : first + 2] == [
+        "kNN is the part of training images whose 20 nearest neighbors vote for their", "class"
+    ]  # fmt: skip
+    assert "-> " + "r" * 70 in " ".join(said)  # a path stays whole, however long
+
+
 def test_table__fits(trained: Path, clr_cache: Path) -> None:
     piped = run_in(trained, ["runs"], clr_cache).stdout.decode().splitlines()
     header, row = (line.split("\t") for line in piped[1:])
