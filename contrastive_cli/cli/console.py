@@ -72,7 +72,7 @@ class Output:
         if self.json:
             print_json(value)
         else:
-            sys.stdout.write(clean(text) + "\n")
+            sys.stdout.write((_folded(clean(text)) if sys.stdout.isatty() else clean(text)) + "\n")
 
     def table(
         self,
@@ -98,8 +98,11 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        if len(columns) > MOST_NARROW_COLUMNS and _drawn_width(columns, rows) > (width or _terminal_width()):
-            sys.stdout.write(_records(title, columns, rows, width=width or _terminal_width()))
+        room = width or _terminal_width()
+        if _drawn_width(columns, rows) > room and (
+            len(columns) > MOST_NARROW_COLUMNS or _drawn_width(columns, rows, words=True) > room
+        ):
+            sys.stdout.write(_records(title, columns, rows, width=room))
             return
         bold = "" if os.environ.get("NO_COLOR") else "bold"
         sys.stdout.write(clean_line(title) + "\n")  # rich would break it at the width of the table
@@ -228,22 +231,32 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _drawn_width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """Of a table whose cells are on one line each."""
-    return 1 + sum(3 + max(map(len, cells)) for cells in zip(columns, *rows, strict=True))
+def _drawn_width(columns: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool = False) -> int:
+    """Of a table whose cells are on one line each, or with each of their words on one."""
+
+    def of(cell: str) -> int:
+        return max(map(len, cell.split()), default=0) if words else len(cell)
+
+    return 1 + sum(3 + max(map(of, cells)) for cells in zip(columns, *rows, strict=True))
 
 
 def _records(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> str:
-    """Rows that do not fit beside each other: the first cell on a line, the others with their names below it."""
+    """Rows that do not fit beside each other: the first cell on a line, the others with their names below it.
+
+    Long ones have a line each.
+    """
     lines = [clean_line(title)]
     for name, *cells in rows:
-        facts = ", ".join(
+        facts = [
             f"{column}\N{NO-BREAK SPACE}{clean_line(cell)}"
             for column, cell in zip(columns[1:], cells, strict=True)
             if cell != "-"
-        )
+        ]
         lines.append(clean_line(name))
-        lines += textwrap.wrap(facts, width=width, initial_indent="  ", subsequent_indent="  ")
+        for part in facts if max(map(len, facts), default=0) > width // 2 else [", ".join(facts)]:
+            lines += textwrap.wrap(
+                part, width, initial_indent="  ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+            )
     return "\n".join(lines).replace("\N{NO-BREAK SPACE}", " ") + "\n"
 
 
