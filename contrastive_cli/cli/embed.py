@@ -1,4 +1,4 @@
-"""`clr embed`: images in, an embeddings file out."""
+"""`clr embed`: images in, an embeddings file out, or a folder of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from contrastive_cli.cli.console import Output
+from contrastive_cli.cli.embedding import EmbedRequest, carry_out, check_out
 from contrastive_cli.cli.options import (
     Crops,
     DataDir,
@@ -29,12 +30,9 @@ from contrastive_cli.cli.options import (
     chosen_run,
     refuse_beside,
 )
-from contrastive_cli.cli.processes import PROCESSES_HELP, enter_processes, part_processes
+from contrastive_cli.cli.processes import PROCESSES_HELP, enter_processes
 from contrastive_cli.core.choices import Layer
-from contrastive_cli.core.errors import UsageError
-from contrastive_cli.core.launched import place
-
-SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet", ".csv", ".jsonl")
+from contrastive_cli.core.sizes import parse_size
 
 
 def embed(
@@ -45,10 +43,14 @@ def embed(
     encoder: EncoderName = None,
     weights: Weights = None,
     set_: EncoderSets = None,
-    out: Annotated[Path, typer.Option(help=".pkl, .npz, .safetensors, .parquet, .csv or .jsonl.")] = Path(
-        "embeddings.pkl"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(help=".pkl, .npz, .safetensors, .parquet, .csv or .jsonl; a folder of parquet shards without."),
+    ] = Path("embeddings.pkl"),
     overwrite: Overwrite = False,
+    max_file: Annotated[
+        str, typer.Option(metavar="SIZE", help="Vectors that go into one file, as 500MB; more become a folder.")
+    ] = "1GB",
     split: Annotated[
         str | None, typer.Option(help="Split of the dataset, such as train, val or all; test if not given.")
     ] = None,
@@ -71,104 +73,48 @@ def embed(
 ) -> None:
     """Embed a split, folders or files with a trained encoder.
 
+    A folder that was begun is gone on with by the same command.
+
     clr embed
 
     clr embed photos/ --out photos.npz
 
     clr embed photos/ --encoder resnet50 --weights model.safetensors
 
+    clr embed photos/ --out vectors --processes 2     (a folder of parquet shards)
+
     clr embed --space raw     (h itself, as for a head of one's own)
     """
-    if out.suffix not in SUFFIXES:
-        raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(SUFFIXES)}")
-    if paths and max(place().size, processes or 1) > 1:
-        raise UsageError(
-            "PATHS are embedded by one process; several embed a split",
-            hint="leave out --processes and the launcher, or pass --dataset folder --data-dir FOLDER --split all",
-        )
+    check_out(out)
     if paths:
         refuse_beside("PATHS", {"--split": split, "--dataset": dataset, "--data-dir": data_dir, "--download": download})
+    largest = parse_size(max_file, name="--max-file")
     enter_processes(processes)
     output = Output(json=json, quiet=quiet)
     found = chosen_run(run, output, encoder=encoder, weights=weights, sets=set_)
-    from contrastive_cli.services.outputs import refuse_other_embeddings, refuse_table
+    from contrastive_cli.services.inference.crops import check_crops
+    from contrastive_cli.services.outputs import refuse_table
 
     refuse_table(out, overwrite=overwrite)
-    from contrastive_cli.data.bad_files import refuse_many_bad
-    from contrastive_cli.data.sources import BadFile, TreeOptions, known_layout
-    from contrastive_cli.embeddings.files import write_embeddings
-    from contrastive_cli.embeddings.placing import kind_of
-    from contrastive_cli.services.artifacts import register_artifact
-    from contrastive_cli.services.inference.crops import check_crops
-    from contrastive_cli.services.inference.image_files import embed_paths, expand_paths
-    from contrastive_cli.services.inference.measured_spaces import describe
-    from contrastive_cli.services.inference.model import embed_images, load_model
-    from contrastive_cli.services.inference.spaces import placed, placement_of
-    from contrastive_cli.services.inference.splits import open_split, other_dataset
-
-    check_crops(crops)
-    model = load_model(found, device=device)
-    unreadable = unused = 0
-    with output.counting("measuring the space") as progress:
-        where = placement_of(
-            model, kind=space, layer=layer, crops=crops, dataset=model.dataset_at(data_dir), progress=progress
+    carry_out(
+        EmbedRequest(
+            run=found,
+            paths=tuple(paths or ()),
+            out=out,
+            overwrite=overwrite,
+            max_file=largest,
+            split=split or "test",
+            layer=layer,
+            space=space,
+            crops=check_crops(crops),
+            dataset=dataset,
+            data_dir=data_dir,
+            download=download,
+            max_bad=max_bad,
+            labels=labels,
+            layout=layout,
+            unlabeled=unlabeled,
+            device=device,
+            output=output,
         )
-    origin = {"run": found.name, "layer": where.layer, "space": where.kind, "crops": crops}
-    with output.counting("embedding") as progress:
-        if paths:
-            options = TreeOptions(labels=labels, unlabeled=unlabeled, layout=known_layout(layout))
-            expanded = expand_paths(paths, options=options)
-            unused = expanded.unused
-            refuse_other_embeddings(
-                out, overwrite=overwrite, origin=origin, dataset=None, paths=set(map(str, expanded.files))
-            )
-            embeddings, bad = embed_paths(
-                model, expanded.files, labels=expanded.labels, layer=where.layer, crops=crops, progress=progress
-            )
-            unreadable = len(bad)
-            for error in bad:
-                output.note(f"left out: {error.message}")
-            if max_bad is not None:
-                left_out = [BadFile(path=str(error.path), reason=error.reason) for error in bad]
-                hint = "repair or remove them, or raise --max-bad"
-                refuse_many_bad(left_out, len(bad) + len(embeddings.vectors), max_bad=max_bad, hint=hint)
-        else:
-            other = other_dataset(
-                model,
-                name=dataset,
-                data_dir=data_dir,
-                download=download,
-                max_bad=max_bad,
-                labels=labels,
-                layout=layout,
-                unlabeled=unlabeled,
-            )
-            images = open_split(model, split or "test", dataset=other, progress=progress)
-            facts = {"name": images.name, "split": images.split}
-            refuse_other_embeddings(out, overwrite=overwrite, origin=origin, dataset=facts, paths=())
-            embeddings = embed_images(model, images, layer=where.layer, crops=crops, progress=progress)
-    if not part_processes():
-        return
-    embeddings = placed(embeddings, where)
-    write_embeddings(out, embeddings)
-    register_artifact(found, out, kind="embeddings")
-    count, width = embeddings.vectors.shape
-    uncertain = embeddings.uncertainty is not None
-    what = f"{where.layer} {describe(kind_of(embeddings), embeddings.space)}"
-    what += f", mean over {crops} pictures of each" if crops > 1 else ""
-    output.result(
-        {
-            "file": str(out),
-            "count": count,
-            "width": width,
-            "layer": where.layer,
-            "space": kind_of(embeddings),
-            "crops": crops,
-            "run": found.name,
-            "unreadable": unreadable,
-            "not_used": unused,
-            "uncertainty": uncertain,
-        },
-        f"{out}: {count} embeddings of width {width} from {found.name} ({what})"
-        + (", with uncertainty" if uncertain else ""),
     )

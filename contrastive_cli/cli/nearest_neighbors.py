@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from contrastive_cli.cli.console import Output
-from contrastive_cli.cli.neighbor_tables import (
-    clean_names,
-    clip_k,
-    maker_of,
-    measure_of,
-    neighbors_of,
-    plain_names,
-    purity_of,
-    show_first,
-    shown_distance,
-    write_found,
-)
+from contrastive_cli.cli.neighbor_search import NeighborsRequest, look_up, mine
 from contrastive_cli.cli.options import (
     Device,
     EncoderName,
@@ -30,22 +18,23 @@ from contrastive_cli.cli.options import (
     RunName,
     SpaceName,
     Weights,
-    chosen_run,
     refuse_beside,
 )
-from contrastive_cli.core.choices import Layer, Metric, SpaceKind
+from contrastive_cli.cli.processes import PROCESSES_HELP, enter_processes
+from contrastive_cli.core.choices import Metric
 from contrastive_cli.core.errors import UsageError
-from contrastive_cli.core.files import SEEN, is_seen, is_table
-
-if TYPE_CHECKING:
-    from contrastive_cli.embeddings.files import Embeddings
+from contrastive_cli.core.files import SEEN, is_seen
+from contrastive_cli.core.launched import place
 
 SUFFIXES = (".pkl", ".npz", ".safetensors", ".parquet", ".csv", ".jsonl", *SEEN)
 
 
 def nearest_neighbors(
     file: Annotated[
-        Path, typer.Argument(help="Embeddings: .pkl, .npz, .npy, .safetensors, .parquet, .pt, .csv, .json, .h5 ...")
+        Path,
+        typer.Argument(
+            help="Embeddings: .pkl, .npz, .npy, .safetensors, .parquet, .pt, .csv, .json, .h5 ..., or a folder of them."
+        ),
     ],
     metric: Annotated[Metric, typer.Option(help="How far two vectors are apart.")] = "cosine",
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Neighbors of each.")] = 20,
@@ -74,6 +63,7 @@ def nearest_neighbors(
     encoder: EncoderName = None,
     weights: Weights = None,
     device: Device = "auto",
+    processes: Annotated[int | None, typer.Option(min=1, help=PROCESSES_HELP)] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -86,6 +76,8 @@ def nearest_neighbors(
     clr knn photos.npz --query photo.jpg -k 5 --out hits.html
 
     clr knn million.npy --queries embeddings.pkl
+
+    clr knn million.npy --processes 4
 
     clr knn million.npy --approximate
     """
@@ -103,194 +95,33 @@ def nearest_neighbors(
         raise UsageError(
             f"--out {str(out)!r} shows the hits of --query", hint=f"clr plot neighbors {file} draws those of a file"
         )
-    output = Output(json=json, quiet=quiet)
-    from contrastive_cli.embeddings.files import read_embeddings
-    from contrastive_cli.embeddings.placing import in_space
+    if max(place().size, processes or 1) > 1 and (query or approximate):
+        what = "--query" if query else "--approximate"
+        raise UsageError(f"{what} is searched by one process", hint="leave out --processes and the launcher")
+    enter_processes(processes)
     from contrastive_cli.services.outputs import refuse_page, refuse_table
 
     if out is not None:
         refuse_table(out, overwrite=overwrite)
         refuse_page(out, overwrite=overwrite)
-    embeddings = read_embeddings(file)
-    for note in embeddings.notes:
-        output.note(f"{file}: {note}")
-    if space is not None and (embeddings.model or not query):
-        embeddings = in_space(embeddings, space, file=file)
-    if query:
-        _look_up(
-            embeddings,
-            file,
-            query,
-            k=k,
-            metric=metric,
-            include_self=include_self,
-            out=out,
-            overwrite=overwrite,
-            run=run,
-            space=space,
-            encoder=encoder,
-            weights=weights,
-            device=device,
-            output=output,
-        )
-    else:
-        search = _Search(k=k, metric=metric, approximate=approximate)
-        _mine(embeddings, file, search, queries=queries, out=out, overwrite=overwrite, output=output)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Search:
-    """What is searched for: `k` neighbors by a metric, all of them or most of them sooner."""
-
-    k: int
-    metric: Metric
-    approximate: bool
-
-
-def _mine(
-    embeddings: Embeddings,
-    file: Path,
-    search: _Search,
-    *,
-    queries: Path | None,
-    out: Path | None,
-    overwrite: bool,
-    output: Output,
-) -> None:
-    from contrastive_cli.embeddings.files import read_embeddings
-    from contrastive_cli.embeddings.placing import like
-    from contrastive_cli.embeddings.search.approximate_search import approximate_neighbors
-    from contrastive_cli.embeddings.search.nearest_neighbors import nearest_neighbors as exact_neighbors
-    from contrastive_cli.services.outputs import refuse_other_neighbors
-
-    asked = embeddings if queries is None else read_embeddings(queries)
-    for note in () if queries is None else asked.notes:
-        output.note(f"{queries}: {note}")
-    if queries is not None and asked.model and embeddings.model:
-        asked = like(asked, embeddings, file=queries)
-    available = len(embeddings.vectors) - (queries is None)
-    if available < 1:
-        raise UsageError(f"{file} holds {len(embeddings.vectors)} embedding; neighbors need two or more")
-    of = queries or file
-    target = out or of.with_name(f"{of.stem}-neighbors.pkl")
-    for given in (file, of):
-        if target.exists() and target.samefile(given):
-            raise UsageError(f"--out {target} is an embeddings file itself", hint="give the neighbors another name")
-    metric = search.metric
-    refuse_other_neighbors(target, overwrite=overwrite, source=file, queries=queries, metric=metric)
-    k = clip_k(search.k, available, output)
-    zeros = int((~asked.vectors.any(axis=1)).sum()) if metric == "cosine" else 0
-    if zeros:
-        output.note(f"warning: {zeros} of {len(asked.vectors)} vectors are zero, which have a cosine with nothing")
-    vectors, others = embeddings.vectors, None if queries is None else asked.vectors
-    recall = None
-    if search.approximate:
-        nearly = approximate_neighbors(vectors, k=k, metric=metric, queries=others)
-        found, recall = nearly.neighbors, nearly.recall
-        output.note(f"approximate: {100 * recall:.1f} % of the true neighbors of {nearly.checked} queries are found")
-    else:
-        with output.counting("neighbors") as progress:
-            found = exact_neighbors(vectors, k=k, metric=metric, queries=others, progress=progress)
-    names, own_names = plain_names(embeddings), plain_names(asked)
-    items = [own_names(row) for row in range(len(found.indices))] if output.json or is_table(target) else []
-    write_found(target, embeddings, found, items, asked=asked, metric=metric, source=file, queries=str(queries or ""))
-    purity = purity_of(asked, embeddings, found)
-    count = len(asked.vectors)
-    text = f"{target}: {k} neighbors of {count} embeddings"
-    if queries is not None:
-        text += f" among {len(embeddings.vectors)}"
-    if purity is not None:
-        text += f"; {100 * purity:.1f} % of the nearest are of the same class"
-    show_first(asked, embeddings, found, metric=metric, output=output)
-    value: dict[str, Any] = {"file": str(target), "count": count, "k": k, "metric": metric, "same_class": purity}
-    value |= {} if recall is None else {"recall": recall}
-    if output.json:
-        value["neighbors"] = [
-            {"item": item, "neighbors": neighbors_of(found, row, names=names, metric=metric)}
-            for row, item in enumerate(items)
-        ]
-    output.result(value, text)
-
-
-def _look_up(
-    embeddings: Embeddings,
-    file: Path,
-    queries: list[Path],
-    *,
-    k: int,
-    metric: Metric,
-    include_self: bool,
-    out: Path | None,
-    overwrite: bool,
-    run: str | None,
-    space: SpaceKind | None,
-    encoder: str | None,
-    weights: str | None,
-    device: str,
-    output: Output,
-) -> None:
-    from contrastive_cli.embeddings.placing import like
-    from contrastive_cli.embeddings.search.looked_up import nearest_others
-    from contrastive_cli.services.inference.crops import CROPS
-    from contrastive_cli.services.inference.image_files import embed_paths
-    from contrastive_cli.services.inference.measured_spaces import describe
-    from contrastive_cli.services.inference.model import load_model
-    from contrastive_cli.services.inference.spaces import placed, placement_of
-    from contrastive_cli.services.outputs import refuse_other_neighbors
-
-    asked_of = ", ".join(map(str, queries))
-    if out is not None:
-        refuse_other_neighbors(out, overwrite=overwrite, source=file, queries=Path(asked_of), metric=metric)
-    maker = run if run or encoder else maker_of(embeddings, file)
-    found_run = chosen_run(maker, output, encoder=encoder, weights=weights)
-    model = load_model(found_run, device=device)
-    if embeddings.model.get("checkpoint") not in (None, model.checkpoint):
-        raise UsageError(
-            f"the embeddings were made by {embeddings.model.get('run')}, not by {found_run.name} as it is now",
-            hint="embed again, or choose the right --run",
-        )
-    layer: Layer = "z" if embeddings.model.get("layer") == "z" else "h"
-    crops = embeddings.model.get("crops")
-    if not embeddings.model:  # a table, or a stranger's file: it does not say what it holds
-        where = placement_of(model, kind=space)
-        layer = where.layer
-        output.note(f"{file} does not say which space it holds; taken for {layer} {describe(where.kind, where.space)}")
-    embedded, bad = embed_paths(model, queries, layer=layer, crops=crops if crops in CROPS else 1)
-    if bad:
-        raise bad[0]
-    embedded = like(embedded, embeddings, file=file) if embeddings.model else placed(embedded, where)
-    k = clip_k(k, len(embeddings.vectors), output)
-    found, left_out = nearest_others(
-        embeddings.vectors,
-        embedded.vectors,
-        names=embeddings.paths,
-        queries=[] if include_self else [str(path.absolute()) for path in queries],
-        k=k,
+    request = NeighborsRequest(
+        file=file,
         metric=metric,
+        k=k,
+        query=tuple(query or ()),
+        queries=queries,
+        approximate=approximate,
+        include_self=include_self,
+        out=out,
+        overwrite=overwrite,
+        space=space,
+        run=run,
+        encoder=encoder,
+        weights=weights,
+        device=device,
+        output=Output(json=json, quiet=quiet),
     )
-    if left_out:
-        output.note(f"{left_out} of {len(queries)} queries are in {file} and left out there; --include-self keeps them")
-    if out is not None and is_seen(out):
-        from contrastive_cli.services.figures.hits import write_hits
-
-        write_hits(out, queries, embeddings, found, metric=metric, file=file, run=found_run)
-    elif out is not None:
-        items = [str(path) for path in queries]
-        write_found(out, embeddings, found, items, asked=embedded, metric=metric, source=file, queries=asked_of)
-    names, shown_names = plain_names(embeddings), clean_names(embeddings)
-    for row, path in enumerate(queries):
-        output.table(
-            title=f"nearest to {path}",
-            columns=["rank", "item", measure_of(metric)],
-            rows=[
-                [str(rank + 1), shown_names(int(index)), shown_distance(float(distance), metric)]
-                for rank, (index, distance) in enumerate(zip(found.indices[row], found.distances[row], strict=True))
-            ],
-        )
-    results = [
-        {"query": str(path), "neighbors": neighbors_of(found, row, names=names, metric=metric)}
-        for row, path in enumerate(queries)
-    ]
-    if output.json or out is not None:
-        written = {} if out is None else {"file": str(out)}
-        output.result({"queries": results, "metric": metric, **written}, str(out))
+    if query:
+        look_up(request)
+    else:
+        mine(request)

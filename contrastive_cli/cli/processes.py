@@ -12,7 +12,7 @@ from contrastive_cli.core.errors import ClrError, DataError, RunError, TrainingE
 from contrastive_cli.core.launched import place
 from contrastive_cli.core.signals import Watchdog
 
-PARALLEL = ("pretrain", "finetune", "embed")
+PARALLEL = ("pretrain", "finetune", "embed", "nearest-neighbors", "knn")
 LAUNCHER_GRACE = 60.0  # seconds: the processes below save what they have first
 FOR_GOOD = (UsageError, DataError, UnsafeFileError, RunError, TrainingError)  # nothing to try again
 

@@ -17,15 +17,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from contrastive_cli.core.errors import RunError, UsageError
+from contrastive_cli.core.errors import RunError
 from contrastive_cli.core.files import TEMPORARY_SUFFIX
 from contrastive_cli.core.notes import note
+from contrastive_cli.core.sizes import parse_size
 
 IMAGES_FILE = "images.u8"
 LABELS_FILE = "labels.npy"
 META_FILE = "meta.json"
 LIMIT = "CLR_CACHE_LIMIT"
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 NAME = re.compile(r"(?P<dataset>.+)-(?P<split>[a-z+]+)-(?P<size>\d+)px-[0-9a-f]{16}")
 
 
@@ -122,10 +122,7 @@ def cache_limit() -> int | None:
     text = os.environ.get(LIMIT, "").strip()
     if not text:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.upper())
-    if found is None:
-        raise UsageError(f"{LIMIT}={text!r} is not a size", hint="give it as 20GB or 500MB")
-    return int(float(found[1]) * UNITS[found[2]])
+    return parse_size(text, name=LIMIT)
 
 
 def mark_used(entry: Path) -> None:

@@ -132,10 +132,16 @@ def write_embeddings(path: Path, embeddings: Embeddings) -> str:
 def read_embeddings(path: Path) -> Embeddings:
     """Read embeddings, ours or a stranger's; the format is told by content (also .npy and torch.save).
 
+    A folder is one of shards, which `shard_folder` reads.
+
     Raises:
         DataError: If the file is missing, damaged, or holds no finite numeric matrix with columns of its length.
         UnsafeFileError: If reading it could run code or exhaust the machine.
     """
+    if path.is_dir():
+        from contrastive_cli.embeddings.shard_folder import read_folder
+
+        return read_folder(path)
     value = file_formats.decode(path)
     if isinstance(value, Mapping) and str(value.get("schema")) == NEIGHBORS_SCHEMA:
         raise DataError(

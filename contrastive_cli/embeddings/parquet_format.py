@@ -6,7 +6,6 @@ limit, so a file is read in pieces and given up when they grow beyond what it ma
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 from collections.abc import Mapping
@@ -31,18 +30,20 @@ def encode(columns: Mapping[str, Any]) -> bytes:
     Raises:
         UsageError: If pyarrow is not installed.
     """
-    pyarrow, parquet = _libraries()
+    pyarrow, parquet = libraries()
     arrays = {name: value for name, value in columns.items() if isinstance(value, np.ndarray)}
     num_rows = len(next(value for value in arrays.values() if value.ndim == 2))
     stored: dict[str, Any] = {}
     for name, value in arrays.items():
         flat = pyarrow.array(value.ravel())
         stored[name] = flat if value.ndim == 1 else pyarrow.FixedSizeListArray.from_arrays(flat, value.shape[1])
+    rest = {name: value for name, value in columns.items() if name not in stored}
     paths = columns.get("paths") or ()
     if len(paths) == num_rows:
-        with contextlib.suppress(UnicodeEncodeError):  # names of no encoding fit into JSON only
-            stored["paths"] = pyarrow.array(paths, pyarrow.string())
-    rest = {name: value for name, value in columns.items() if name not in stored}
+        shown = [path.encode("utf-8", "backslashreplace").decode() for path in paths]
+        stored["paths"] = pyarrow.array(shown, pyarrow.string())
+        if shown == list(paths):  # names of no encoding fit into JSON only, which is what is read again
+            del rest["paths"]
     table = pyarrow.table(stored).replace_schema_metadata({METADATA: json.dumps(rest).encode("ascii")})
     stream = io.BytesIO()
     parquet.write_table(table, stream, compression="none", use_dictionary=False)
@@ -62,7 +63,7 @@ def decode(data: bytes, *, limit: int) -> dict[str, Any]:
         DataError: If no column holds vectors, or some rows of the only one have none.
         ValueError: If it is damaged, or a list column is ragged.
     """
-    pyarrow, parquet = _libraries()
+    pyarrow, parquet = libraries()
     try:
         with parquet.ParquetFile(io.BytesIO(data)) as file:
             usable = [field.name for field in file.schema_arrow if _is_usable(pyarrow, field.type)]
@@ -143,7 +144,12 @@ def _missing(name: str, is_missing: Any) -> DataError:
     )
 
 
-def _libraries() -> tuple[Any, Any]:
+def libraries() -> tuple[Any, Any]:
+    """pyarrow, and its reader and writer.
+
+    Raises:
+        UsageError: If it is not installed.
+    """
     try:
         import pyarrow
         from pyarrow import parquet

@@ -26,6 +26,13 @@ def read_chunks(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.float64]]
         yield start, np.asarray(piece, dtype=np.float64)
 
 
+def read_part(array: NDArray[Any], part: slice) -> NDArray[np.float64]:
+    """Consecutive rows in float64."""
+    rows = np.asarray(array[part], dtype=np.float64)
+    release(array)
+    return rows
+
+
 def gather(array: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """`array[rows]` in float64, for rows of any shape that lie anywhere."""
     if _mapping(array) is None:

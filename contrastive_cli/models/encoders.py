@@ -30,8 +30,6 @@ class EncoderConfig(Config):
             none in the configuration of a method without an encoder.
         width: Channels of the first layer of resnet9.
         embedding_dim: Width of the embedding of resnet9, made by a last 1x1 convolution; None leaves it at 8 x width.
-        pool_first: Whether resnet9 pools before the batch norm and ReLU of a layer instead of between them: another
-            encoder, whose steps are cheaper.
         stem: small (3x3, stride 1), imagenet (7x7, stride 2, max-pool), or auto by image size or weights; small-padded
             and small-linear are those of solo-learn and lightly. Not for resnet9.
         patch_size: Side of the patches of timm's ViTs in pixels; None leaves the model's own.
@@ -42,7 +40,6 @@ class EncoderConfig(Config):
     name: str = "auto"
     width: int = Field(16, gt=0, le=1024)
     embedding_dim: int | None = Field(512, gt=0, le=65536)
-    pool_first: bool = False
     stem: Literal["auto", "small", "small-padded", "small-linear", "imagenet"] = "auto"
     patch_size: int | None = Field(None, ge=1, le=64)
     weights: str | None = None
@@ -72,9 +69,7 @@ def build_fresh(config: EncoderConfig, *, channels: int, size: int) -> Encoder:
     if config.patch_size is not None and not config.name.startswith(PREFIX):
         raise UsageError(f"encoder.patch_size is for timm's ViTs, not for {config.name} (given: {config.patch_size})")
     if config.name == "resnet9":
-        return ResNet9(
-            channels=channels, width=config.width, embedding_dim=config.embedding_dim, pool_first=config.pool_first
-        )
+        return ResNet9(channels=channels, width=config.width, embedding_dim=config.embedding_dim)
     if config.name in RESNETS:
         return ResNet(config.name, channels=channels, stem=_stem(config, size=size))
     return _timm_encoder(config, channels=channels, size=size, weights=None)
@@ -144,21 +139,20 @@ class ResNet9(Encoder):
         channels: Channels of the image.
         width: Channels of the first convolution.
         embedding_dim: Width of a last 1x1 convolution before the mean over positions; None for none.
-        pool_first: Pool right after the convolution, so that batch norm and ReLU see a quarter of the positions: the
-            order of the CIFAR-10 speed runs (Jordan 2024, arXiv 2404.00498). Batch norm is not linear in what it sees,
-            so this is another function, and its state dict has other keys.
     """
 
-    def __init__(self, *, channels: int, width: int, embedding_dim: int | None, pool_first: bool = False) -> None:
+    def __init__(self, *, channels: int, width: int, embedding_dim: int | None) -> None:
         super().__init__()
         top = 8 * width
-        pooled = _pooled_first if pool_first else _pooled
         layers: list[nn.Module] = [
             _convolution(channels, width),
-            *pooled(width, 2 * width),
+            _convolution(width, 2 * width, relu=False),
+            _pool(),
             _Residual(2 * width),
-            *pooled(2 * width, 4 * width),
-            *pooled(4 * width, top),
+            _convolution(2 * width, 4 * width, relu=False),
+            _pool(),
+            _convolution(4 * width, top, relu=False),
+            _pool(),
             _Residual(top),
         ]
         if embedding_dim is not None:
@@ -187,14 +181,9 @@ def _convolution(inputs: int, outputs: int, *, kernel: int = 3, relu: bool = Tru
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), *([nn.ReLU(inplace=True)] if relu else []))
 
 
-def _pooled(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+def _pool() -> nn.Sequential:
     # The same numbers and gradients as ReLU before the maximum, at a quarter of the work.
-    return _convolution(inputs, outputs, relu=False), nn.Sequential(nn.MaxPool2d(2), nn.ReLU(inplace=True))
-
-
-def _pooled_first(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
-    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-    return (nn.Sequential(convolution, nn.MaxPool2d(2), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)),)
+    return nn.Sequential(nn.MaxPool2d(2), nn.ReLU(inplace=True))
 
 
 def _torchvision_encoder(config: EncoderConfig, *, channels: int, size: int, weights: str) -> Encoder:

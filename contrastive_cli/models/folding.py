@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import copy
 import itertools
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from contrastive_cli.core.types import Method
+from contrastive_cli.models.encoder import encoder_of
+from contrastive_cli.models.encoders import ENCODERS
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -29,6 +33,18 @@ def fold_batch_norms(module: Module) -> Module:
                 _fold(first, second)
                 setattr(parent, name, nn.Identity())
     return folded
+
+
+def folded_method(method: Method, encoder: str) -> Method:
+    """The method with the batch norms of its encoder folded, where they are known to follow their convolutions.
+
+    All else is shared with the method.
+    """
+    if encoder not in ENCODERS or not hasattr(method, "encoder"):
+        return method
+    own = encoder_of(method)
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in method.state_dict(keep_vars=True).values()}
+    return copy.deepcopy(method, shared | {id(own): fold_batch_norms(own)})  # a copy that holds the folded encoder
 
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:

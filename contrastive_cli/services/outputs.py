@@ -22,7 +22,7 @@ def refuse_table(out: Path, *, overwrite: bool) -> None:
         RunError: If it exists.
     """
     if is_table(out) and out.exists() and not overwrite:
-        raise _exists(out, "a table, which does not say what it is of")
+        raise taken(out, "a table, which does not say what it is of")
 
 
 def refuse_page(out: Path, *, overwrite: bool) -> None:
@@ -39,7 +39,7 @@ def refuse_page(out: Path, *, overwrite: bool) -> None:
     except OSError:
         start = b""
     if PAGE_MARK not in start:
-        raise _exists(out, "something else than a page of clr")
+        raise taken(out, "something else than a page of clr")
 
 
 def refuse_other_embeddings(
@@ -62,20 +62,44 @@ def refuse_other_embeddings(
     try:
         there = read_embeddings(out)
     except ClrError:
-        raise _exists(out, "something else than embeddings") from None
+        raise taken(out, "something else than embeddings") from None
     if there.model.get("run") != origin["run"]:
-        raise _exists(out, f"embeddings of {there.model.get('run', 'an unknown run')}")
+        raise taken(out, f"embeddings of {there.model.get('run', 'an unknown run')}")
     if there.model.get("layer", "h") != origin["layer"]:
-        raise _exists(out, f"embeddings of layer {there.model.get('layer')}")
+        raise taken(out, f"embeddings of layer {there.model.get('layer')}")
     if origin["space"] not in (None, kind_of(there)):
-        raise _exists(out, f"{kind_of(there)} embeddings")
+        raise taken(out, f"{kind_of(there)} embeddings")
     if there.model.get("crops", 1) != origin["crops"]:
-        raise _exists(out, f"embeddings of {there.model.get('crops', 1)} pictures of each image")
+        raise taken(out, f"embeddings of {there.model.get('crops', 1)} pictures of each image")
     if dataset is None:
         if there.dataset or not there.paths or there.paths[0] not in paths:
-            raise _exists(out, f"embeddings of {_images(there.dataset) or 'other images'}")
+            raise taken(out, f"embeddings of {_images(there.dataset) or 'other images'}")
     elif any(there.dataset.get(name) != dataset[name] for name in ("name", "split")):
-        raise _exists(out, f"embeddings of {_images(there.dataset) or 'image files'}")
+        raise taken(out, f"embeddings of {_images(there.dataset) or 'image files'}")
+
+
+def refuse_other_shards(
+    folder: Path, *, there: Mapping[str, Any], of: Mapping[str, Any], paths: Collection[str]
+) -> None:
+    """Refuse to write over shards of another run, layer, space or set of images.
+
+    Args:
+        folder: The folder that is to be written.
+        there: What its index says that they are of.
+        of: What they would be of.
+        paths: The image files where there is no data set.
+
+    Raises:
+        RunError: If they are of another origin.
+    """
+    for fact in ("run", "layer", "space", "crops"):
+        if there.get(fact) != of[fact]:
+            raise taken(folder, f"embeddings of another {fact}: {str(there.get(fact))[:100]}")
+    facts = there.get("dataset")
+    dataset: Mapping[str, Any] = facts if isinstance(facts, Mapping) else {}
+    is_other = any(dataset.get(name) != of["dataset"].get(name) for name in ("name", "split"))
+    if is_other or (not of["dataset"] and there.get("first") not in paths):
+        raise taken(folder, f"embeddings of {_images(dataset) or 'other images'}")
 
 
 def refuse_other_neighbors(out: Path, *, overwrite: bool, source: Path, queries: Path | None, metric: str) -> None:
@@ -89,11 +113,11 @@ def refuse_other_neighbors(out: Path, *, overwrite: bool, source: Path, queries:
     try:
         there = read_neighbors(out)
     except ClrError:
-        raise _exists(out, "something else than neighbors") from None
+        raise taken(out, "something else than neighbors") from None
     if not _is_same(there.source, source, out) or not _is_same(there.queries, queries, out):
-        raise _exists(out, f"neighbors of {there.queries or there.source or 'an unknown file'}")
+        raise taken(out, f"neighbors of {there.queries or there.source or 'an unknown file'}")
     if there.metric != metric:
-        raise _exists(out, f"neighbors by {there.metric}")
+        raise taken(out, f"neighbors by {there.metric}")
 
 
 def _is_same(there: str, given: Path | None, out: Path) -> bool:
@@ -110,6 +134,7 @@ def _images(dataset: Mapping[str, Any]) -> str:
     return f"{dataset.get('name')} {dataset.get('split')}" if dataset else ""
 
 
-def _exists(out: Path, what: str) -> RunError:
+def taken(out: Path, what: str) -> RunError:
+    """The error that something else is where `out` would be written."""
     hint = "pass --overwrite to replace it, or choose another --out"
     return RunError(f"{out} exists and holds {what}", hint=hint, path=out)

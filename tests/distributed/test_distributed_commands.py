@@ -18,7 +18,7 @@ from clr_process import TINY, Clr, clr_command, clr_environment
 from torch import Tensor
 
 PIECES = ["--batch-size", "96", "--micro-batch-size", "16", "--set", "train.reduction=ordered"]
-SHORT = [*TINY[:4], *TINY[6:], *PIECES, "--set", "train.evaluations=1", "--set", "dataset.size=8"]
+SHORT = [*TINY[2:6], *TINY[8:], *PIECES, "--set", "train.evaluations=1", "--set", "dataset.size=8"]
 PATIENCE = 500.0  # on a busy machine
 
 
@@ -225,9 +225,39 @@ def test_embed__two_processes_write_what_one_writes(clr: Clr, one_process: Path,
     assert set(one.files) == set(two.files)
     for name in one.files:
         assert np.array_equal(one[name], two[name]), name
-    result = clr("embed", "some.png", "--processes", "2", "--run", str(one_process), cwd=tmp_path)
-    assert result.code == 2
-    assert "PATHS are embedded by one process" in result.err
+
+
+@pytest.mark.slow
+def test_embed__shards_of_files_that_two_processes_make_and_one_goes_on_with(
+    clr: Clr, clr_cache: Path, one_process: Path, tmp_path: Path
+) -> None:
+    saved = clr("datasets", "digits", "--split", "train", "--save-images", "digits", "--count", "1438", cwd=tmp_path)
+    assert saved.code == 0, saved.err
+    for broken in sorted((tmp_path / "digits").rglob("*.png"))[3:300:50]:
+        broken.write_bytes(b"no picture")
+    arguments = ["embed", "digits", "--run", str(one_process), "--max-file", "1KB", "--space", "raw"]
+    whole = clr(*arguments, "--out", "whole", cwd=tmp_path)
+    assert whole.code == 0, whole.err
+    command = clr_command([*arguments, "--out", "cut", "--processes", "2"])
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=clr_environment(clr_cache), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + PATIENCE
+    while not (tmp_path / "cut" / "shard-00001.parquet").exists():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    os.kill(workers_of(process.pid)[0], signal.SIGKILL)  # which writes; the launcher ends the other
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    made = {file.name for file in (tmp_path / "cut").glob("*.parquet")}
+    for processes in ("2", "1"):
+        result = clr(*arguments, "--out", "cut", "--processes", processes, cwd=tmp_path)
+        assert result.code == 0, result.err
+        assert "shards are there already" in result.err
+        assert result.out.startswith("cut: ")
+    assert len(made) < len(list((tmp_path / "whole").glob("*.parquet")))
+    for file in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "cut" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 @pytest.mark.slow

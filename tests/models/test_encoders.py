@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 from torchvision import models
 
 from contrastive_cli.core.config import build
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder, build_encoder, check_view_size
-from contrastive_cli.models.folding import fold_batch_norms
 from contrastive_cli.models.heads import build_projector
 
 WIDTHS = {"resnet9": 512, "resnet18": 512, "resnet34": 512, "resnet50": 2048}
@@ -130,30 +128,6 @@ def test_resnet9__pools_before_relu_as_if_after_it() -> None:
             for total, net in zip(sums, (encoder, reference), strict=True)
         ]
         assert all(torch.equal(one, two) for one, two in zip(*gradients, strict=True))
-
-
-def test_resnet9__pool_first_is_convolution_pool_norm_relu() -> None:
-    torch.manual_seed(0)
-    config = EncoderConfig(name="resnet9", width=4, embedding_dim=24, pool_first=True)
-    encoder = build_encoder(config, channels=3, size=16)
-    state = {key: value.clone() for key, value in encoder.state_dict().items()}
-
-    def layer(images: Tensor, place: str, norm: int, *, pool: bool = False) -> Tensor:
-        weight = state[f"layers.{place}.0.weight"]
-        made = F.conv2d(images, weight, padding=weight.shape[-1] // 2)
-        made = F.max_pool2d(made, 2) if pool else made
-        gain, shift = (state[f"layers.{place}.{norm}.{name}"] for name in ("weight", "bias"))
-        return F.relu(F.batch_norm(made, None, None, gain, shift, training=True))
-
-    images = torch.randn(8, 3, 16, 16)
-    features = layer(layer(images, "0", 1), "1", 2, pool=True)
-    features = features + layer(layer(features, "2.block.0", 1), "2.block.1", 1)
-    features = layer(layer(features, "3", 2, pool=True), "4", 2, pool=True)
-    features = features + layer(layer(features, "5.block.0", 1), "5.block.1", 1)
-    expected = layer(features, "6", 1).mean(dim=(2, 3))
-    torch.testing.assert_close(encoder(images), expected, atol=1e-5, rtol=1e-4)
-    evaluated = fold_batch_norms(encoder.eval())
-    torch.testing.assert_close(evaluated(images), encoder(images), atol=1e-5, rtol=1e-4)
 
 
 def test_build_encoder__width_and_embedding_dim_of_resnet9() -> None:

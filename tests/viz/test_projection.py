@@ -117,7 +117,7 @@ def test_tsne_layout__threads_do_not_matter(digits: tuple[NDArray[Any], NDArray[
 
 
 def test_project__tsne_is_as_faithful_as_scikit_learn(digits: tuple[NDArray[Any], NDArray[Any]]) -> None:
-    vectors, _ = digits
+    vectors = digits[0][:200]
     seen: list[tuple[int, int]] = []
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     ours = project(vectors, kind="tsne", seed=0, progress=lambda done, total: seen.append((done, total)))

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.choices import Metric
 from contrastive_cli.core.types import CountProgress
-from contrastive_cli.embeddings.pieces import gather, read_chunks
+from contrastive_cli.embeddings.pieces import gather, read_chunks, read_part
+from contrastive_cli.embeddings.search.peers import ALONE, Peers
 from contrastive_cli.embeddings.search.query_join import best_of_table
 from contrastive_cli.embeddings.search.self_join import best_partners
 from contrastive_cli.embeddings.search.sides import CosineSides, EuclideanSides, Floats, rounding_error
@@ -36,9 +37,10 @@ class ExactSearch:
     sides: CosineSides | EuclideanSides
     exclude_self: bool
     error: float
+    peers: Peers = ALONE
 
     @classmethod
-    def build(cls, vectors: Floats, *, queries: Floats | None, metric: Metric) -> ExactSearch:
+    def build(cls, vectors: Floats, *, queries: Floats | None, metric: Metric, peers: Peers = ALONE) -> ExactSearch:
         """Prepare both sides; `queries` None means the vectors themselves, each excluded from its own neighbors."""
         return cls(
             vectors=vectors,
@@ -46,6 +48,7 @@ class ExactSearch:
             sides=CosineSides.of(vectors) if metric == "cosine" else EuclideanSides.of(vectors, queries),
             exclude_self=queries is None,
             error=rounding_error(vectors.shape[1]),
+            peers=peers,
         )
 
     def candidates(
@@ -58,6 +61,7 @@ class ExactSearch:
             len(self.vectors),
             count=num_candidates,
             own=rows if self.exclude_self else None,
+            peers=self.peers,
             progress=progress,
         )
         return partners, worst.astype(np.float64)
@@ -68,13 +72,33 @@ class ExactSearch:
     def candidates_of_all(
         self, num_candidates: int, *, progress: CountProgress | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """What `rank` takes, [N, K] and [N], for all vectors among themselves, in half the products."""
-        base = np.empty(self.vectors.shape, np.float32)
-        for start, chunk in read_chunks(self.vectors):
-            base[start : start + len(chunk)] = self.sides.ready(chunk)
-        left, right, lacking = self.sides.symmetric(base, error=self.error)
-        partners, worst = best_partners(left, right, count=num_candidates, progress=progress)
+        """What `rank` takes, [N, K] and [N], for all vectors among themselves, in half the products.
+
+        A process alone makes the table ready once, which takes 4 N D bytes and more; several make of it what they
+        need when they need it, so that their memory does not add up to a multiple of that.
+        """
+        if self.peers.size == 1:
+            base = np.empty(self.vectors.shape, np.float32)
+            for start, chunk in read_chunks(self.vectors):
+                base[start : start + len(chunk)] = self.sides.ready(chunk)
+            left, right, lacking = self.sides.symmetric(base, error=self.error)
+        else:
+            lacking = np.concatenate([self._symmetric(chunk)[2] for _, chunk in read_chunks(self.vectors)])
+
+        def sides(tile: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            if self.peers.size == 1:
+                return left[tile], right[tile]
+            return self._symmetric(read_part(self.vectors, tile))[:2]
+
+        partners, worst = best_partners(
+            sides, len(self.vectors), count=num_candidates, peers=self.peers, progress=progress
+        )
         return partners, worst.astype(np.float64) + lacking
+
+    def _symmetric(
+        self, chunk: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
+        return self.sides.symmetric(self.sides.ready(chunk).astype(np.float32), error=self.error)
 
     def rank(
         self, rows: NDArray[np.int64], candidates: NDArray[np.int64], worst: Floats, *, k: int

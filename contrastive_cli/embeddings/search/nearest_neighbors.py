@@ -7,7 +7,6 @@ Letters: N vectors, Q queries, D dimensions, k neighbors.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +16,10 @@ from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.embeddings.pieces import read_pieces
 from contrastive_cli.embeddings.search.exact_search import ExactSearch
+from contrastive_cli.embeddings.search.peers import ALONE, Peers
 from contrastive_cli.embeddings.search.self_join import TILE_ROWS
 from contrastive_cli.embeddings.search.sides import Floats
 from contrastive_cli.embeddings.search.threads import map_in_threads
-
-if TYPE_CHECKING:
-    pass
 
 SELF_JOIN_ROWS = 4096  # from here on it pays to use the symmetry of a search of the vectors among themselves
 SELF_JOIN_VALUES = 2**30  # 4 GiB of float32, all in memory; beyond, the vectors are read in pieces
@@ -51,6 +48,7 @@ def nearest_neighbors(
     k: int,
     metric: Metric = "cosine",
     queries: Floats | None = None,
+    peers: Peers = ALONE,
     progress: CountProgress | None = None,
 ) -> Neighbors:
     """Find the k exact nearest rows of `vectors` for each query.
@@ -60,6 +58,8 @@ def nearest_neighbors(
         k: Neighbors per query, 1 <= k <= N (N - 1 without queries).
         metric: The cosine of a zero vector (norm below 1e-150) with anything is 0, its distance 1.
         queries: [Q, D]; None searches each vector among the others, itself excluded by its index.
+        peers: The processes that share the work; each must have the same arrays, and gets all neighbors, which are
+            those of one process to the bit.
         progress: Called with (queries done, Q), in proportion to the work.
 
     Raises:
@@ -68,7 +68,7 @@ def nearest_neighbors(
     """
     check_search(vectors, queries, k=k, metric=metric)
     available = len(vectors) - (queries is None)
-    search = ExactSearch.build(vectors, queries=queries, metric=metric)
+    search = ExactSearch.build(vectors, queries=queries, metric=metric, peers=peers)
     num_queries = len(search.queries)
     indices = np.empty((num_queries, k), np.int64)
     distances = np.empty((num_queries, k), np.float64)
@@ -112,17 +112,24 @@ def _rank(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Indices and distances [R, k] of the rows; those that the candidates do not prove are searched again."""
     indices, distances = np.empty((len(rows), k), np.int64), np.empty((len(rows), k))
-    unproved: list[NDArray[np.int64]] = []
+    is_proved = np.empty(len(rows), np.bool_)
+    like = indices[:0], distances[:0], is_proved[:0]
     blocks = [np.arange(start, min(start + ROWS_PER_RANK, len(rows))) for start in range(0, len(rows), ROWS_PER_RANK)]
-    ranked = map_in_threads(lambda block: search.rank(rows[block], candidates[block], worst[block], k=k), blocks)
-    for block, (nearest, near, proved) in zip(blocks, ranked, strict=True):
-        indices[block], distances[block] = nearest, near
-        unproved.append(block[~proved])
-    missing = np.concatenate(unproved)
+    ranked = list(
+        map_in_threads(
+            lambda block: search.rank(rows[block], candidates[block], worst[block], k=k), search.peers.dealt(blocks)
+        )
+    )
+    lengths = [len(block) for block in blocks]
+    for block, found in zip(blocks, search.peers.gathered(ranked, lengths, like=like), strict=True):
+        indices[block], distances[block], is_proved[block] = found
+    missing = np.flatnonzero(~is_proved)
     step = int(np.clip(SLOW_VALUES // len(search.vectors), 1, 1024))
-    for start in range(0, len(missing), step):
-        block = missing[start : start + step]
-        indices[block], distances[block] = search.slow(rows[block], k=k)
+    blocks = [missing[start : start + step] for start in range(0, len(missing), step)]
+    slowly = [search.slow(rows[block], k=k) for block in search.peers.dealt(blocks)]
+    lengths = [len(block) for block in blocks]
+    for block, (nearest, near) in zip(blocks, search.peers.gathered(slowly, lengths, like=like[:2]), strict=True):
+        indices[block], distances[block] = nearest, near
     return indices, distances
 
 

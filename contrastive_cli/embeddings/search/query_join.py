@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from contrastive_cli.core.types import CountProgress
+from contrastive_cli.embeddings.search.peers import ALONE, Peers, best_of_all
 from contrastive_cli.embeddings.search.running_best import Finds, Indices, Scores, first_best, scores_above
 from contrastive_cli.embeddings.search.threads import count_threads, map_in_threads
 
@@ -29,6 +30,7 @@ def best_of_table(
     *,
     count: int,
     own: Indices | None = None,
+    peers: Peers = ALONE,
     progress: CountProgress | None = None,
 ) -> tuple[Indices, Scores]:
     """The `count` rows of the table with the largest scores for each query.
@@ -40,6 +42,7 @@ def best_of_table(
         num_rows: N.
         count: K, 1 <= K <= N, below N if `own` is given.
         own: [Q], a row of the table that is no partner of the query.
+        peers: The processes that are dealt the tiles; each must have the same queries, and gets all that is found.
         progress: Called with (rows of the table done, N).
 
     Returns:
@@ -66,16 +69,23 @@ def best_of_table(
         return found
 
     done = len(first)
-    for members, found in zip(others, map_in_threads(search, others), strict=True):
+    dealt = peers.dealt(others)
+    for members, found in zip(dealt, map_in_threads(search, dealt), strict=True):
         for so_far, finds in zip(best, found, strict=True):
             so_far.add(finds)
-        done += len(members)
+        done = min(done + peers.size * len(members), num_rows)
         if progress is not None:
             progress(done, num_rows)
 
     for so_far in best:
         so_far.merge()
-    return np.concatenate([part.partners for part in best]), np.concatenate([part.limit for part in best])
+    partners = np.concatenate([so_far.partners for so_far in best])
+    found_scores = np.concatenate([so_far.scores for so_far in best])
+    least = np.empty(len(queries), np.float32)
+    for start in range(0, len(queries), TILE_ROWS):  # not the blocks, which depend on the threads of a process
+        part = slice(start, start + TILE_ROWS)
+        partners[part], least[part] = best_of_all(partners[part], found_scores[part], peers=peers)
+    return partners, least
 
 
 def _scores(queries: Scores, rows: Scores, members: Indices, *, own: Indices | None) -> Scores:

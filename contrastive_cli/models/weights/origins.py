@@ -195,13 +195,12 @@ def _shaped(config: EncoderConfig, file: WeightsFile) -> EncoderConfig:
         return next((shape for shape in ends if len(shape) == 4), None)
 
     if config.name == "resnet9":
-        first = shape_of("layers.0.0.weight")
+        first, last = shape_of("layers.0.0.weight"), shape_of("layers.9.0.weight")
         if first is None:
             return config
-        pool_first = any(f".{name}".endswith(".layers.1.2.weight") for name in shapes)
-        last = shape_of("layers.6.0.weight" if pool_first else "layers.9.0.weight")
-        shape = {"width": first[0], "embedding_dim": None if last is None else last[0], "pool_first": pool_first}
-        return config.model_copy(update={**shape, "stem": "auto"})
+        return config.model_copy(
+            update={"width": first[0], "embedding_dim": None if last is None else last[0], "stem": "auto"}
+        )
     if config.name in RESNETS and config.stem == "auto":
         stems = [shape for name, shape in shapes.items() if _is_stem(name) and len(shape) == 4]
         is_small = bool(stems) and stems[0][2:] == (3, 3)

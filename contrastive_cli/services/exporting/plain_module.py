@@ -21,7 +21,7 @@ from contrastive_cli.services.exporting.descriptions import write_description
 from contrastive_cli.services.exporting.source import Pictures, Source
 
 WEIGHTS, CODE = "model.safetensors", "model.py"
-PARTS_OF_RESNET9 = ("ResNet9", "_Residual", "_convolution", "_pooled", "_pooled_first")
+PARTS_OF_RESNET9 = ("ResNet9", "_Residual", "_convolution", "_pool")
 
 HEAD = '''"""An encoder that was trained with clr; this file needs PyTorch only.
 
@@ -122,7 +122,6 @@ def architecture(source: Source) -> tuple[str, dict[str, Any]]:
             "channels": source.channels,
             "width": config.width,
             "embedding_dim": config.embedding_dim,
-            "pool_first": config.pool_first,
         }
         return _source_of(encoders, PARTS_OF_RESNET9) + _build("ResNet9"), arguments
     if source.encoder in resnet.RESNETS:

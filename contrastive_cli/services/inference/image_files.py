@@ -1,7 +1,8 @@
-"""Embeddings of image files: decoded in threads, a thousand at a time, so that memory does not grow with a folder."""
+"""Embeddings of image files: decoded in threads, some hundreds at once, so that memory does not grow with a folder."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from contrastive_cli.core.choices import Layer
@@ -23,10 +25,11 @@ from contrastive_cli.data.scan import FolderLabels
 from contrastive_cli.data.sources import AS_NAMED, TreeOptions
 from contrastive_cli.data.trees import describe_splits, folder_parts, read_tree
 from contrastive_cli.embeddings.files import Embeddings
+from contrastive_cli.engine.distributed import alone, dealt, gather_pieces, largest, num_processes, of_all
 from contrastive_cli.services.inference.identity import identity_of, preprocess_of
-from contrastive_cli.services.inference.model import Model, embed_with_uncertainty
+from contrastive_cli.services.inference.model import Model, embed_with_uncertainty, width_of
 
-FILES_AT_ONCE = 1024
+FILES_AT_ONCE = 256  # a piece of work for one process
 
 
 def embed_paths(
@@ -51,24 +54,49 @@ def embed_paths(
     Raises:
         DataError: If none can be read.
     """
-    parts: list[tuple[NDArray[np.float32], NDArray[np.float32] | None]] = []
-    kept: list[Path] = []
-    bad: list[BadImage] = []
-    for start in range(0, len(paths), FILES_AT_ONCE):
-        pixels, readable, unreadable = decode_all(model, paths[start : start + FILES_AT_ONCE])
-        kept += readable
-        bad += unreadable
-        if readable:
-            after = None if progress is None else partial(_count_from, progress, start, len(paths))
-            parts.append(embed_with_uncertainty(model, pixels, layer=layer, crops=crops, progress=after))
-    if not kept:
+    embeddings, bad = embed_readable(model, paths, labels=labels, layer=layer, crops=crops, progress=progress)
+    if embeddings is None:
         raise bad[0] if bad else DataError("no images were given")
-    vectors = np.concatenate([part for part, _ in parts])
-    uncertainties = [part for _, part in parts if part is not None]
+    return embeddings, bad
+
+
+def embed_readable(
+    model: Model,
+    paths: Sequence[Path],
+    *,
+    labels: FolderLabels | None = None,
+    layer: Layer = "h",
+    crops: int = 1,
+    progress: CountProgress | None = None,
+) -> tuple[Embeddings | None, tuple[BadImage, ...]]:
+    """As `embed_paths`; None if no file can be read.
+
+    Several processes are dealt the pieces, which are those of one process; all of them get the whole.
+    """
+    starts = range(0, len(paths), FILES_AT_ONCE)
+    is_dealt = num_processes() > 1 and len(starts) >= num_processes()  # of a few, all read them all
+    own: list[_Piece] = []
+    for number in dealt(len(starts)) if is_dealt else range(len(starts)):
+        start = starts[number]
+        with alone() if is_dealt else contextlib.nullcontext():
+            pixels, kept, bad = decode_all(model, paths[start : start + FILES_AT_ONCE])
+            after = None if progress is None else partial(_count_from, progress, start, len(paths))
+            if kept:
+                vectors, found = embed_with_uncertainty(model, pixels, layer=layer, crops=crops, progress=after)
+            else:
+                vectors, found = np.zeros((0, width_of(model, layer)), np.float32), None
+        uncertainty = np.zeros(0, np.float32) if found is None else found
+        own.append(_Piece(vectors=vectors, uncertainty=uncertainty, kept=kept, bad=bad))
+    pieces = _gathered(own, len(starts)) if is_dealt else own
+    kept = [path for piece in pieces for path in piece.kept]
+    unreadable = tuple(error for piece in pieces for error in piece.bad)
+    if not kept:
+        return None, unreadable
+    uncertainty = np.concatenate([piece.uncertainty for piece in pieces])
     has_labels = labels is not None and bool(labels.classes)
     embeddings = Embeddings(
-        vectors=vectors,
-        uncertainty=np.concatenate(uncertainties) if uncertainties else None,
+        vectors=np.concatenate([piece.vectors for piece in pieces]),
+        uncertainty=uncertainty if len(uncertainty) else None,
         labels=_labels_of(kept, paths, labels) if labels is not None and has_labels else None,
         classes=labels.classes if labels is not None and has_labels else (),
         paths=tuple(str(path) for path in kept),
@@ -77,7 +105,48 @@ def embed_paths(
         preprocess=preprocess_of(model),
         dataset={},
     )
-    return embeddings, tuple(bad)
+    return embeddings, unreadable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Piece:
+    """Some files: vectors [n, D] and uncertainty [n], or [0], of those that could be read."""
+
+    vectors: NDArray[np.float32]
+    uncertainty: NDArray[np.float32]
+    kept: list[Path]
+    bad: list[BadImage]
+
+
+def _gathered(own: Sequence[_Piece], count: int) -> list[_Piece]:
+    """The pieces of all processes, in the order of the files."""
+    told = of_all([(piece.kept, [(error.path, error.reason) for error in piece.bad]) for piece in own])
+    facts = [told[number % num_processes()][number // num_processes()] for number in range(count)]
+    lengths = [len(kept) for kept, _ in facts]
+    if not any(lengths):
+        return [
+            _Piece(vectors=own[0].vectors, uncertainty=own[0].uncertainty, kept=[], bad=_rebuilt(bad))
+            for _, bad in facts
+        ]
+    vectors = gather_pieces([torch.from_numpy(piece.vectors) for piece in own], lengths)
+    # A piece without a readable file cannot tell whether the method has an uncertainty; another one can.
+    knows = bool(largest(max(len(piece.uncertainty) for piece in own)))
+    columns = [torch.from_numpy(piece.uncertainty) for piece in own]
+    uncertainty = gather_pieces(columns, lengths) if knows else [torch.zeros(0)] * count
+    return [
+        _Piece(
+            vectors=vectors[number].numpy(),
+            uncertainty=uncertainty[number].numpy(),
+            kept=kept,
+            bad=_rebuilt(bad),
+        )
+        for number, (kept, bad) in enumerate(facts)
+    ]
+
+
+def _rebuilt(bad: Sequence[tuple[str | None, str]]) -> list[BadImage]:
+    """Errors do not travel, what they say does."""
+    return [BadImage(Path(str(path)), reason) for path, reason in bad]
 
 
 def _count_from(progress: CountProgress, start: int, total: int, done: int, _: int) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from contrastive_cli.core.choices import Layer, Precision
 from contrastive_cli.core.errors import UsageError
@@ -27,9 +25,8 @@ from contrastive_cli.engine.distributed import local_device
 from contrastive_cli.engine.inference import map_images
 from contrastive_cli.engine.precision import choose_precision
 from contrastive_cli.methods import IMPORTED, load_method
-from contrastive_cli.models.encoder import encoder_of, projector_of
-from contrastive_cli.models.encoders import ENCODERS
-from contrastive_cli.models.folding import fold_batch_norms
+from contrastive_cli.models.encoder import projector_of
+from contrastive_cli.models.folding import folded_method
 from contrastive_cli.services.configuration import (
     DatasetConfig,
     PretrainConfig,
@@ -40,6 +37,8 @@ from contrastive_cli.services.inference.crops import pictures_of
 from contrastive_cli.services.inference.identity import identity_of, preprocess_of, scaling_of
 from contrastive_cli.services.inference.named_weights import loaded_weights
 from contrastive_cli.views.preprocessing import Preprocessing
+
+Rows = slice | NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +102,7 @@ def load_model(run: Run, *, device: str = "auto") -> Model:
         manifest=manifest,
         config=config,
         method=method,
-        embedder=_folded(method, manifest.encoder),
+        embedder=folded_method(method, manifest.encoder),
         device=chosen,
         precision=manifest.precision if same else choose_precision("auto", chosen),
         checkpoint=checkpoint_sha256,
@@ -135,14 +134,16 @@ def start_model(model: Model) -> Model:
     spec = load_method(IMPORTED)
     built = spec.build(spec.config(), encoder=encoder, images=_facts(model.manifest))
     method = _ready(built, model.device)
-    return replace(model, method=method, embedder=_folded(method, model.manifest.encoder), checkpoint=facts.sha256)
+    return replace(
+        model, method=method, embedder=folded_method(method, model.manifest.encoder), checkpoint=facts.sha256
+    )
 
 
 def random_model(model: Model, *, seed: int) -> Model:
     """The same architecture with fresh weights: the baseline that a pretraining has to beat."""
     torch.manual_seed(seed)
     method = _ready(_build(model.config, model.manifest), model.device)
-    return replace(model, method=method, embedder=_folded(method, model.manifest.encoder), checkpoint="random")
+    return replace(model, method=method, embedder=folded_method(method, model.manifest.encoder), checkpoint="random")
 
 
 def embed_pixels(
@@ -204,9 +205,7 @@ def _embed(
     layer: Layer,
     progress: CountProgress | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    method, projector = model.embedder, projector_of(model.embedder)
-    if layer == "z" and projector is None:
-        raise UsageError(f"{model.manifest.method} has no projector, so there is no layer z", hint="use --layer h")
+    method, projector = model.embedder, _projector_for(model, layer)
 
     def forward(chunk: Tensor) -> tuple[Tensor, ...]:
         images = prepare(chunk)
@@ -215,7 +214,7 @@ def _embed(
             more: tuple[Tensor, ...] = (uncertainty.float(),)
         else:
             embedded, more = method.embed(images), ()
-        if layer == "z" and projector is not None:
+        if projector is not None:
             embedded = projector(embedded)
         return embedded.float(), *more
 
@@ -230,18 +229,47 @@ def _embed(
     return vectors.numpy(), uncertainty[0].numpy() if uncertainty else None
 
 
+def width_of(model: Model, layer: Layer) -> int:
+    """D of the embeddings of a layer.
+
+    Raises:
+        UsageError: If the method has no projector and z is asked for.
+    """
+    projector = _projector_for(model, layer)
+    if projector is None:
+        return model.method.embedding_dim
+    with torch.no_grad():
+        return int(projector(torch.zeros(1, model.method.embedding_dim, device=model.device)).shape[1])
+
+
+def _projector_for(model: Model, layer: Layer) -> nn.Module | None:
+    projector = projector_of(model.embedder)
+    if layer == "z" and projector is None:
+        raise UsageError(f"{model.manifest.method} has no projector, so there is no layer z", hint="use --layer h")
+    return projector if layer == "z" else None
+
+
 def embed_images(
-    model: Model, images: ImageSet, *, layer: Layer = "h", crops: int = 1, progress: CountProgress | None = None
+    model: Model,
+    images: ImageSet,
+    *,
+    rows: Rows = slice(None),
+    layer: Layer = "h",
+    crops: int = 1,
+    progress: CountProgress | None = None,
 ) -> Embeddings:
-    """Embed a split, in its order; raw, see `spaces.placed`."""
-    vectors, uncertainty = embed_with_uncertainty(model, images.images, layer=layer, crops=crops, progress=progress)
+    """Embed a split, or some rows of it, in their order; raw, see `spaces.placed`."""
+    vectors, uncertainty = embed_with_uncertainty(
+        model, images.images[rows], layer=layer, crops=crops, progress=progress
+    )
+    numbers = np.arange(images.num_samples, dtype=np.int64)[rows]
     return Embeddings(
         vectors=vectors,
         uncertainty=uncertainty,
-        labels=images.labels if images.has_labels else None,
+        labels=images.labels[rows] if images.has_labels else None,
         classes=images.classes,
-        paths=images.paths,
-        indices=np.arange(images.num_samples, dtype=np.int64),
+        paths=tuple(images.paths[number] for number in numbers),
+        indices=numbers,
         model=identity_of(model, layer, crops=crops),
         preprocess=preprocess_of(model),
         dataset={
@@ -251,18 +279,6 @@ def embed_images(
             **scaling_of(model),
         },
     )
-
-
-def _folded(method: Method, encoder: str) -> Method:
-    """The method with the batch norms of its encoder folded, where they are known to follow their convolutions.
-
-    All else is shared with the method.
-    """
-    if encoder not in ENCODERS or not hasattr(method, "encoder"):
-        return method
-    own = encoder_of(method)
-    shared: dict[int, Any] = {id(tensor): tensor for tensor in method.state_dict(keep_vars=True).values()}
-    return copy.deepcopy(method, shared | {id(own): fold_batch_norms(own)})  # a copy that holds the folded encoder
 
 
 def _build(config: PretrainConfig, manifest: Manifest) -> Method:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -22,6 +23,10 @@ def rows(num_rows: int, dimensions: int = 6, *, seed: int = 0) -> NDArray[np.flo
     return np.random.default_rng(seed).standard_normal((num_rows, dimensions)).astype(np.float32)
 
 
+def both_sides(points: NDArray[np.float32]) -> Callable[[slice], tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    return lambda tile: (points[tile], points[tile])
+
+
 def slow_scores(points: NDArray[np.float32], count: int) -> NDArray[np.float64]:
     """The `count` largest scores of each row, ascending."""
     scores = points.astype(np.float64) @ points.T
@@ -36,7 +41,7 @@ def test_best_partners__are_the_largest_of_a_full_sort(
 ) -> None:
     monkeypatch.setattr(self_join, "TILE_ROWS", tile_rows)
     points = rows(num_rows)
-    partners, least = best_partners(points, points, count=count)
+    partners, least = best_partners(both_sides(points), len(points), count=count)
     expected = slow_scores(points, count)
     assert all(len(set(row)) == count and number not in row for number, row in enumerate(partners.tolist()))
     found = np.sort((points.astype(np.float64)[:, None] * points[partners]).sum(2), axis=1)
@@ -49,7 +54,7 @@ def test_best_partners__rows_in_the_worst_order(order: str, monkeypatch: pytest.
     """Norms that rise from tile to tile make every tile better than all before."""
     monkeypatch.setattr(self_join, "TILE_ROWS", 16)
     points = np.abs(rows(200)) * np.linspace(0.1, 3, 200, dtype=np.float32)[:: 1 if order == "ascending" else -1, None]
-    _, least = best_partners(points, points, count=12)
+    _, least = best_partners(both_sides(points), len(points), count=12)
     np.testing.assert_allclose(least, slow_scores(points, 12)[:, 0], rtol=1e-5)
 
 
@@ -57,7 +62,9 @@ def test_best_partners__equal_rows_and_progress(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(self_join, "TILE_ROWS", 16)
     points = np.repeat(rows(1), 100, axis=0)
     seen: list[tuple[int, int]] = []
-    partners, least = best_partners(points, points, count=4, progress=lambda done, total: seen.append((done, total)))
+    partners, least = best_partners(
+        both_sides(points), len(points), count=4, progress=lambda done, total: seen.append((done, total))
+    )
     assert all(len({number, *row}) == 5 for number, row in enumerate(partners.tolist()))
     np.testing.assert_allclose(least, (points[0] ** 2).sum(), rtol=1e-6)
     assert seen == sorted(seen)

@@ -107,12 +107,6 @@ def test_safetensors__needs_torch_alone(clr: Clr, trained: Path, tmp_path: Path)
     np.testing.assert_allclose(np.load(out / "h.npy"), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_safetensors__of_an_encoder_that_pools_first(pretrain: Pretrain, tmp_path: Path) -> None:
-    run = pretrain(encoder__pool_first=True, dataset__size=32)
-    done = export(load_model(run, device="cpu"), form="safetensors", out=tmp_path / "plain")
-    assert done.agreement.relative_difference < 1e-5
-
-
 def test_safetensors__of_a_resnet_with_the_small_stem(pretrain: Pretrain, photos: Path, tmp_path: Path) -> None:
     run = pretrain(encoder__name="resnet18", dataset__size=32)
     model = load_model(run, device="cpu")
