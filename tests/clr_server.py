@@ -70,8 +70,9 @@ def serve(address: str) -> None:
     for name in IMPORTED:
         importlib.import_module(name)
     server = socket.socket(socket.AF_UNIX)
-    server.bind(address)
+    server.bind(f"{address}-")
     server.listen()
+    Path(f"{address}-").rename(address)  # whoever sees it can connect
     while True:
         connection, _ = server.accept()
         waiter = os.fork()
