@@ -37,6 +37,7 @@ from contrastive_cli.cli import (
     runs,
     similarity,
 )
+from contrastive_cli.cli.command_groups import WholeSentences
 from contrastive_cli.cli.console import NotesHandler, show_error
 from contrastive_cli.cli.help_text import GroupedCommand
 from contrastive_cli.cli.processes import last_word, refuse_processes
@@ -51,7 +52,7 @@ from contrastive_cli.core.signals import Watchdog
 READER_LEFT = 141  # as the shell says of a program that died by SIGPIPE
 
 
-class _Commands(typer.core.TyperGroup):
+class _Commands(WholeSentences):
     """The commands, with `~` understood where a shell has left it, as in `--out=~/run`."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:

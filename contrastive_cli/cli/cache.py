@@ -94,7 +94,7 @@ def remove_command(
     if names:
         chosen = _named(chosen, names)
     elif unused_for is not None:
-        chosen = unused_since(chosen, seconds=_to_seconds(unused_for))
+        chosen = unused_since(chosen, seconds=_unused_seconds(unused_for))
     if not yes and chosen and not sys.stdin.isatty():
         raise UsageError("nobody is there to be asked whether to remove", hint="pass --yes to remove without asking")
     removed = []
@@ -116,12 +116,13 @@ def _named(entries: Sequence[CacheEntry], names: Sequence[str]) -> list[CacheEnt
     return list(chosen.values())
 
 
-def _to_seconds(text: str) -> float:
-    units = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-    number, unit = text[:-1], text[-1:]
-    if unit in units and number.isdigit():
-        return int(number) * units[unit]
-    raise UsageError(f"--unused-for {text!r} is not a time", hint="give a number and m, h, d or w, as 30d")
+def _unused_seconds(text: str) -> float:
+    from contrastive_cli.core.durations import to_seconds
+
+    try:
+        return to_seconds(text)  # a number alone would be seconds to some and days to others
+    except ValueError as error:
+        raise UsageError(f"--unused-for {text!r} is {error}") from None
 
 
 def _to_dict(entry: CacheEntry) -> dict[str, object]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from contrastive_cli.services.curation.advice import Advice
     from contrastive_cli.services.curation.check import DataCheck
 
+WIDTH = 100  # columns of a line, where no name is longer
 SHOWN = 3  # examples of each list; --out and --json have all
 PAGE = ".html"
 
@@ -170,13 +174,30 @@ def _text(found: DataCheck, advice: Advice, files: list[str]) -> str:
             first = members[0]
             facts = [fact for fact in (first.label if first.path else "", _number(first.value), first.note) if fact]
             said = f" ({', '.join(facts)})" if facts else ""
-            lines.append(f"  {' = '.join(names)}{more}{said}")
+            lines += _group_lines(names, f"{more}{said}")
         if count > SHOWN:
             lines.append(f"  ... {count - SHOWN} more")
     if clean:
-        lines += ["", f"none of: {'; '.join(clean)}"]
-    lines += ["", f"suggested: {advice.command}", *(f"  {reason}" for reason in advice.reasons)]
+        lines += ["", *textwrap.wrap(f"none of: {'; '.join(clean)}", WIDTH, subsequent_indent="  ")]
+    lines += ["", "suggested:", *_typed_lines(advice.words), *(f"  {reason}" for reason in advice.reasons)]
     return "\n".join([*lines, *(["", *files] if files else [])])
+
+
+def _group_lines(names: list[str], end: str) -> list[str]:
+    """Pictures that are the same, on one line where it is a short one."""
+    line = f"  {' = '.join(names)}{end}"
+    return [line] if len(line) <= WIDTH else ["  " + "\n    = ".join(names) + end]
+
+
+def _typed_lines(words: Sequence[str]) -> list[str]:
+    r"""A command in lines with `\` at their ends, broken before options only: it can be copied whole."""
+    lines = [""]
+    for word in words:
+        typed = shlex.quote(word)
+        if word.startswith("--") and len(lines[-1]) > WIDTH // 2:
+            lines.append("     ")
+        lines[-1] += f" {typed}"
+    return [f" {line} \\" for line in lines[:-1]] + [f" {lines[-1]}"]
 
 
 def _shown(name: str) -> str:

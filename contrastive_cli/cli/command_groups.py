@@ -6,8 +6,25 @@ from typing import Any
 
 import typer.core
 
+LONGEST_SENTENCE = 300  # characters
 
-class ListsByDefault(typer.core.TyperGroup):
+
+class WholeSentences(typer.core.TyperGroup):
+    """A group whose help says of each command the whole first sentence, where click would break it off."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """A line or more a command."""
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        rows = [
+            (name, command.get_short_help_str(limit=LONGEST_SENTENCE))
+            for name, command in commands
+            if command is not None and not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class ListsByDefault(WholeSentences):
     """A group whose command `list` is meant by `clr GROUP`, `clr GROUP --json` and `clr GROUP FOLDER`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from contrastive_cli.cli.plain_text import clean, clean_line, one_line, shortened
 from contrastive_cli.core.errors import ClrError
 from contrastive_cli.core.files import harmless_cell
 from contrastive_cli.core.types import CountProgress
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 PLAIN_SECONDS = 10.0
-LONGEST_MESSAGE = 2000
-MOST_NARROW_COLUMNS = 6  # of a table that is folded where it is too wide; one of more is written as records
+MOST_NARROW_COLUMNS = 6  # of a table that is folded where it is too wide; one of more is written otherwise
 
 
 class NotesHandler(logging.Handler):
@@ -47,6 +47,15 @@ class NotesHandler(logging.Handler):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Lines:
+    """A table of few columns, a line a row, for a pipe."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Output:
     """How to talk: `--json` gives one object on stdout, `--quiet` leaves out everything but results and errors."""
 
@@ -54,34 +63,46 @@ class Output:
     quiet: bool = False
 
     def note(self, text: str) -> None:
-        """A line for people, on stderr."""
+        """A line for people, on stderr; on a terminal no word of it is broken at the edge."""
         if not self.quiet:
-            sys.stderr.write(clean(text) + "\n")
+            sys.stderr.write((_folded(clean(text)) if sys.stderr.isatty() else clean(text)) + "\n")
 
     def result(self, value: Mapping[str, Any], text: str) -> None:
         """The result: the object with `--json`, else the text."""
         if self.json:
             print_json(value)
         else:
-            sys.stdout.write(clean(text) + "\n")
+            sys.stdout.write((_folded(clean(text)) if sys.stdout.isatty() else clean(text)) + "\n")
 
-    def table(self, *, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def table(
+        self,
+        *,
+        title: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        piped: Sequence[Lines] = (),
+    ) -> None:
         """A table on stdout; nothing with `--json`.
 
-        Drawn on a terminal or where COLUMNS says how wide it may be; else a line a row, cells apart by tabs.
+        Drawn on a terminal or where COLUMNS says how wide it may be; else a line a row, cells apart by tabs. A table
+        that is wide by nature says by `piped` the same in few columns, as nothing folds its lines in a pipe.
         """
         if self.json:
             return
         width = _asked_width()
         if width is None and not sys.stdout.isatty():
-            lines = [[title], columns, *rows]
-            sys.stdout.writelines("\t".join(clean_line(cell) for cell in line) + "\n" for line in lines)
+            for part in piped or [Lines(title=title, columns=columns, rows=rows)]:
+                lines = [[part.title], part.columns, *part.rows]
+                sys.stdout.writelines("\t".join(clean_line(cell) for cell in line) + "\n" for line in lines)
             return
         from rich.table import Table
         from rich.text import Text
 
-        if len(columns) > MOST_NARROW_COLUMNS and _drawn_width(columns, rows) > (width or _terminal_width()):
-            sys.stdout.write(_records(title, columns, rows, width=width or _terminal_width()))
+        room = width or _terminal_width()
+        if _drawn_width(columns, rows) > room and (
+            len(columns) > MOST_NARROW_COLUMNS or _drawn_width(columns, rows, words=True) > room
+        ):
+            sys.stdout.write(_records(title, columns, rows, width=room))
             return
         bold = "" if os.environ.get("NO_COLOR") else "bold"
         sys.stdout.write(clean_line(title) + "\n")  # rich would break it at the width of the table
@@ -189,38 +210,15 @@ def show_error(error: ClrError, *, as_json: bool) -> None:
     """One line what, one line what to do, on stderr; an object on stdout with `--json`."""
     if as_json:
         with contextlib.suppress(OSError):  # a full disk under stdout: then to people
-            fields = {"code": error.exit_code, "kind": error.kind, "message": _shortened(error.message)}
+            fields = {"code": error.exit_code, "kind": error.kind, "message": shortened(error.message)}
             print_json({"error": {**fields, "hint": error.hint, "path": error.path}})
             sys.stdout.flush()
             return
     # Without rich, which too little memory may keep from being loaded.
     label = "" if error.kind == "interrupted" else "error: "  # what stopped says so itself
-    sys.stderr.write(f"{label}{_one_line(error.message)}\n")
+    sys.stderr.write(f"{label}{one_line(error.message)}\n")
     if error.hint:
-        sys.stderr.write(f"  {_one_line(error.hint)}\n")
-
-
-def clean(text: str) -> str:
-    """The text without control characters (newlines stay) and without bytes that cannot be written."""
-    kept = "".join(letter if letter == "\n" or letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-    return kept.encode("utf-8", "replace").decode()
-
-
-def clean_line(text: str) -> str:
-    r"""The text as `clean` leaves it, on one line: what breaks lines becomes `\n`."""
-    return clean(text.replace("\n", "\\n"))
-
-
-def _one_line(text: str) -> str:
-    return clean_line(_shortened(text))
-
-
-def _shortened(text: str) -> str:
-    """At most about `LONGEST_MESSAGE` characters: a stranger's file may hold a name of a million."""
-    if len(text) <= LONGEST_MESSAGE:
-        return text
-    half = LONGEST_MESSAGE // 2
-    return f"{text[:half]} ... ({len(text) - 2 * half} characters left out) ... {text[-half:]}"
+        sys.stderr.write(f"  {one_line(error.hint)}\n")
 
 
 def _finite(value: Any) -> Any:
@@ -233,27 +231,47 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _drawn_width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """Of a table whose cells are on one line each."""
-    return 1 + sum(3 + max(map(len, cells)) for cells in zip(columns, *rows, strict=True))
+def _drawn_width(columns: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool = False) -> int:
+    """Of a table whose cells are on one line each, or with each of their words on one."""
+
+    def of(cell: str) -> int:
+        return max(map(len, cell.split()), default=0) if words else len(cell)
+
+    return 1 + sum(3 + max(map(of, cells)) for cells in zip(columns, *rows, strict=True))
 
 
 def _records(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> str:
-    """Rows that do not fit beside each other: the first cell on a line, the others with their names below it."""
+    """Rows that do not fit beside each other: the first cell on a line, the others with their names below it.
+
+    Long ones have a line each.
+    """
     lines = [clean_line(title)]
     for name, *cells in rows:
-        facts = ", ".join(
+        facts = [
             f"{column}\N{NO-BREAK SPACE}{clean_line(cell)}"
             for column, cell in zip(columns[1:], cells, strict=True)
             if cell != "-"
-        )
+        ]
         lines.append(clean_line(name))
-        lines += textwrap.wrap(facts, width=width, initial_indent="  ", subsequent_indent="  ")
+        for part in facts if max(map(len, facts), default=0) > width // 2 else [", ".join(facts)]:
+            lines += textwrap.wrap(
+                part, width, initial_indent="  ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+            )
     return "\n".join(lines).replace("\N{NO-BREAK SPACE}", " ") + "\n"
 
 
 def _terminal_width() -> int:
     return shutil.get_terminal_size().columns
+
+
+def _folded(text: str) -> str:
+    """Lines broken between words, where the terminal would break within one; what is indented is to be copied."""
+    width = _terminal_width()
+    return "\n".join(
+        line if len(line) <= width or line.startswith(" ")
+        else textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n")
+    )  # fmt: skip
 
 
 def _asked_width() -> int | None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from contrastive_cli.cli.console import Output
+from contrastive_cli.cli.console import Lines, Output
 from contrastive_cli.cli.options import Json, Quiet
 
 
@@ -34,6 +34,14 @@ def methods(
         rows=[
             [name, spec.summary, ", ".join(f"{key}={value}" for key, value in fields[name].items())]
             for name, spec in specs.items()
+        ],
+        piped=[
+            Lines(title="methods", columns=["name", "what"], rows=[[n, spec.summary] for n, spec in specs.items()]),
+            Lines(
+                title="fields",
+                columns=["method", "field", "default"],
+                rows=[[name, key, str(value)] for name in names for key, value in fields[name].items()],
+            ),
         ],
     )
     if json:

@@ -107,20 +107,34 @@ def purity_of(asked: Embeddings, embeddings: Embeddings, found: Neighbors) -> fl
 
 def show_first(asked: Embeddings, embeddings: Embeddings, found: Neighbors, *, metric: Metric, output: Output) -> None:
     """The neighbors of the first few as a table."""
+    from contrastive_cli.cli.console import Lines
+
     names, own_names = clean_names(embeddings), clean_names(asked)
     shown = min(SHOWN, found.indices.shape[1])
-    rows = []
-    for row, (nearest, distances) in enumerate(zip(found.indices[:SHOWN], found.distances[:SHOWN], strict=True)):
-        pairs = zip(nearest[:shown].tolist(), distances[:shown].tolist(), strict=True)
-        rows.append(
-            [own_names(row), *(f"{names(index)} ({shown_distance(distance, metric)})" for index, distance in pairs)]
+    near = [
+        [(names(index), shown_distance(distance, metric)) for index, distance in zip(indices, distances, strict=True)]
+        for indices, distances in zip(
+            found.indices[:SHOWN, :shown].tolist(), found.distances[:SHOWN, :shown].tolist(), strict=True
         )
+    ]
     count = found.indices.shape[1]
+    title = f"neighbors of {len(asked.vectors)} embeddings ({measure_of(metric)}), the first {SHOWN}"
+    title += "" if count == shown else f", {shown} of {count} each"
     output.table(
-        title=f"neighbors of {len(asked.vectors)} embeddings ({measure_of(metric)}), the first {SHOWN}"
-        + ("" if count == shown else f", {shown} of {count} each"),
+        title=title,
         columns=["item", *(f"neighbor {rank + 1}" for rank in range(shown))],
-        rows=rows,
+        rows=[[own_names(row), *(f"{name} ({value})" for name, value in pairs)] for row, pairs in enumerate(near)],
+        piped=[
+            Lines(
+                title=title,
+                columns=["item", "rank", "neighbor", measure_of(metric)],
+                rows=[
+                    [own_names(row), str(rank), name, value]
+                    for row, pairs in enumerate(near)
+                    for rank, (name, value) in enumerate(pairs, 1)
+                ],
+            )
+        ],
     )
 
 

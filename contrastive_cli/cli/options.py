@@ -182,9 +182,9 @@ def chosen_run(
 
 
 def _day_and_time(started: str) -> str:
-    """`28.11. 10:02`, where this machine is; what cannot be read as a time stays."""
+    """`2026-11-28 10:02`, where this machine is; what cannot be read as a time stays."""
     try:
-        return datetime.fromisoformat(started).astimezone().strftime("%d.%m. %H:%M")
+        return datetime.fromisoformat(started).astimezone().strftime("%Y-%m-%d %H:%M")
     except (ValueError, OverflowError, OSError):
         return started[:30]
 

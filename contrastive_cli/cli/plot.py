@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import Annotated, get_args
 
 import typer
 
@@ -27,9 +27,6 @@ from contrastive_cli.cli.plot_checks import check_figure, check_files, check_map
 from contrastive_cli.cli.tracking import tell_trackers
 from contrastive_cli.core.choices import ProjectionKind, ThemeKind
 from contrastive_cli.core.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 KINDS = ("embeddings", "views", "neighbors", "reconstructions", "uncertainty", "labels", "curves")
 PROJECTIONS: tuple[ProjectionKind, ...] = get_args(ProjectionKind)

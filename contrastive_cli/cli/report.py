@@ -66,7 +66,8 @@ def report(
     for name, verdict in made.verdicts:
         output.note(f"{name}: {verdict}" if len(runs) > 1 else verdict)
     for missing in made.missing:
-        output.note(f"missing: {missing.what} {missing.command}")
+        output.note(f"missing: {missing.what}")
+        output.note(f"  {missing.command}")
     facts = {
         "file": str(target),
         "runs": [str(run.path) for run in runs],

@@ -11,7 +11,7 @@ import typer
 
 from contrastive_cli.cli.command_groups import ListsByDefault
 from contrastive_cli.cli.completion import complete_runs
-from contrastive_cli.cli.console import Output, agrees, print_csv
+from contrastive_cli.cli.console import MOST_NARROW_COLUMNS, Lines, Output, agrees, print_csv
 from contrastive_cli.cli.help_text import GroupedCommand
 from contrastive_cli.cli.options import OUTPUT, Json, Quiet
 from contrastive_cli.core.errors import RunError, UsageError
@@ -172,7 +172,11 @@ def show_comparison(comparison: Comparison, output: Output, *, csv: bool = False
             rows.append([name, *(describe_measure(group.measures.get(key), is_part=is_part) for group in groups)])
     count = counted(sum(len(group.runs) for group in groups), "run")
     title = f"{count}, what differs" if len(groups) > 1 else f"{count} that differ in the seed"
-    output.table(title=title, columns=["", *(group.name for group in groups)], rows=rows)
+    names = [group.name for group in groups]
+    cells = [[key, name, value] for key, *values in rows for name, value in zip(names, values, strict=True)]
+    one_each = Lines(title=title, columns=["what", "run", "value"], rows=cells)
+    is_wide = len(names) >= MOST_NARROW_COLUMNS
+    output.table(title=title, columns=["", *names], rows=rows, piped=[one_each] if is_wide else [])
     if output.json:
         output.result(comparison.to_dict(), "")
 

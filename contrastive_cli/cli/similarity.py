@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contrastive_cli.cli.console import Output
+from contrastive_cli.cli.console import MOST_NARROW_COLUMNS, Lines, Output
 from contrastive_cli.cli.options import (
     DataDir,
     Device,
@@ -213,6 +214,7 @@ def _show(result: Similarities, model: Model, output: Output, *, out: Path | Non
             [f"{row + 1} {path}", *(f"{cosine:.3f}" for cosine in result.cosines[row])]
             for row, path in enumerate(result.paths)
         ],
+        piped=_pairs_of_many(result),
     )
     if limit is not None:
         output.table(
@@ -222,6 +224,16 @@ def _show(result: Similarities, model: Model, output: Output, *, out: Path | Non
         )
     if output.json or out is not None:
         output.result(value, str(out))
+
+
+def _pairs_of_many(result: Similarities) -> list[Lines]:
+    """A line a pair, where a row of the table would be a long line; none where it would not."""
+    paths = result.paths
+    if len(paths) < MOST_NARROW_COLUMNS:
+        return []
+    pairs = itertools.combinations(range(len(paths)), 2)
+    rows = [[paths[a], paths[b], f"{result.cosines[a, b]:.3f}"] for a, b in pairs]
+    return [Lines(title=f"cosine similarity, {result.how}", columns=["image", "and", "similarity"], rows=rows)]
 
 
 def _same(result: Similarities, limit: Threshold) -> list[tuple[int, int]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LINES = ("aligned", "chance")  # of the loss, where a method knows them
 LINE_SECONDS = 30.0
+ROOMY = 100  # columns, from which on a bar says more than the most important
 STEP_SECONDS = 10.0  # a step or a look at the embedding that takes longer is said
 COLLAPSED_RANK, COLLAPSED_SPREAD = 1.5, 0.5  # an embedding of one number has rank 1 and a large spread
 
@@ -41,7 +42,8 @@ def run_session(session: Session, output: Output) -> dict[str, Any]:
         output.note(setup.neighbors.describe())
     if setup.config.train.plan:
         output.note("the steps are those of the plan in its configuration; no clock is asked")
-    output.note(_legend(session))
+    for line in _legend(session):
+        output.note(line)
     last: Mapping[str, float] = {}
     final = None
     planned = session.total_steps
@@ -109,6 +111,8 @@ class _display:  # noqa: N801 - a context manager used like a function
         if self.bar is not None:
             text = "finishing" if ended else "training"
             note = _brief(status, last)
+            if self.bar.console.width >= ROOMY:
+                note += f"  epoch {status.epoch:.1f}"
             self.bar.update(
                 self.task,
                 description=text,
@@ -147,7 +151,7 @@ def _brief(status: Status, last: Mapping[str, float]) -> str:
         text += f"  loss {last['train/loss']:.2f}"
     if "online/knn" in last:
         text += f"  kNN {100 * last['online/knn']:.1f} %"
-    return text + f"  epoch {status.epoch:.1f}"
+    return text
 
 
 def _describe(status: Status, last: Mapping[str, float]) -> str:
@@ -163,15 +167,15 @@ def _describe(status: Status, last: Mapping[str, float]) -> str:
     return "  ".join(parts)
 
 
-def _legend(session: Session) -> str:
-    """What the words of the lines to come mean."""
+def _legend(session: Session) -> list[str]:
+    """What the words of the lines to come mean, a line each."""
     labeled = session.setup.images.has_labels
     words = ["loss falls from chance (nothing learned) toward aligned (perfect), where a method knows these"]
     if session.setup.config.train.evaluations:
         if labeled:
             words.append("kNN is the part of training images whose 20 nearest neighbors vote for their class")
         words.append("rank is the number of dimensions that the embedding fills")
-    return "; ".join(words)
+    return words
 
 
 def _collapse_warning(last: Mapping[str, float]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
@@ -80,25 +80,26 @@ Result = TypeVar("Result")
 
 def in_order(function: Callable[[int], Result], total: int) -> Iterator[Result]:
     """`function` of 0 to `total` - 1 in threads, in order, with few results held; C libraries are kept quiet."""
+    return parts_in_order(lambda indices: [function(index) for index in indices], total)
+
+
+def parts_in_order(function: Callable[[range], Sequence[Result]], total: int) -> Iterator[Result]:
+    """The same for a function of several numbers at a time, one result each."""
     num_threads = decoding_threads()
     starts = iter(range(0, total, CHUNK))
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
-    ahead: deque[Future[list[Result]]] = deque()
+    ahead: deque[Future[Sequence[Result]]] = deque()
     try:
         with quiet_decoders():
             while True:
                 while len(ahead) < 2 * num_threads and (start := next(starts, None)) is not None:
                     indices = range(start, min(start + CHUNK, total))
-                    ahead.append(pool.submit(_each, function, indices))
+                    ahead.append(pool.submit(function, indices))
                 if not ahead:
                     return
                 yield from ahead.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _each(function: Callable[[int], Result], indices: range) -> list[Result]:
-    return [function(index) for index in indices]
 
 
 def image_digests(images: Images) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from contrastive_cli.core.config import Config
 from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, MethodSpec, Progress
 from contrastive_cli.models.encoder import Encoder
-from contrastive_cli.models.heads import build_projector
+from contrastive_cli.models.heads import build_projector, check_target_views
 from contrastive_cli.models.momentum import cosine_momentum, momentum_copy, move_average_
 
 
@@ -70,8 +70,7 @@ class BYOLConfig(Config):
             raise ValueError(
                 f"targets: views shows the image itself, so positives must be augment, not {self.positives}"
             )
-        if self.target_views is not None and self.target_views > self.num_views:
-            raise ValueError(f"target_views {self.target_views} are more than the {self.num_views} views")
+        check_target_views(self.target_views, num_views=self.num_views)
         if self.target_views == 1:
             raise ValueError("target_views: 1 leaves the first view nothing to predict; take 2 or more")
         return self

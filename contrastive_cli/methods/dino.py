@@ -21,7 +21,7 @@ from contrastive_cli.core.config import Config
 from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, MethodSpec, Progress
 from contrastive_cli.losses.cross_view import cross_view_loss
 from contrastive_cli.models.encoder import Encoder
-from contrastive_cli.models.heads import build_projector, first_views, project_views
+from contrastive_cli.models.heads import build_projector, check_target_views, first_views, project_views
 from contrastive_cli.models.momentum import cosine_momentum, momentum_copy, move_average_
 from contrastive_cli.models.prototypes import Prototypes
 
@@ -60,8 +60,7 @@ class DINOConfig(Config):
 
     @model_validator(mode="after")
     def _views_fit(self) -> Self:
-        if self.target_views > self.num_views:
-            raise ValueError(f"target_views {self.target_views} are more than the {self.num_views} views")
+        check_target_views(self.target_views, num_views=self.num_views)
         return self
 
 

@@ -29,7 +29,7 @@ from contrastive_cli.losses.regularizers import (
     visreg_shape,
 )
 from contrastive_cli.models.encoder import Encoder
-from contrastive_cli.models.heads import build_projector, project_views
+from contrastive_cli.models.heads import build_projector, check_target_views, project_views
 
 Regularizer = Literal["sigreg", "visreg", "vicreg", "barlow", "frossl", "tcr"]
 WEIGHTS: dict[Regularizer, tuple[float, float]] = {  # of the invariance and of the regularizer, as published
@@ -74,8 +74,7 @@ class RegularizedConfig(Config):
 
     @model_validator(mode="after")
     def _views_fit(self) -> Self:
-        if self.target_views is not None and self.target_views > self.num_views:
-            raise ValueError(f"target_views {self.target_views} are more than the {self.num_views} views")
+        check_target_views(self.target_views, num_views=self.num_views)
         if self.regularizer == "barlow" and self.target_views == 1:
             raise ValueError("barlow compares a view with the mean of others, so target_views must be 2 or more")
         return self

@@ -20,7 +20,7 @@ from contrastive_cli.core.config import Config
 from contrastive_cli.core.types import Batch, ImageFacts, LossOutput, MethodSpec, Progress
 from contrastive_cli.losses.cross_view import cross_view_loss
 from contrastive_cli.models.encoder import Encoder
-from contrastive_cli.models.heads import build_projector, project_views
+from contrastive_cli.models.heads import build_projector, check_target_views, project_views
 from contrastive_cli.models.prototypes import Prototypes, sinkhorn
 from contrastive_cli.models.queue import VectorQueue
 
@@ -57,8 +57,7 @@ class SwAVConfig(Config):
 
     @model_validator(mode="after")
     def _views_fit(self) -> Self:
-        if self.target_views > self.num_views:
-            raise ValueError(f"target_views {self.target_views} are more than the {self.num_views} views")
+        check_target_views(self.target_views, num_views=self.num_views)
         return self
 
 

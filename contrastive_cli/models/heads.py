@@ -52,3 +52,9 @@ def first_views(views: Sequence[Tensor], count: int) -> tuple[Tensor, ...]:
     """Groups of views [V_g, B, C, H_g, W_g] -> the groups of the first `count` views, the last of them cut."""
     starts = itertools.accumulate((len(group) for group in views), initial=0)
     return tuple(group[: count - start] for group, start in zip(views, starts, strict=False) if start < count)
+
+
+def check_target_views(target_views: int | None, *, num_views: int) -> None:
+    """The views that become targets are the first of those that there are; None are all. Raises ValueError."""
+    if target_views is not None and target_views > num_views:
+        raise ValueError(f"target_views {target_views} are more than the {num_views} views")

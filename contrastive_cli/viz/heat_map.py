@@ -49,14 +49,13 @@ def similarity_heat_map(
     edge = cell if thumbnails is not None and count <= MOST_PICTURES else 0.0
     left = (1.9 if count <= MOST_NAMES else 0.3) + edge
     width, height = left + side + 1.0, HEADING_INCHES + edge + side + 0.3
-    off_diagonal = values[~np.eye(count, dtype=bool)]
+    low, high = color_range(values)
     with drawing(path, width=max(width, 5.0), height=height) as figure:
         heading(figure, title=title, caption=caption)
         full_width = max(width, 5.0)
         axes = figure.add_axes((left / full_width, 0.15 / height, side / full_width, side / height))
-        image = axes.imshow(
-            values, cmap="viridis", vmin=float(off_diagonal.min()), vmax=float(values.max()), interpolation="nearest"
-        )
+        others = np.ma.masked_array(values, mask=np.eye(count, dtype=bool))  # an image is like itself in any case
+        image = axes.imshow(others, cmap="viridis", vmin=low, vmax=high, interpolation="nearest")
         axes.set(xticks=[], xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
         axes.set_yticks(range(count) if count <= MOST_NAMES else [])
         if count <= MOST_NAMES:
@@ -76,20 +75,37 @@ def similarity_heat_map(
         _write_cells(axes, values, threshold)
 
 
+def color_range(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The least and the largest of [N, N] beside the diagonal, whose ones would leave few colors to all others."""
+    others = values[~np.eye(len(values), dtype=bool)]
+    low, high = float(others.min()), float(others.max())
+    return low, high if high > low else low + 0.1
+
+
 def _write_cells(axes: object, values: NDArray[np.float64], threshold: float | None) -> None:
     from matplotlib.axes import Axes
     from matplotlib.patches import Rectangle
 
     assert isinstance(axes, Axes)
     count = len(values)
-    middle = float(values[~np.eye(count, dtype=bool)].min() + values.max()) / 2
+    middle = sum(color_range(values)) / 2
     for row in range(count):
         for column in range(count):
+            if row == column:
+                continue
             value = float(values[row, column])
             color = "black" if value > middle else "white"
             if count <= MOST_NUMBERS:
-                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=color)
-            if threshold is not None and row != column and value >= threshold:
+                axes.text(
+                    column,
+                    row,
+                    f"{value:.2f}".replace("-0.00", "0.00"),
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color=color,
+                )
+            if threshold is not None and value >= threshold:
                 axes.add_patch(
                     Rectangle((column - 0.44, row - 0.44), 0.88, 0.88, fill=False, edgecolor=color, linewidth=1.2)
                 )

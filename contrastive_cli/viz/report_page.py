@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +140,7 @@ def write_report(report: Report, path: Path) -> None:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["plain"] = plain
+    environment.filters["breakable"] = breakable
     template = environment.from_string(page_template("report.html"))
     text = template.render(report=report, style=page_template("report.css"), policy=POLICY)
     write_atomically(path, text.encode("utf-8"))
@@ -148,6 +150,11 @@ def plain(text: str) -> str:
     """The text without control characters, without what turns the direction of reading, and with whole letters."""
     kept = "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
     return kept.encode("utf-8", "replace").decode()
+
+
+def breakable(text: str) -> str:
+    """The text with places where a line may end: names of classes and files are long words below small pictures."""
+    return re.sub(r"([_/.-])(?=\w)", "\\1\N{ZERO WIDTH SPACE}", text)
 
 
 def draw(figure: Callable[[Path], object], *, alt: str, suffix: str = ".svg") -> Drawing:

@@ -134,6 +134,10 @@ def test_check__with_a_run(clr: Clr, trained: Path, tmp_path: Path) -> None:
     whole = clr("datasets", "check", "--dataset", "digits", "--run", "runs/small", "--json", cwd=trained)
     assert whole.code == 0, whole.err
     assert whole.json["vote"]["accuracy"] > 0.9
+    raw = clr("linear-eval", "--run", "runs/small", "--head", "knn", "--baseline", "none", "--json", cwd=trained)
+    shares = {row["features"]: row["accuracy"] for row in raw.json["rows"]}
+    assert shares["pretrained whitened"] > shares["pretrained"]
+    assert whole.json["vote"]["accuracy"] > shares["pretrained"]  # neighbors are asked in the space of the run
 
 
 REFUSED = {

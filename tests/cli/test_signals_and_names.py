@@ -14,7 +14,7 @@ import pytest
 from clr_process import Clr, clr_command, clr_environment
 from PIL import Image
 
-from contrastive_cli.cli.console import clean
+from contrastive_cli.cli.plain_text import clean
 
 RED = "\x1b[31mred\x1b[0m\x07\x9b2J"
 

@@ -76,6 +76,16 @@ def test_progress__a_bar_only_where_it_can_be_drawn(term: str, clr_cache: Path, 
     assert "kNN is the part of training images" in said
 
 
+def test_notes__words_are_whole_on_a_terminal(clr_cache: Path, tmp_path: Path) -> None:
+    arguments = ["pretrain", *TINY, "--epochs", "1", "--set", "train.evaluations=1", "--out", "r" * 70]
+    said = on_terminal(tmp_path, arguments, clr_cache, TERM="dumb").splitlines()
+    first = next(number for number, line in enumerate(said) if line.startswith("kNN is the part"))
+    assert said[first : first + 2] == [
+        "kNN is the part of training images whose 20 nearest neighbors vote for their", "class"
+    ]  # fmt: skip
+    assert "-> " + "r" * 70 in " ".join(said)  # a path stays whole, however long
+
+
 def test_table__fits(trained: Path, clr_cache: Path) -> None:
     piped = run_in(trained, ["runs"], clr_cache).stdout.decode().splitlines()
     header, row = (line.split("\t") for line in piped[1:])
@@ -93,8 +103,35 @@ def test_cells__stay_on_their_line(clr_cache: Path, tmp_path: Path) -> None:
     vectors = np.eye(3, dtype=np.float32)
     np.savez(tmp_path / "v.npz", embeddings=vectors, paths=np.array(["a\nb", "c\td", "e"]))
     lines = run_in(tmp_path, ["knn", "v.npz"], clr_cache).stdout.decode().splitlines()
-    assert [len(line.split("\t")) for line in lines[1:5]] == [3, 3, 3, 3]  # below the title
+    assert [len(line.split("\t")) for line in lines[1:-1]] == [4] * 7  # item, rank, neighbor, cosine
     assert lines[2].startswith("a\\nb\t")
+
+
+def test_table__wide_ones_are_long_in_a_pipe(trained: Path, clr_cache: Path, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    paths = [f"photos of last summer/at the sea/IMG_{number:04d}.jpg" for number in range(9)]
+    np.savez(tmp_path / "v.npz", embeddings=vectors, paths=np.array(paths))
+    lines = run_in(tmp_path, ["knn", "v.npz"], clr_cache).stdout.decode().splitlines()
+    assert lines[1] == "item\trank\tneighbor\tcosine similarity"
+    assert [line.split("\t")[:2] for line in lines[2:27:5]] == [[path, "1"] for path in paths[:5]]
+    methods = run_in(tmp_path, ["methods"], clr_cache).stdout.decode().splitlines()
+    assert "simclr\ttemperature\t0.5" in methods
+    shown = run_in(tmp_path, ["datasets", "digits", "--save-images", "all", "--count", "7"], clr_cache)
+    files = shown.stdout.decode().split()
+    run = str(trained / "runs/small")
+    pairs = run_in(tmp_path, ["similarity", *files, "--run", run], clr_cache).stdout.decode().splitlines()
+    assert [line.split("\t")[:2] for line in pairs[2:4]] == [[files[0], files[1]], [files[0], files[2]]]
+    assert len(pairs) == 2 + 7 * 6 // 2
+    few = run_in(tmp_path, ["similarity", *files[:3], "--run", run], clr_cache).stdout.decode().splitlines()
+    assert [len(line.split("\t")) for line in few[1:]] == [4] * 4  # a matrix
+    for number in range(6):
+        other = shutil.copytree(run, tmp_path / "runs" / f"with a long name {number}")
+        config = other / "config.yaml"
+        config.write_text(config.read_text().replace("temperature: 0.5", f"temperature: 0.{number + 1}"))
+    names = [str(path) for path in sorted((tmp_path / "runs").iterdir())]
+    compared = run_in(tmp_path, ["runs", "compare", *names], clr_cache).stdout.decode().splitlines()
+    assert "method.temperature\twith a long name 3\t0.4" in compared
+    assert max(map(len, [*lines, *methods, *pairs, *few, *compared])) < 160
 
 
 def test_runs__that_moved_carry_their_yardstick(clr: Clr, trained: Path, clr_cache: Path, tmp_path: Path) -> None:

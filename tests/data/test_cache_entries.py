@@ -116,6 +116,9 @@ def test_cache__command(tmp_path: Path) -> None:
     assert clr("cache", "remove", cwd=tmp_path).code == 2
     assert clr("cache", "remove", "cifar10", "--yes", cwd=tmp_path).code == 2
     assert clr("cache", "remove", "--unused-for", "1d", "--yes", "--json", cwd=tmp_path).json["removed"] == []
+    for unsaid in ("30", "", "soon"):
+        refused = clr("cache", "remove", "--unused-for", unsaid, "--yes", cwd=tmp_path)
+        assert (refused.code, "not a duration like 90s" in refused.err) == (2, True)
     done = clr("cache", "remove", entry["name"], "--yes", "--json", cwd=tmp_path)
     assert done.json == {"removed": [entry["name"]], "bytes": entry["bytes"]}
     assert not (clr_cache / entry["name"]).exists()

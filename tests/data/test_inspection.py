@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from contrastive_cli.data.inspection import LOOKED_SIDE, Look, look_at_arrays, look_at_files, look_at_pixels
+from contrastive_cli.data.inspection import LOOKED_SIDE, look_at_arrays, look_at_files, look_at_pixels
+from contrastive_cli.data.looks import Look
 from contrastive_cli.data.sources import BadFile
 
 

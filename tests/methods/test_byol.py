@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import io
 import math
 from typing import Any
 
 import pytest
 import torch
+from method_steps import check_resumption, take_steps
 from method_values import known_views
 from torch import Tensor, nn
 
@@ -16,7 +16,6 @@ from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.types import Batch, Contrastive, FromNeighbors, ImageFacts, Progress
 from contrastive_cli.engine.accumulate import backward
 from contrastive_cli.engine.optim import OptimConfig, build_optimizer
-from contrastive_cli.engine.train import StepRecord, train
 from contrastive_cli.methods.byol import BYOL, BYOLConfig, mean_target_loss, pair_means, quarters, symmetric_loss
 from contrastive_cli.models.encoders import EncoderConfig, build_encoder
 
@@ -35,6 +34,10 @@ def make(**settings: Any) -> BYOL:
 def make_batch(num_views: int = 2, num_images: int = 6, seed: int = 1) -> Batch:
     views = torch.randn(num_views, num_images, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
     return Batch(views=(views,), indices=torch.arange(num_images))
+
+
+def numbered_batch(step: int) -> Batch:
+    return make_batch(seed=step)
 
 
 def random_vectors(*shape: int, seed: int = 0) -> Tensor:
@@ -309,51 +312,18 @@ def test_byol__views_of_neighbors() -> None:
     assert not isinstance(make(), Contrastive)
 
 
-def run(method: BYOL, optimizer: torch.optim.Optimizer, steps: range, micro_batch_size: int | None) -> list[StepRecord]:
-    return list(
-        train(
-            method, batch_part=lambda step, piece: make_batch(seed=step).part(piece), batch_size=6, optimizer=optimizer,
-            learning_rate=lambda step: 1e-3,
-            steps=steps,
-            progress_at=lambda step: Progress(step=step, total_steps=8), autocast=contextlib.nullcontext,
-            micro_batch_size=micro_batch_size,
-        )
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("micro_batch_size", [None, 3])
 def test_byol__resumed_equals_uninterrupted_bit_for_bit(micro_batch_size: int | None) -> None:
-    def setup() -> tuple[BYOL, torch.optim.Optimizer]:
-        method = make(tau_base=0.9)
-        return method, build_optimizer(method, OptimConfig(), lr=1e-3)
-
-    whole, optimizer = setup()
-    losses = [record.loss.item() for record in run(whole, optimizer, range(8), micro_batch_size)]
-
-    first, optimizer = setup()
-    resumed = [record.loss.item() for record in run(first, optimizer, range(3), micro_batch_size)]
-    file = io.BytesIO()
-    torch.save({"method": first.state_dict(), "optimizer": optimizer.state_dict()}, file)
-    file.seek(0)
-    saved = torch.load(file, weights_only=True)
-    second, optimizer = setup()
-    with torch.no_grad():
-        for weight in second.parameters():
-            weight.add_(1)
-    second.load_state_dict(saved["method"])
-    optimizer.load_state_dict(saved["optimizer"])
-    resumed += [record.loss.item() for record in run(second, optimizer, range(3, 8), micro_batch_size)]
-
-    assert resumed == losses
-    for key, value in whole.state_dict().items():
-        assert torch.equal(second.state_dict()[key], value), key
+    check_resumption(
+        lambda: make(tau_base=0.9), batch_of=numbered_batch, stopped=3, steps=8, micro_batch_size=micro_batch_size
+    )
 
 
 def test_byol__the_target_moves_once_however_many_micro_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     moved = []
     monkeypatch.setattr(BYOL, "after_step", lambda self, progress: moved.append(progress.step))
     method = make()
-    run(method, build_optimizer(method, OptimConfig(), lr=1e-3), range(2), micro_batch_size=2)
+    take_steps(method, build_optimizer(method, OptimConfig(), lr=1e-3), range(2), 2, batch_of=numbered_batch)
     assert moved == [0, 1]
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from method_steps import check_resumption, take_steps
 from method_values import known_rows
 from torch import Tensor
 
 from contrastive_cli.core.config import build
 from contrastive_cli.core.types import Batch, ImageFacts, Progress
 from contrastive_cli.engine.optim import OptimConfig, build_optimizer
-from contrastive_cli.engine.train import train
 from contrastive_cli.methods.moco import MoCo, MoCoConfig, in_batch_loss, queue_loss
 from contrastive_cli.methods.nnclr import NNCLR, NNCLRConfig, neighbor_loss
 from contrastive_cli.models.encoders import EncoderConfig, build_encoder
@@ -43,6 +41,10 @@ def make(kind: str, **settings: Any) -> MoCo | NNCLR:
 def make_batch(num_images: int = 6, seed: int = 1) -> Batch:
     views = torch.randn(2, num_images, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
     return Batch(views=(views,), indices=torch.arange(num_images))
+
+
+def numbered_batch(step: int) -> Batch:
+    return make_batch(seed=step)
 
 
 def unit(shift: float) -> Tensor:
@@ -119,7 +121,8 @@ def test_after_step__pushes_the_whole_batch_once(kind: str, pushed: int) -> None
         method = make(kind)
         assert method.queue is not None
         before = method.queue.rows.clone()
-        run(method, build_optimizer(method, OptimConfig(), lr=1e-3), range(1), micro_batch_size)
+        optimizer = build_optimizer(method, OptimConfig(), lr=1e-3)
+        take_steps(method, optimizer, range(1), micro_batch_size, batch_of=numbered_batch)
         assert int(method.queue.filled) == pushed
         assert torch.equal(method.queue.rows[pushed:], before[pushed:])
         method.training_loss(make_batch(), START)
@@ -134,44 +137,10 @@ def test_negatives_per_anchor(kind: str, count: int) -> None:
     assert make(kind).negatives_per_anchor(256) == count
 
 
-def run(
-    method: MoCo | NNCLR, optimizer: torch.optim.Optimizer, steps: range, micro_batch_size: int | None
-) -> list[float]:
-    records = train(
-        method,
-        batch_part=lambda step, piece: make_batch(seed=step).part(piece),
-        batch_size=6,
-        optimizer=optimizer,
-        learning_rate=lambda step: 1e-3,
-        steps=steps,
-        progress_at=lambda step: Progress(step=step, total_steps=8),
-        autocast=contextlib.nullcontext,
-        micro_batch_size=micro_batch_size,
-    )
-    return [record.loss.item() for record in records]
-
-
 @pytest.mark.parametrize("micro_batch_size", [None, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", MAKES)
 def test_resumed__equals_uninterrupted_bit_for_bit(kind: str, micro_batch_size: int | None) -> None:
-    def setup() -> tuple[MoCo | NNCLR, torch.optim.Optimizer]:
-        method = make(kind)
-        return method, build_optimizer(method, OptimConfig(), lr=1e-3)
-
-    whole, optimizer = setup()
-    losses = run(whole, optimizer, range(8), micro_batch_size)
-    first, optimizer = setup()
-    resumed = run(first, optimizer, range(5), micro_batch_size)  # the queue has gone round
-    file = io.BytesIO()
-    torch.save({"method": first.state_dict(), "optimizer": optimizer.state_dict()}, file)
-    file.seek(0)
-    saved = torch.load(file, weights_only=True)
-    second, optimizer = setup()
-    with torch.no_grad():
-        for tensor in (*second.parameters(), *(b for b in second.buffers() if b.is_floating_point())):
-            tensor.add_(1)
-    second.load_state_dict(saved["method"])
-    optimizer.load_state_dict(saved["optimizer"])
-    assert resumed + run(second, optimizer, range(5, 8), micro_batch_size) == losses
-    for key, value in whole.state_dict().items():
-        assert torch.equal(second.state_dict()[key], value), key
+    stopped = 5  # the queue has gone round
+    check_resumption(
+        lambda: make(kind), batch_of=numbered_batch, stopped=stopped, steps=8, micro_batch_size=micro_batch_size
+    )

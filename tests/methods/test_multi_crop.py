@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from typing import Any
 
 import pytest
 import torch
+from method_steps import check_resumption, take_steps
 
 from contrastive_cli.core.config import build
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.types import Batch, ImageFacts, Progress
 from contrastive_cli.engine.optim import OptimConfig, build_optimizer
-from contrastive_cli.engine.train import train
 from contrastive_cli.losses.cross_view import cross_view_loss
 from contrastive_cli.methods import load_method
 from contrastive_cli.methods.dino import DINO
@@ -46,6 +44,10 @@ def make_batch(seed: int = 1, size: int = 16, num_images: int = 6) -> Batch:
     return Batch(views=views, indices=torch.arange(num_images))
 
 
+def numbered_batch(step: int) -> Batch:
+    return make_batch(seed=step)
+
+
 def test_first_views__cut_in_the_order_of_the_groups() -> None:
     groups = (torch.zeros(2, 1), torch.ones(3, 1))
     assert [len(group) for group in first_views(groups, 2)] == [2]
@@ -61,7 +63,7 @@ def test_training_loss__vision_transformer_with_two_sizes_of_views(name: str) ->
     encoder = EncoderConfig(name="timm/vit_tiny_patch16_224", patch_size=8)
     method = make(name, encoder=encoder)
     optimizer = build_optimizer(method, OptimConfig(), lr=1e-3)
-    losses = run(method, optimizer, range(3), None)
+    losses = take_steps(method, optimizer, range(3), None, batch_of=numbered_batch)
     assert all(0 < loss < 10 for loss in losses)
     assert all(weight.grad is not None for weight in method.encoder.parameters())
     assert method.eval().embed(torch.randn(2, 1, 16, 16)).shape == (2, 192)
@@ -149,45 +151,10 @@ def test_swav__a_full_queue_is_assigned_along_from_its_start_on() -> None:
     assert together == pytest.approx(cross_view_loss(scores, torch.stack(codes), temperature=0.1).item(), rel=1e-5)
 
 
-def run(method: Any, optimizer: torch.optim.Optimizer, steps: range, micro_batch_size: int | None) -> list[float]:
-    records = train(
-        method,
-        batch_part=lambda step, piece: make_batch(seed=step).part(piece),
-        batch_size=6,
-        optimizer=optimizer,
-        learning_rate=lambda step: 1e-3,
-        steps=steps,
-        progress_at=lambda step: Progress(step=step, total_steps=8),
-        autocast=contextlib.nullcontext,
-        micro_batch_size=micro_batch_size,
-    )
-    return [record.loss.item() for record in records]
-
-
 @pytest.mark.parametrize("micro_batch_size", [None, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", MAKES)
 def test_resumed__equals_uninterrupted_bit_for_bit(name: str, micro_batch_size: int | None) -> None:
-    def setup() -> tuple[Any, torch.optim.Optimizer]:
-        method = make(name)
-        return method, build_optimizer(method, OptimConfig(), lr=1e-3)
-
-    whole, optimizer = setup()
-    losses = run(whole, optimizer, range(6), micro_batch_size)
-    first, optimizer = setup()
-    resumed = run(first, optimizer, range(3), micro_batch_size)
-    file = io.BytesIO()
-    torch.save({"method": first.state_dict(), "optimizer": optimizer.state_dict()}, file)
-    file.seek(0)
-    saved = torch.load(file, weights_only=True)
-    second, optimizer = setup()
-    with torch.no_grad():
-        for tensor in (*second.parameters(), *(b for b in second.buffers() if b.is_floating_point())):
-            tensor.add_(1)
-    second.load_state_dict(saved["method"])
-    optimizer.load_state_dict(saved["optimizer"])
-    assert resumed + run(second, optimizer, range(3, 6), micro_batch_size) == losses
-    for key, value in whole.state_dict().items():
-        assert torch.equal(second.state_dict()[key], value), key
+    check_resumption(lambda: make(name), batch_of=numbered_batch, stopped=3, steps=6, micro_batch_size=micro_batch_size)
 
 
 @pytest.mark.parametrize("name", MAKES)

@@ -89,13 +89,17 @@ def test_peak_learning_rate__scales_with_the_batch(ratio: int, scaling: str, fac
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("15m", 900), ("1h30m", 5400), ("2h", 7200), ("45", 45), ("1.5m", 90)]
+    ("text", "seconds"),
+    [
+        *(("90s", 90), ("15m", 900), ("1h30m", 5400), ("2h", 7200), ("45", 45), ("1.5m", 90)),
+        *(("2d", 172_800), ("1w1d", 691_200)),
+    ],
 )
 def test_parse_duration__reads(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["soon", "15 minutes", "-3m", "m15"])
+@pytest.mark.parametrize("text", ["soon", "15 minutes", "-3m", "m15", "1h1d", "9" * 400 + "h"])
 def test_parse_duration__refuses(text: str) -> None:
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration(text)

@@ -20,6 +20,7 @@ from contrastive_cli.viz.canvas import safe_text
 from contrastive_cli.viz.compared_curves import compared_curves
 from contrastive_cli.viz.curves import accuracy_over_labels, curves
 from contrastive_cli.viz.grids import neighbors_grid, reconstructions_grid, views_grid
+from contrastive_cli.viz.heat_map import color_range
 from contrastive_cli.viz.scatter import scatter
 from contrastive_cli.viz.theme import PALETTE, THEMES, theme, themed
 
@@ -317,3 +318,10 @@ def test_compared_curves__a_line_a_run_and_its_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing to draw"):
         compared_curves({"a": [], "b": [{"step": 1}]}, path=tmp_path / "no.png", title="")
     assert not (tmp_path / "no.png").exists()
+
+
+def test_color_range__leaves_the_diagonal_out() -> None:
+    values = np.array([[1.0, 0.3, -0.1], [0.3, 1.0, 0.2], [-0.1, 0.2, 1.0]])
+    assert color_range(values) == (-0.1, 0.3)
+    low, high = color_range(np.ones((2, 2)))
+    assert low == 1.0 < high

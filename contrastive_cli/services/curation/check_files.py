@@ -122,7 +122,8 @@ def vote_line(check: DataCheck) -> str:
     right = f"the neighbors' vote gives {rounded_percent(check.votes.accuracy)} of the pictures their own label"
     if check.votes.judged:
         return right
-    return f"{right}, too few to doubt a label; --run RUN compares by a trained encoder"
+    better = "" if check.is_trained else "; --run RUN compares by a trained encoder"
+    return f"{right}, too few to doubt a label{better}"
 
 
 def _is_one_size(check: DataCheck) -> bool:

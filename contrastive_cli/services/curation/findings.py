@@ -71,7 +71,7 @@ CHECKS: Final[dict[Kind, Check]] = {
     "blurred": Check(
         title="Blurred",
         meaning="Even its sharpest parts are soft, beside most pictures here. It may also have been enlarged.",
-        value="sharpness; the median of all is given above",
+        value="sharpness",
     ),
     "aspect": Check(
         title="Long and narrow",

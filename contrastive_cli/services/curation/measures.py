@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.types import CountProgress
-from contrastive_cli.data.inspection import LOOKED_SIDE, Look
+from contrastive_cli.data.inspection import LOOKED_SIDE
+from contrastive_cli.data.looks import Look
 from contrastive_cli.data.sources import BadFile
 from contrastive_cli.services.curation.pictures import Pictures
 

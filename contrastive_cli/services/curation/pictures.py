@@ -16,7 +16,8 @@ from contrastive_cli.core.pictures import PictureRange
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.datasets import FOLDER_DATASET, find_dataset, find_source
 from contrastive_cli.data.images import BadImage, Images, decode
-from contrastive_cli.data.inspection import Look, look_at_arrays, look_at_files
+from contrastive_cli.data.inspection import look_at_arrays, look_at_files
+from contrastive_cli.data.looks import Look
 from contrastive_cli.data.ranges import survey_files
 from contrastive_cli.data.reading import Reading
 from contrastive_cli.data.scan import Labels

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from contrastive_cli.core.choices import Layer
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.packing import in_order
@@ -27,9 +28,14 @@ def thumbnail_vectors(gray: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def encoder_vectors(
-    model: Model, pictures: Pictures, rows: NDArray[np.int64], *, progress: CountProgress | None = None
+    model: Model,
+    pictures: Pictures,
+    rows: NDArray[np.int64],
+    *,
+    layer: Layer = "h",
+    progress: CountProgress | None = None,
 ) -> NDArray[np.float32]:
-    """Embed some pictures, [U, D], decoded as the run's own were, a thousand at a time.
+    """Embed some pictures, raw [U, D], decoded as the run's own were, a thousand at a time.
 
     Raises:
         DataError: If the run takes other channels.
@@ -42,7 +48,7 @@ def encoder_vectors(
     for start in range(0, len(rows), PICTURES_AT_ONCE):
         part = rows[start : start + PICTURES_AT_ONCE]
         pixels = np.stack(list(in_order(functools.partial(_pixels, pictures, part, size, channels), len(part))))
-        parts.append(embed_pixels(model, pixels))
+        parts.append(embed_pixels(model, pixels, layer=layer))
         if progress is not None:
             progress(start + len(part), len(rows))
     return np.concatenate(parts)

@@ -20,7 +20,7 @@ from contrastive_cli.services.inference.thresholds import Threshold
 from contrastive_cli.viz.embedding_map import Thumbnails
 from contrastive_cli.viz.gallery import Card, Gallery, HeatMap, Row, Section, write_gallery
 from contrastive_cli.viz.grids import neighbors_grid
-from contrastive_cli.viz.heat_map import similarity_heat_map
+from contrastive_cli.viz.heat_map import color_range, similarity_heat_map
 
 PAGE: Final = ".html"
 
@@ -121,12 +121,12 @@ def write_similarity_map(
             cosines, paths, thumbnails=pictures, path=path, title=title, caption=caption, threshold=limit
         )
         return
-    others = cosines[~np.eye(len(cosines), dtype=bool)]
+    low, high = color_range(cosines)
     heat_map = HeatMap(
         cards=tuple(Card(tile=number, name=name) for number, name in enumerate(paths)),
         values=cosines,
-        low=float(others.min()),
-        high=float(cosines.max()),
+        low=low,
+        high=high,
         threshold=limit,
     )
     write_gallery(Gallery(title=title, lines=(caption,), thumbnails=pictures, heat_map=heat_map), path)

@@ -15,14 +15,15 @@ from contrastive_cli.core.files import harmless_cell
 from contrastive_cli.viz.embedding_map import Column, Names, Numbers
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "name")
+MOST_PARTS = 8  # of a path, from its end, by which an image is looked for
 FEW_NUMBERS = 12  # whole numbers of so few values are names of groups rather than amounts
 
 
 def read_metadata(file: Path, *, paths: Sequence[str] | None) -> tuple[Mapping[str, Column], str]:
     """The columns of a CSV file for the images of these paths, in their order.
 
-    The images are found by the column named path, file or the like, else by the first: by the whole path, else by the
-    name of the file where it is unique.
+    The images are found by the column named path, file or the like, else by the first: by the whole path, else by as
+    many of its last parts as both have in common, where they are unique.
 
     Returns:
         The other columns by name; and in words how many images the table does not know.
@@ -90,23 +91,27 @@ def _join(paths: Sequence[str], keys: Sequence[str]) -> list[int | None]:
     exact = [whole.get(path, whole.get(harmless_cell(path))) for path in paths]
     if any(row is not None for row in exact):
         return exact
-    by_name = _unique_names(keys)
-    known = _unique_names(paths)
-    return [by_name.get(_last(path)) if _last(path) in known else None for path in paths]
+    for parts in range(MOST_PARTS, 0, -1):
+        rows, known = _unique_ends(keys, parts), _unique_ends(paths, parts)
+        found = [rows.get(end) if (end := _end(path, parts)) in known else None for path in paths]
+        if any(row is not None for row in found):
+            return found
+    return exact
 
 
-def _unique_names(paths: Sequence[str]) -> dict[str, int]:
+def _unique_ends(paths: Sequence[str], parts: int) -> dict[str, int]:
     found: dict[str, int] = {}
     twice = set()
     for row, path in enumerate(paths):
-        name = _last(path)
-        if found.setdefault(name, row) != row:
-            twice.add(name)
-    return {name: row for name, row in found.items() if name not in twice}
+        end = _end(path, parts)
+        if found.setdefault(end, row) != row:
+            twice.add(end)
+    return {end: row for end, row in found.items() if end not in twice}
 
 
-def _last(path: str) -> str:
-    return PurePosixPath(path.replace("\\", "/")).name
+def _end(path: str, parts: int) -> str:
+    """`beach/0.jpg` of `photos/beach/0.jpg` for two parts."""
+    return "/".join(PurePosixPath(path.replace("\\", "/")).parts[-parts:])
 
 
 def _column(cells: Sequence[str]) -> Column:

@@ -92,6 +92,14 @@ def placement_of(
     return Placement(layer=chosen, kind=kind, crops=crops, space=spaces.layers.get(chosen))
 
 
+def kept_placement(model: Model) -> Placement:
+    """What the run chose and kept; raw h where it kept nothing, as nothing is measured here."""
+    spaces = kept_spaces(model)
+    if spaces is None:
+        return Placement()
+    return Placement(layer=spaces.layer, kind=spaces.kind, space=spaces.layers.get(spaces.layer))
+
+
 def placed(embeddings: Embeddings, where: Placement) -> Embeddings:
     """Raw embeddings in the space of the placement; where it has none, in one that is measured on themselves.
 

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from contrastive_cli.core.choices import ProjectionKind
+from contrastive_cli.core.choices import ProjectionKind, SpaceKind
 from contrastive_cli.core.errors import ClrError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
@@ -22,6 +22,7 @@ from contrastive_cli.services.display import for_display
 from contrastive_cli.services.evaluation.predictions import Predictions
 from contrastive_cli.services.figures.embedding_map import Mapped, project_embeddings
 from contrastive_cli.services.inference.model import Model, embed_with_uncertainty, load_model
+from contrastive_cli.services.inference.spaces import kept_placement
 from contrastive_cli.services.inference.splits import open_split, open_test_split
 from contrastive_cli.viz.embedding_map import EmbeddingMap
 from contrastive_cli.viz.report_page import Block, Missing, Sentence, Strip, draw, tiles
@@ -39,13 +40,15 @@ class Embedded:
 
     Attributes:
         rows: [M] positions in the split.
-        vectors: [M, D] float32.
+        vectors: [M, D] float32, in the space that the run chose.
+        kind: Which space that is.
         uncertainty: [M] float32 of a method that has one.
     """
 
     images: ImageSet
     rows: NDArray[np.int64]
     vectors: NDArray[np.float32]
+    kind: SpaceKind
     uncertainty: NDArray[np.float32] | None
     shown: NDArray[np.uint8]
     model: Model
@@ -76,14 +79,16 @@ def embed_test_images(
             images = open_split(model, run.manifest().dataset.split, dataset=dataset, progress=progress)
         rows = draw_positions(images.num_samples, limit=limit, seed=seed)
         pixels = np.asarray(images.images[rows])
-        vectors, uncertainty = embed_with_uncertainty(model, pixels, progress=progress)
+        where = kept_placement(model)
+        vectors, uncertainty = embed_with_uncertainty(model, pixels, layer=where.layer, progress=progress)
     except ClrError as error:
         command = f"clr report {run.path} --data-dir FOLDER_OF_THE_IMAGES"
         return Missing(what=f"No image could be embedded: {error.message}", command=command)
     return Embedded(
         images=images,
         rows=rows,
-        vectors=vectors,
+        vectors=where.enter(vectors),
+        kind=where.kind or "raw",
         uncertainty=uncertainty,
         shown=for_display(pixels, model.config.dataset),
         model=model,
@@ -106,7 +111,8 @@ def map_blocks(run: Run, embedded: Embedded | Missing, *, seed: int, progress: C
     )
     shown = project_embeddings(mapped, np.arange(count), projections=(kind,), seed=seed, progress=progress)
     title = f"{embedded.images.name} {embedded.images.split}, {kind}"
-    caption = f"{count} of {embedded.images.num_samples} images, cosine, seed {seed}"
+    measure = "cosine" if embedded.kind == "raw" else "cosine, whitened"
+    caption = f"{count} of {embedded.images.num_samples} images, {measure}, seed {seed}"
     figure = partial(_scatter, shown, title, caption)
     page = f"Pictures, neighbors and search: clr plot embeddings --run {run.path} --out map.html"
     return [draw(figure, alt=title, suffix=".webp"), Sentence(text=page)]

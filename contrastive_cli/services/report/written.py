@@ -109,7 +109,7 @@ def _sections(
     subjects: Sequence[Subject], *, data_dir: Path | None, seed: int, progress: CountProgress | None, say: Say
 ) -> list[Section]:
     def section(anchor: str, title: str, explained: str, blocks: Blocks) -> Section:
-        say(title.lower())
+        say(f"the section: {title}")
         said: dict[tuple[Block, ...], list[str]] = {}  # what several runs say alike is said once
         for one in subjects:
             said.setdefault(tuple(blocks(one)), []).append(one.run.name)
@@ -159,7 +159,7 @@ _ABOUT_PROBE: Final = (
 )
 _ABOUT_MAP: Final = "Test images that the encoder finds alike lie together; distances between far groups say little."
 _ABOUT_NEIGHBORS: Final = (
-    "Test images with the nearest other ones by the cosine of their embeddings. Green frames are of the same class, "
+    "Test images with the nearest other ones, in the space that the run chose. Green frames are of the same class, "
     "dashed orange ones of another."
 )
 

@@ -69,9 +69,12 @@ class BudgetClock:
         if now - self._checked < self.seconds / CHECKS and not is_last:
             return pace
         per_step = max(1e-6, now - self._checked - self._looks) / (step - self._step)
-        looks = cadence.evaluations - cadence.evaluated(step, pace) + self.closing
-        left = self._end - now - looks * self._look
-        total = step + max(1, round(left / per_step))
+        looks = cadence.evaluations - cadence.evaluated(step, pace)
+        left = self._end - now - self.closing * self._look
+        steps = (left - looks * self._look) / per_step
+        if steps < looks:  # no more than one look follows a step
+            steps = left / (per_step + self._look)
+        total = step + max(1, round(steps))
         self._restart(step, now=now)
         before = pace.total_steps - step
         return pace if abs(total - step - before) <= TOLERANCE * before else pace.corrected(step, total_steps=total)

@@ -49,7 +49,8 @@ function picture(tile) {
 function card([tile, name, lines, mark]) {
   const made = element("figure", undefined, `card ${mark}`);
   made.append(picture(tile));
-  const shown = element("span", name, "name");
+  const shown = element("span", undefined, "name");
+  for (const part of name.split(/(?<=[_/])/)) shown.append(part, document.createElement("wbr")); // a line may end there
   shown.title = name;
   made.append(shown, ...lines.map((line) => element("span", line, "line")));
   return made;
@@ -173,6 +174,7 @@ function drawHeat(heat) {
   const pen = canvas.getContext("2d");
   const part = (value) => (heat.high > heat.low ? (value - heat.low) / (heat.high - heat.low) : 1);
   heat.values.forEach((row, y) => row.forEach((value, x) => {
+    if (x === y) return; // an image is like itself in any case
     const color = heatColor(part(value));
     pen.fillStyle = `rgb(${color})`;
     pen.fillRect(edge + x * cell, edge + y * cell, cell, cell);
@@ -181,9 +183,9 @@ function drawHeat(heat) {
       pen.font = "11px system-ui, sans-serif";
       pen.textAlign = "center";
       pen.textBaseline = "middle";
-      pen.fillText(value.toFixed(2), edge + (x + 0.5) * cell, edge + (y + 0.5) * cell);
+      pen.fillText(value.toFixed(2).replace("-0.00", "0.00"), edge + (x + 0.5) * cell, edge + (y + 0.5) * cell);
     }
-    if (heat.threshold !== null && x !== y && value >= heat.threshold) {
+    if (heat.threshold !== null && value >= heat.threshold) {
       pen.strokeStyle = color[1] > 120 ? "#000" : "#fff";
       pen.lineWidth = Math.max(1, cell / 24);
       pen.strokeRect(edge + x * cell + 1.5, edge + y * cell + 1.5, cell - 3, cell - 3);

@@ -54,6 +54,13 @@ def test_read_metadata__file_names_where_paths_differ_and_they_are_unique(tmp_pa
     assert names_of(columns["kind"]) == ["1st", "2nd", None]
 
 
+def test_read_metadata__as_much_of_the_paths_as_both_have(tmp_path: Path) -> None:
+    file = table(tmp_path, "path,kind\nsea/0.jpg,1st\ncity/0.jpg,2nd\nhills/0.jpg,3rd\n")
+    columns, note = read_metadata(file, paths=("/home/me/photos/city/0.jpg", "photos/sea/0.jpg", "photos/land/0.jpg"))
+    assert names_of(columns["kind"]) == ["2nd", "1st", None]
+    assert note == "1 of 3 images are not in meta.csv"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

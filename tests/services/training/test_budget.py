@@ -64,3 +64,11 @@ def test_budget_clock__a_resumed_training_has_what_is_left() -> None:
     clock = BudgetClock(seconds=100.0, started=0.0, spent=90.0)
     end, _ = train(clock, Pace.of(970), seconds_at=lambda now: 0.1, look=0.0, now=2.0)
     assert clock.passed(end) == pytest.approx(97.0, abs=0.5)
+
+
+@pytest.mark.parametrize(("seconds", "look"), [(2.0, 15.0), (1.0, 30.0), (8.0, 12.0)])
+def test_budget_clock__long_looks_are_no_reason_to_end_at_half_time(seconds: float, look: float) -> None:
+    """Ten looks do not fit into the budget, but no more than one follows a step."""
+    clock = BudgetClock(seconds=120.0, started=0.0)
+    end, _ = train(clock, Pace.of(30), seconds_at=lambda now: seconds, look=look, now=4.0)
+    assert 120 - 2 * (seconds + look) <= end <= 120 + seconds + look

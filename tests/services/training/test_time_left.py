@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from clr_process import TINY, clr_command, clr_environment
 
 from contrastive_cli.engine.schedule import Pace
 from contrastive_cli.services.training.cadence import Cadence
@@ -53,3 +58,20 @@ def test_time_left__nothing_is_said_before_the_first_step() -> None:
     assert left.seconds(steps=5, looks=1) is None
     left.stepped(2.0, looked=True)
     assert left.seconds(steps=5, looks=1) is not None
+
+
+@pytest.mark.slow  # half a minute of training; a machine that does something else meanwhile makes it wrong
+def test_pretrain__says_after_a_tenth_how_long_it_takes(tmp_path: Path, clr_cache: Path) -> None:
+    arguments = ["pretrain", *TINY, "--epochs", "150", "--set", "train.evaluations=10", "--out", "r"]
+    said: list[tuple[float, float]] = []  # when a line came, and the seconds left that it told
+    with subprocess.Popen(
+        clr_command(arguments), cwd=tmp_path, env=clr_environment(clr_cache), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if found := re.search(r"^step .*  (\d+):(\d\d) left$", line):
+                said.append((time.monotonic(), 60 * int(found[1]) + int(found[2])))
+    assert process.returncode == 0
+    (asked_at, guess), (ended, _) = said[0], said[-1]
+    assert ended - asked_at > 10  # else a rounded second decides
+    assert guess == pytest.approx(ended - asked_at, rel=0.2)
