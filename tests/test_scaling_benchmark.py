@@ -94,6 +94,7 @@ def test_table__has_a_line_for_each_case_and_no_gain_above_one() -> None:
     assert pieces_of(4096, 512) == 512
 
 
+@pytest.mark.slow
 def test_scaling__runs_through_on_small_sizes(tmp_path: Path, clr_cache: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.scaling", "--size", "8", "--batch-size", "16", "--pieces", "2"]
     done = subprocess.run(

@@ -41,6 +41,7 @@ def test_pretrain__a_budget_is_kept_while_something_else_computes(clr: Clr, tmp_
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["train"]["plan"]
 
 
+@pytest.mark.slow  # steps of some ten seconds
 def test_pretrain__a_signal_ends_a_slow_step_with_everything_saved(clr: Clr, clr_cache: Path, tmp_path: Path) -> None:
     options = [*SLOW, "--epochs", "100", "--set", "train.evaluations=0", "--out", "run"]
     command = clr_command(["pretrain", *options])

@@ -124,17 +124,18 @@ def test_check__the_suggested_command_runs(clr: Clr, said: Said, tmp_path: Path)
 
 
 def test_check__with_a_run(clr: Clr, trained: Path, tmp_path: Path) -> None:
-    saved = clr("datasets", "digits", "--save-images", tmp_path / "png", "--count", "60", cwd=trained)
+    shutil.copytree(trained / "runs" / "small", tmp_path / "runs" / "small")  # the rows of linear-eval stay in the run
+    saved = clr("datasets", "digits", "--save-images", tmp_path / "png", "--count", "60", cwd=tmp_path)
     assert saved.code == 0, saved.err
     first = sorted((tmp_path / "png").rglob("*.png"))[0]
     Image.open(first).rotate(1).save(first.with_name("turned.png"))
-    result = clr("datasets", "check", tmp_path / "png", "--run", "runs/small", "--json", cwd=trained)
+    result = clr("datasets", "check", tmp_path / "png", "--run", "runs/small", "--json", cwd=tmp_path)
     assert result.code == 0, result.err
     assert result.json["compared_by"] == "the encoder of small"
-    whole = clr("datasets", "check", "--dataset", "digits", "--run", "runs/small", "--json", cwd=trained)
+    whole = clr("datasets", "check", "--dataset", "digits", "--run", "runs/small", "--json", cwd=tmp_path)
     assert whole.code == 0, whole.err
     assert whole.json["vote"]["accuracy"] > 0.9
-    raw = clr("linear-eval", "--run", "runs/small", "--head", "knn", "--baseline", "none", "--json", cwd=trained)
+    raw = clr("linear-eval", "--run", "runs/small", "--head", "knn", "--baseline", "none", "--json", cwd=tmp_path)
     shares = {row["features"]: row["accuracy"] for row in raw.json["rows"]}
     assert shares["pretrained whitened"] > shares["pretrained"]
     assert whole.json["vote"]["accuracy"] > shares["pretrained"]  # neighbors are asked in the space of the run

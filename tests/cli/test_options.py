@@ -72,9 +72,10 @@ def test_embed_knn_plot__of_photographs(clr: Clr, trained: Path, tmp_path: Path)
     (tmp_path / "photos" / "03.png").unlink()
     assert clr("plot", "neighbors", "embeddings-neighbors.pkl", cwd=tmp_path).code == 3
     matrix = clr("similarity", *[f"photos/{number:02d}.png" for number in (0, 1, 2, 4, 5)] * 5, *run, cwd=tmp_path)
-    rows = [line for line in matrix.out.splitlines() if "photos/" in line]
-    assert len(rows) == 25
-    assert all(line.count("1.000") == 5 for line in rows)  # each number in one piece, on the line of its row
+    rows = [line.split("\t") for line in matrix.out.splitlines() if "photos/" in line]
+    assert len(rows) == 25 * 24 / 2  # in a pipe a line for each pair
+    same = [similarity for first, second, similarity in rows if first == second]
+    assert same == ["1.000"] * (5 * 10)  # each of the five stands there five times: ten pairs of equal ones
 
 
 def test_knn__zero_vectors_are_told_of_and_small_distances_shown(clr: Clr, tmp_path: Path) -> None:

@@ -110,9 +110,9 @@ def test_knn__neighbors_as_json_csv_and_on_the_screen(clr: Clr, tmp_path: Path) 
         [near["similarity"] for near in first], np.sort(units[1:] @ units[0])[::-1][:5], atol=1e-5
     )
     shown = clr("knn", "x.pkl", "-k", "5", cwd=tmp_path)
-    assert "neighbor 5" in shown.out
-    assert "cosine similarity" in shown.out
-    assert f"{first[0]['item']} ({first[0]['similarity']:.4f})" in shown.out
+    assert "item\trank\tneighbor\tcosine similarity" in shown.out
+    lines = [f"a\t{rank}\t{near['item']}\t{near['similarity']:.4f}" for rank, near in enumerate(first, start=1)]
+    assert "\n".join(lines) in shown.out
     assert clr("knn", "x.pkl", "-k", "5", "--out", "near.csv", cwd=tmp_path).code == 0
     rows = rows_of(tmp_path / "near.csv")
     assert len(rows) == 40

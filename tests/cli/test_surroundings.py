@@ -107,29 +107,29 @@ def test_cells__stay_on_their_line(clr_cache: Path, tmp_path: Path) -> None:
     assert lines[2].startswith("a\\nb\t")
 
 
-def test_table__wide_ones_are_long_in_a_pipe(trained: Path, clr_cache: Path, tmp_path: Path) -> None:
+def test_table__wide_ones_are_long_in_a_pipe(clr: Clr, trained: Path, tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
     paths = [f"photos of last summer/at the sea/IMG_{number:04d}.jpg" for number in range(9)]
     np.savez(tmp_path / "v.npz", embeddings=vectors, paths=np.array(paths))
-    lines = run_in(tmp_path, ["knn", "v.npz"], clr_cache).stdout.decode().splitlines()
+    lines = clr("knn", "v.npz", cwd=tmp_path).out.splitlines()
     assert lines[1] == "item\trank\tneighbor\tcosine similarity"
     assert [line.split("\t")[:2] for line in lines[2:27:5]] == [[path, "1"] for path in paths[:5]]
-    methods = run_in(tmp_path, ["methods"], clr_cache).stdout.decode().splitlines()
+    methods = clr("methods", cwd=tmp_path).out.splitlines()
     assert "simclr\ttemperature\t0.5" in methods
-    shown = run_in(tmp_path, ["datasets", "digits", "--save-images", "all", "--count", "7"], clr_cache)
-    files = shown.stdout.decode().split()
+    shown = clr("datasets", "digits", "--save-images", "all", "--count", "7", cwd=tmp_path)
+    files = shown.out.split()
     run = str(trained / "runs/small")
-    pairs = run_in(tmp_path, ["similarity", *files, "--run", run], clr_cache).stdout.decode().splitlines()
+    pairs = clr("similarity", *files, "--run", run, cwd=tmp_path).out.splitlines()
     assert [line.split("\t")[:2] for line in pairs[2:4]] == [[files[0], files[1]], [files[0], files[2]]]
     assert len(pairs) == 2 + 7 * 6 // 2
-    few = run_in(tmp_path, ["similarity", *files[:3], "--run", run], clr_cache).stdout.decode().splitlines()
+    few = clr("similarity", *files[:3], "--run", run, cwd=tmp_path).out.splitlines()
     assert [len(line.split("\t")) for line in few[1:]] == [4] * 4  # a matrix
     for number in range(6):
         other = shutil.copytree(run, tmp_path / "runs" / f"with a long name {number}")
         config = other / "config.yaml"
         config.write_text(config.read_text().replace("temperature: 0.5", f"temperature: 0.{number + 1}"))
     names = [str(path) for path in sorted((tmp_path / "runs").iterdir())]
-    compared = run_in(tmp_path, ["runs", "compare", *names], clr_cache).stdout.decode().splitlines()
+    compared = clr("runs", "compare", *names, cwd=tmp_path).out.splitlines()
     assert "method.temperature\twith a long name 3\t0.4" in compared
     assert max(map(len, [*lines, *methods, *pairs, *few, *compared])) < 160
 

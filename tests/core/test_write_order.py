@@ -90,6 +90,9 @@ def test_open_cached__an_entry_is_whole_and_safe_before_it_has_its_name(
         Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(tmp_path / "photos" / f"{number}.png")
     events = record_writes(monkeypatch)
     open_dataset("folder", split="all", data_dir=tmp_path / "photos", size=8)
-    (renamed,) = [index for index, (kind, name) in enumerate(events) if kind == "rename"]
-    assert {name for kind, name in events[:renamed] if kind == "sync"} >= {"images.u8", "labels.npy", "meta.json"}
-    assert ("sync", "cache/") in events[renamed:]
+    (entry,) = [index for index, (kind, name) in enumerate(events) if kind == "rename" and name.startswith("folder-")]
+    assert {name for kind, name in events[:entry] if kind == "sync"} >= {"labels.npy", "meta.json"}
+    assert ("sync", "cache/") in events[entry:]
+    shard, pixels = events.index(("rename", "00000.u8")), events.index(("rename", "images.u8"))
+    written = [index for index, (kind, name) in enumerate(events) if kind == "sync" and name.startswith("00000.")]
+    assert written[0] < shard < pixels < entry  # the pixels are safe before the shard, and so the entry, has its name

@@ -31,6 +31,7 @@ SLOW = {  # several trainings each
     "docs/trackers.md",
     "docs/reports.md",
     "docs/scale.md",
+    "docs/map.md",
 }
 METHOD_RUN_BY_DEFAULT = "docs/methods/simclr.md"  # the commands of the others differ by the name of the method
 

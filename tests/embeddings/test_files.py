@@ -349,7 +349,7 @@ def test_read_embeddings__missing_directory_empty_and_unknown(tmp_path: Path) ->
     (tmp_path / "x.jpg").write_bytes(b"\xff\xd8\xff\xe0 not embeddings")
     for name, message in (
         ("missing.pkl", "does not exist"),
-        (".", "directory"),
+        (".", "a folder without index.json, not embeddings"),
         ("empty.pkl", "empty"),
         ("x.jpg", "not an"),
     ):
