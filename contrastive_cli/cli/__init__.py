@@ -15,6 +15,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -119,6 +120,8 @@ def main() -> None:
         with contextlib.suppress(AttributeError):  # a stream of another kind, as of a notebook
             getattr(sys, stream).reconfigure(errors="backslashreplace")  # names that its encoding lacks
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
+        signal.signal(signal.SIGINT, _interrupt)
     Watchdog().__enter__()  # never left: threads that decode are waited for even after the last line
     arguments = sys.argv[1:] or ["--help"]
     as_json = "--json" in arguments
@@ -220,9 +223,22 @@ def _is_memory(error: Exception, said: str) -> bool:
     )
 
 
-def _terminate(number: int, frame: object) -> None:
-    del frame
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _end_an_import_of_torch(number, frame)
+    raise KeyboardInterrupt
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    _end_an_import_of_torch(number, frame)
     sys.exit(128 + number)  # what is being written is cleared away, unlike at the death by the signal itself
+
+
+def _end_an_import_of_torch(number: int, frame: FrameType | None) -> None:
+    """End at once while torch is imported: nothing is begun yet, and an exception through its C++ ends in an abort."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "torch" and frame.f_code.co_name == "<module>":
+            os._exit(128 + number)
+        frame = frame.f_back
 
 
 def _end(error: ClrError, *, as_json: bool) -> int:

@@ -112,6 +112,36 @@ def test_commands__end_at_a_signal(
     assert sorted(trained.rglob("*")) == before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_commands__a_signal_meets_no_code_that_torch_is_initialized_by(
+    number: signal.Signals, clr_cache: Path, tmp_path: Path
+) -> None:
+    """An exception that comes out of Python there is one that its C++ does not expect: it aborts."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text(
+        "import os, sys, time\n"
+        "def called_from_the_initialization():\n"
+        "    try:\n"
+        "        print('importing', file=sys.stderr, flush=True)\n"
+        "        time.sleep(30)\n"
+        "    except BaseException:\n"
+        "        os.abort()\n"
+        "called_from_the_initialization()\n"
+    )
+    np.save(tmp_path / "x.npy", np.eye(4))
+    environment = clr_environment(clr_cache)
+    environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{environment['PYTHONPATH']}"
+    command = clr_command(["pretrain", "--epochs", "1"])
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
+    with process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "importing\n"
+        process.send_signal(number)
+        assert process.wait(timeout=20) == 128 + number
+
+
 def test_commands__a_name_that_is_too_long_is_no_bug(clr: Clr, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.eye(4))
     for arguments in (["knn", "x.npy", "--out", "n" * 300 + ".pkl"], ["embed", "--run", "n" * 300]):
