@@ -9,15 +9,16 @@ tell it from the real one.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
+import pkgutil
 import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-SERVICES = ("evaluation.linear_eval", "figures.figures", "inference.similarity", "training.finetuning", "training.loop")
 LIBRARIES = (
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
@@ -27,7 +28,7 @@ LIBRARIES = (
     "sklearn.linear_model",
     "torch._dynamo",  # the first step of any optimizer imports it
 )
-IMPORTED = (*LIBRARIES, *(f"contrastive_cli.services.{name}" for name in SERVICES))
+OWN = "contrastive_cli"  # all of its modules but the one that runs it
 NOT_STARTED = b"98"
 CLIENT = """#!{python} -SE
 import json, os, socket, sys
@@ -67,8 +68,11 @@ def ask(
 
 def serve(address: str) -> None:
     """Answer requests until the process is ended; returns in the children, as the command that was asked for."""
-    for name in IMPORTED:
-        importlib.import_module(name)
+    package = importlib.import_module(OWN)
+    own = [found.name for found in pkgutil.walk_packages(package.__path__, f"{OWN}.") if "__main__" not in found.name]
+    for name in (*LIBRARIES, *own):
+        with contextlib.suppress(ImportError):  # of an extra
+            importlib.import_module(name)
     server = socket.socket(socket.AF_UNIX)
     server.bind(f"{address}-")
     server.listen()

@@ -19,6 +19,15 @@ LEAST_SHARE = 0.2  # of a budget is trained, however long the images took to ope
 TOLERANCE = 0.02  # of the steps that are left: a smaller change is not worth recording
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mark:
+    """A step, when it was done, and how long the looks until then took."""
+
+    now: float
+    step: int
+    looks: float
+
+
 @dataclass(slots=True, kw_only=True)
 class BudgetClock:
     """Watches how fast the steps go, and how long the looks at the embedding take.
@@ -35,15 +44,14 @@ class BudgetClock:
     spent: float = 0.0
     closing: float = 0.0
     _end: float = 0.0
-    _step: int = 0
-    _checked: float = field(default_factory=time.monotonic)
+    _marks: list[_Mark] = field(default_factory=lambda: [_Mark(now=time.monotonic(), step=0, looks=0.0)])
     _looks: float = 0.0
     _look: float = 0.0
 
     def begin(self, step: int, *, now: float) -> None:
         """The first step of this process begins here."""
         self._end = now + self.left(now)
-        self._restart(step, now=now)
+        self._marks = [_Mark(now=now, step=step, looks=self._looks)]
 
     def looked(self, seconds: float) -> None:
         """A look at the embedding took so long."""
@@ -64,20 +72,24 @@ class BudgetClock:
         return max(0.0, self._end - now)
 
     def corrected(self, pace: Pace, cadence: Cadence, *, step: int, now: float) -> Pace:
-        """The pace that ends in time if steps and looks go on as since the last check; the old one where it fits."""
+        """The pace that ends in time if steps and looks go on as they did for as long as is left, or the one that fits.
+
+        So other work that passes does not end the schedule of the learning rate and begin it again, and near the end
+        only the last seconds count.
+        """
         is_last = step == pace.total_steps - 1  # a length that was guessed too short may come before the first check
-        if now - self._checked < self.seconds / CHECKS and not is_last:
+        if now - self._marks[-1].now < self.seconds / CHECKS and not is_last:
             return pace
-        per_step = max(1e-6, now - self._checked - self._looks) / (step - self._step)
+        while len(self._marks) > 1 and self._marks[1].now <= now - self.ends_in(now):
+            del self._marks[0]
+        since = self._marks[0]
+        per_step = max(1e-6, now - since.now - (self._looks - since.looks)) / (step - since.step)
         looks = cadence.evaluations - cadence.evaluated(step, pace)
         left = self._end - now - self.closing * self._look
         steps = (left - looks * self._look) / per_step
         if steps < looks:  # no more than one look follows a step
             steps = left / (per_step + self._look)
         total = step + max(1, round(steps))
-        self._restart(step, now=now)
+        self._marks.append(_Mark(now=now, step=step, looks=self._looks))
         before = pace.total_steps - step
         return pace if abs(total - step - before) <= TOLERANCE * before else pace.corrected(step, total_steps=total)
-
-    def _restart(self, step: int, *, now: float) -> None:
-        self._step, self._checked, self._looks = step, now, 0.0

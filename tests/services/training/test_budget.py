@@ -35,6 +35,7 @@ SPEEDS: dict[str, Callable[[float], float]] = {
     "fast from the middle on": lambda now: 0.4 if now < 60 else 0.1,
     "slow at the very end": lambda now: 0.1 if now < 115 else 0.4,
     "uneven": lambda now: 0.05 if int(now) % 7 else 0.7,
+    "slow for a while": lambda now: 2.0 if 40 < now < 50 else 0.1,
     "long steps": lambda now: 3.0,
 }
 
@@ -72,3 +73,12 @@ def test_budget_clock__long_looks_are_no_reason_to_end_at_half_time(seconds: flo
     clock = BudgetClock(seconds=120.0, started=0.0)
     end, _ = train(clock, Pace.of(30), seconds_at=lambda now: seconds, look=look, now=4.0)
     assert 120 - 2 * (seconds + look) <= end <= 120 + seconds + look
+
+
+def test_budget_clock__other_work_that_passes_does_not_end_the_schedule() -> None:
+    """Ten seconds at a twentieth of the speed must not bring the learning rate down as if it were nearly over."""
+    clock = BudgetClock(seconds=120.0, started=0.0)
+    speed = SPEEDS["slow for a while"]
+    end, pace = train(clock, Pace.of(1000), seconds_at=speed, look=0.5, now=4.0)
+    assert 0.9 * 120 <= end <= 1.1 * 120
+    assert min(total for _, total in pace.segments) > 0.75 * pace.total_steps
