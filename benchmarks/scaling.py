@@ -39,6 +39,7 @@ from contrastive_cli.engine import distributed
 from contrastive_cli.engine.accumulate import cut_batch
 from contrastive_cli.engine.precision import autocast
 from contrastive_cli.engine.running_statistics import frozen
+from contrastive_cli.methods.simclr import SimCLR
 from contrastive_cli.services.configuration import resolve
 from contrastive_cli.services.training.setup import TrainingSetup, set_up_training
 from contrastive_cli.services.training.steps import Batches, train_steps
@@ -164,8 +165,9 @@ def measure(*, settings: dict[str, Any], pieces: int, rounds: int) -> Measured:
     seconds = {name: _median(part, rounds=rounds) for name, part in _parts(setup, pieces=pieces).items()}
     batch_size = setup.config.batch_size
     images, rows = batch_size / pieces, setup.method.num_views * batch_size
-    method: Any = setup.method
-    norms = [layer for layer in method.modules() if isinstance(getattr(layer, "running_mean", None), torch.Tensor)]
+    method = setup.method
+    assert isinstance(method, SimCLR), "the settings ask for it"
+    statistics_of = ("running_mean", "running_var")
     projections = method.project(Batches(setup).part(0, slice(0, 2)).views)
     work = Work(
         look=seconds["look"] / images,
@@ -175,7 +177,7 @@ def measure(*, settings: dict[str, Any], pieces: int, rounds: int) -> Measured:
         views=setup.method.num_views,
         row_bytes=projections[0, 0].nbytes,
         gradient_bytes=sum(weight.nbytes for weight in method.parameters()),
-        statistics_bytes=sum(layer.running_mean.nbytes + layer.running_var.nbytes for layer in norms),
+        statistics_bytes=sum(buffer.nbytes for name, buffer in method.named_buffers() if name.endswith(statistics_of)),
     )
     link = None if distributed.num_processes() == 1 else _link(rounds)
     for _ in range(WARM_UP):
@@ -193,7 +195,8 @@ def _steps(setup: TrainingSetup, *, total: int) -> Iterator[None]:
 
 def _parts(setup: TrainingSetup, *, pieces: int) -> dict[str, Callable[[], object]]:
     """The parts of a step, each of which needs nobody else."""
-    method: Any = setup.method
+    method = setup.method
+    assert isinstance(method, SimCLR), "the settings ask for it"
     batches, batch_size = Batches(setup), setup.config.batch_size
     piece = cut_batch(batch_size, -(-batch_size // pieces))[0]
     own = functools.partial(autocast, setup.device, setup.precision)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -88,14 +87,14 @@ def counted(encoder: str) -> Counted:
     """A SimCLR model for pictures of 224 px."""
     with torch.device("meta"):
         net = build_encoder(EncoderConfig(name=encoder), channels=3, size=SIZE)
-        method: Any = SimCLR(SimCLRConfig(), encoder=net, images=ImageFacts(count=1, channels=3, size=SIZE)).eval()
+        method = SimCLR(SimCLRConfig(), encoder=net, images=ImageFacts(count=1, channels=3, size=SIZE)).eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             row = method.project((torch.zeros(1, 2, 3, SIZE, SIZE),)).shape[-1]
-    norms = [layer for layer in method.modules() if isinstance(getattr(layer, "running_mean", None), torch.Tensor)]
+    statistics_of = ("running_mean", "running_var")
     return Counted(
         operations=counter.get_total_flops() // 2,
         weights=sum(weight.numel() for weight in method.parameters()),
-        statistics=sum(2 * layer.running_mean.numel() for layer in norms),
+        statistics=sum(buffer.numel() for name, buffer in method.named_buffers() if name.endswith(statistics_of)),
         row=row,
     )
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
-from contrastive_cli.core.types import Batch, Progress
+from contrastive_cli.core.types import Batch, Method, Progress
 from contrastive_cli.engine.optim import OptimConfig, build_optimizer
 from contrastive_cli.engine.train import train
 
@@ -18,7 +17,7 @@ TOTAL = 8
 
 
 def take_steps(
-    method: Any,
+    method: Method,
     optimizer: torch.optim.Optimizer,
     steps: range,
     micro_batch_size: int | None,
@@ -41,14 +40,19 @@ def take_steps(
 
 
 def check_resumption(
-    make: Callable[[], Any], *, batch_of: Callable[[int], Batch], stopped: int, steps: int, micro_batch_size: int | None
+    make: Callable[[], Method],
+    *,
+    batch_of: Callable[[int], Batch],
+    stopped: int,
+    steps: int,
+    micro_batch_size: int | None,
 ) -> None:
     """Steps that go on from a file after the one where they stopped are those of one go, bit for bit."""
 
-    def take(method: Any, optimizer: torch.optim.Optimizer, these: range) -> list[float]:
+    def take(method: Method, optimizer: torch.optim.Optimizer, these: range) -> list[float]:
         return take_steps(method, optimizer, these, micro_batch_size, batch_of=batch_of)
 
-    def setup() -> tuple[Any, torch.optim.Optimizer]:
+    def setup() -> tuple[Method, torch.optim.Optimizer]:
         method = make()
         return method, build_optimizer(method, OptimConfig(), lr=1e-3)
 
@@ -61,6 +65,7 @@ def check_resumption(
     file.seek(0)
     saved = torch.load(file, weights_only=True)
     second, optimizer = setup()
+    assert isinstance(second, torch.nn.Module)
     with torch.no_grad():  # what is not loaded would be another
         for tensor in (*second.parameters(), *(b for b in second.buffers() if b.is_floating_point())):
             tensor.add_(1)
