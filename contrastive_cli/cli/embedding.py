@@ -119,8 +119,8 @@ def _named_images(request: EmbedRequest, model: Model) -> NamedImages:
 
 
 def _into_file(request: EmbedRequest, model: Model, images: NamedImages, where: Placement) -> None:
-    from contrastive_cli.core.errors import DataError
     from contrastive_cli.embeddings.files import write_embeddings
+    from contrastive_cli.services.inference.image_files import nothing_readable
     from contrastive_cli.services.inference.named_images import embed_named
     from contrastive_cli.services.inference.spaces import placed
     from contrastive_cli.services.outputs import refuse_other_embeddings
@@ -136,7 +136,7 @@ def _into_file(request: EmbedRequest, model: Model, images: NamedImages, where: 
     with request.output.counting("embedding") as progress:
         embeddings, bad = embed_named(model, images, layer=where.layer, crops=request.crops, progress=progress)
     if embeddings is None:
-        raise bad[0] if bad else DataError("no images were given")
+        raise nothing_readable(bad)
     for error in bad:
         request.output.note(f"left out: {error.message}")
     _refuse_many(request, bad, len(embeddings.vectors))

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from contrastive_cli.core.errors import ClrError, DataError, RunError
+from contrastive_cli.core.errors import ClrError, RunError
 from contrastive_cli.core.files import cannot_write, sweep_temporaries
 from contrastive_cli.core.notes import note
 from contrastive_cli.core.types import CountProgress
@@ -35,6 +35,7 @@ from contrastive_cli.embeddings.shard_index import (
     write_index,
 )
 from contrastive_cli.engine.distributed import from_first, process_rank
+from contrastive_cli.services.inference.image_files import count_from, nothing_readable
 from contrastive_cli.services.inference.measured_spaces import MEASURED_IMAGES
 from contrastive_cli.services.inference.model import Model, width_of
 from contrastive_cli.services.inference.named_images import NamedImages, embed_named, images_at_once
@@ -115,7 +116,7 @@ def embed_in_shards(
         if number in done:
             continue
         rows = plan.rows_of(number)
-        after = None if progress is None else partial(_count_from, progress, rows.start, plan.count)
+        after = None if progress is None else partial(count_from, progress, rows.start, plan.count)
         embeddings, bad = embed_named(model, images, rows=rows, layer=where.layer, crops=where.crops, progress=after)
         if process_rank() == 0:
             ready = None if embeddings is None else placed(embeddings, where)
@@ -181,7 +182,7 @@ def _settled(
     drawn = draw_positions(images.count, limit=MEASURED_IMAGES, seed=0)
     raw, bad = embed_named(model, images, rows=drawn, layer=where.layer, crops=where.crops, progress=progress)
     if raw is None:
-        raise bad[0] if bad else DataError("no images were given")
+        raise nothing_readable(bad)
     embeddings = placed(raw, where)
     return replace(where, kind=kind_of(embeddings), space=embeddings.space)
 
@@ -192,13 +193,9 @@ def _finish(
     left_out = [BadFile(path=bad.path, reason=bad.reason) for shard in done for bad in shard.left_out]
     rows = sum(shard.rows for shard in done)
     if not rows:
-        raise BadImage(Path(left_out[0].path), left_out[0].reason) if left_out else DataError("no images were given")
+        raise nothing_readable([BadImage(Path(bad.path), bad.reason) for bad in left_out])
     if max_bad is not None:
         hint = "repair or remove them, or raise --max-bad"
         refuse_many_bad(left_out, rows + len(left_out), max_bad=max_bad, hint=hint)
     there = read_index(folder)
     return there if there.finished else write_index(folder, of=of, space=kept, shards=done, finished=True)
-
-
-def _count_from(progress: CountProgress, start: int, total: int, done: int, _: int) -> None:
-    progress(start + done, total)

@@ -56,8 +56,13 @@ def embed_paths(
     """
     embeddings, bad = embed_readable(model, paths, labels=labels, layer=layer, crops=crops, progress=progress)
     if embeddings is None:
-        raise bad[0] if bad else DataError("no images were given")
+        raise nothing_readable(bad)
     return embeddings, bad
+
+
+def nothing_readable(bad: Sequence[BadImage]) -> DataError:
+    """The error of images of which none was embedded: the first reason, if there is one."""
+    return bad[0] if bad else DataError("no images were given")
 
 
 def embed_readable(
@@ -80,7 +85,7 @@ def embed_readable(
         start = starts[number]
         with alone() if is_dealt else contextlib.nullcontext():
             pixels, kept, bad = decode_all(model, paths[start : start + FILES_AT_ONCE])
-            after = None if progress is None else partial(_count_from, progress, start, len(paths))
+            after = None if progress is None else partial(count_from, progress, start, len(paths))
             if kept:
                 vectors, found = embed_with_uncertainty(model, pixels, layer=layer, crops=crops, progress=after)
             else:
@@ -149,7 +154,8 @@ def _rebuilt(bad: Sequence[tuple[str | None, str]]) -> list[BadImage]:
     return [BadImage(Path(str(path)), reason) for path, reason in bad]
 
 
-def _count_from(progress: CountProgress, start: int, total: int, done: int, _: int) -> None:
+def count_from(progress: CountProgress, start: int, total: int, done: int, _: int) -> None:
+    """Tell of `done` images of a piece that begins at `start`, as of all `total`."""
     progress(start + done, total)
 
 
