@@ -104,17 +104,20 @@ def table(out: Path) -> None:
     """Print the Markdown table of all finished jobs, best linear accuracy first."""
     scores: dict[str, dict[str, list[float]]] = {}
     for file in sorted(out.glob("*/result.json")):
-        method = file.parent.name.rpartition("-")[0].replace(".", ":")
+        trained = file.parent.name.rpartition("-")[0].replace(".", ":")
         for row in json.loads(file.read_text())["rows"]:
-            name = method if row["features"] == "pretrained" else row["features"]
-            scores.setdefault(name, {}).setdefault(row["head"], []).append(100 * row["accuracy"])
-    print("| features | linear | kNN-20 | seeds |\n|---|---|---|---|")
+            features, _, space = row["features"].partition(" ")
+            name = trained if features == "pretrained" else features
+            scores.setdefault(name, {}).setdefault(f"{row['head']} {space}".strip(), []).append(100 * row["accuracy"])
+    print("| features | linear | kNN-20 | kNN-20 whitened | seeds |\n|---|---|---|---|---|")
     for name, heads in sorted(scores.items(), key=lambda item: -statistics.mean(item[1]["linear"])):
-        cells = [_mean(heads["linear"]), _mean(heads["knn"])]
+        cells = [_mean(heads.get(head, [])) for head in ("linear", "knn", "knn whitened")]
         print(f"| {name} | {' | '.join(cells)} | {len(heads['linear'])} |")
 
 
 def _mean(values: list[float]) -> str:
+    if not values:
+        return ""
     spread = f" ({min(values):.1f}-{max(values):.1f})" if len(values) > 1 else ""
     return f"{statistics.mean(values):.1f} %{spread}"
 

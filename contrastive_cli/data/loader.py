@@ -169,16 +169,28 @@ class DeviceImages:
     def __len__(self) -> int:
         return int(self.images.shape[0])
 
+    @property
+    def on_host(self) -> bool:
+        """Whether a batch is gathered by the processor, from memory or a file."""
+        return self.images.device.type == "cpu"
+
     def gather(self, indices: Tensor) -> Tensor:
         """Images [..., C, H, W] uint8 on the device, for int64 indices [...] on any device."""
         flat = indices.to(self.images.device, non_blocking=True).flatten()
-        rows = self.images.index_select(0, flat)
-        if rows.device != self.device:
-            # A pinned buffer lets the copy run beside the computation.
-            rows = rows.pin_memory() if self.device.type == "cuda" else rows
-            rows = rows.to(self.device, non_blocking=True)
-        rows = rows.expand(-1, self.channels, -1, -1)
+        return self.placed(self._staged(self.images.index_select(0, flat)), indices)
+
+    def fetched(self, indices: Tensor) -> Tensor:
+        """Rows that `placed` takes, for int64 indices on the CPU, of images on the host; in this thread alone."""
+        return self._staged(torch.from_numpy(np.take(self.images.numpy(), indices.flatten().numpy(), axis=0)))
+
+    def placed(self, rows: Tensor, indices: Tensor) -> Tensor:
+        """What `gather` returns for `indices`, of rows that were fetched."""
+        rows = rows.to(self.device, non_blocking=True).expand(-1, self.channels, -1, -1)
         return rows.view(*indices.shape, *rows.shape[1:])
+
+    def _staged(self, rows: Tensor) -> Tensor:
+        """In a pinned buffer, from which the copy to the device runs beside the computation."""
+        return rows.pin_memory() if self.device.type == "cuda" and rows.device.type == "cpu" else rows
 
 
 def fits_on_device(num_bytes: int, *, device: torch.device, memory_fraction: float = 0.5) -> bool:

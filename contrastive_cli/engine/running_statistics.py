@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from contrastive_cli.core.types import Method
 from contrastive_cli.engine.distributed import dealt, gather_pieces, num_processes
+from contrastive_cli.engine.synchronized_norm import SynchronizedBatchNorm
 
 
 @contextlib.contextmanager
@@ -59,9 +60,11 @@ def in_order(method: Method, *, pieces: int, ordered: bool = False) -> Iterator[
     with _shown(norms, seen):
         yield piece_done
     assert len(own) == len(dealt(pieces)), "every piece is announced"
-    for statistics in gather_pieces(own, [1] * pieces):
+    for piece, statistics in enumerate(gather_pieces(own, [1] * pieces)):
         lengths = [2 * len(norms[number].running_mean) for number, _ in order]
         for (number, in_full), both in zip(order, statistics[0].split(lengths), strict=True):
+            if piece % num_processes() and isinstance(norms[number], SynchronizedBatchNorm):
+                continue  # they are those of the piece before
             mean, variance = both.chunk(2)
             _move(norms[number], mean, variance, in_full=in_full)
 

@@ -95,6 +95,7 @@ class TrainConfig(Config):
         micro_batch_size: Images per pass through the encoder; contrastive methods keep all negatives all the same.
         compile: Compile the encoder at the first step, which takes a minute, so that steps are faster; for GPUs.
         reduction: How several processes add their gradients: fast, or ordered, which gives the bits of one process.
+        batch_norm_processes: Processes whose micro-batches share the statistics of batch norm: 1, or all there are.
         precision: auto takes bf16 where the processor has instructions for it; a run keeps what that became.
         evaluations: How often the online kNN looks at the embedding.
         save_every: Seconds between checkpoints; does not change the result.
@@ -112,6 +113,7 @@ class TrainConfig(Config):
     micro_batch_size: int | None = Field(None, ge=2)
     compile: bool = False
     reduction: Reduction = "fast"
+    batch_norm_processes: int = Field(1, ge=1)
     precision: AskedPrecision = "auto"
     evaluations: int = Field(10, ge=0)
     save_every: Seconds = 120.0

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from distributed.process_pool import Pool
-from distributed.short_trainings import NO_ENCODER, SMALL, keeps_hidden_state, train_some, views_digest
+from distributed.short_trainings import (
+    NO_ENCODER,
+    SMALL,
+    keeps_hidden_state,
+    train_from_the_loop,
+    train_some,
+    views_digest,
+)
 
 from contrastive_cli.data.datasets import open_dataset
 from contrastive_cli.embeddings.files import NeighborsFile, write_neighbors
@@ -107,6 +114,20 @@ def test_train_steps__fast_mode_is_equal_up_to_rounding(pool: Pool, size: int) -
         np.testing.assert_allclose(found["weights"][name], weights, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("method", ["simclr", "byol"])
+def test_train_steps__shared_batch_norm_is_that_of_larger_micro_batches(pool: Pool, method: str) -> None:
+    settings = {**SMALL, **GENTLE, "method.name": method}
+    (one,) = pool.run(train_some, 1, settings={**settings, "train.micro_batch_size": 16}, steps=3)
+    (other,) = pool.run(train_some, 1, settings=settings, steps=3)
+    shared = {**settings, "train.batch_norm_processes": 2}
+    for found in pool.run(train_some, 2, settings=shared, steps=3):
+        for name, weights in one["weights"].items():
+            np.testing.assert_allclose(found["weights"][name], weights, rtol=1e-4, atol=1e-5, err_msg=name)
+    assert any(
+        not np.allclose(other["weights"][name], one["weights"][name], rtol=1e-3, atol=1e-4) for name in other["weights"]
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "simclr-bf16"])
 def test_train_steps__fast_mode_of_every_method(pool: Pool, name: str, neighbors: Path) -> None:
@@ -122,6 +143,21 @@ def test_train_steps__fast_mode_of_every_method(pool: Pool, name: str, neighbors
         (found, *_) = pool.run(train_some, size, settings=settings, steps=1)
         for key, weights in one["weights"].items():
             np.testing.assert_allclose(found["weights"][key], weights, rtol=1e-6, atol=1e-7, err_msg=key)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"train.batch_norm_processes": 3}, "train.batch_norm_processes is 3, but this is a training in 2 processes"),
+        ({"train.batch_norm_processes": 2, "train.batch_size": 25}, "in 5 micro-batches does not give each of 2"),
+    ],
+)
+def test_fit_pieces__batch_norm_is_shared_by_all_or_none(
+    pool: Pool, tmp_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    for message in pool.run(train_from_the_loop, 2, settings={**SMALL, **settings}, folder=str(tmp_path / "run")):
+        assert said in message
+    assert not (tmp_path / "run").exists()
 
 
 def test_train_steps__another_order_of_the_sum_would_be_noticed(pool: Pool) -> None:

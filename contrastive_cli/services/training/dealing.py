@@ -30,7 +30,8 @@ def fit_pieces(config: PretrainConfig) -> PretrainConfig:
     From then on they belong to the run: another number of processes computes the same.
 
     Raises:
-        UsageError: If there are fewer micro-batches than processes, or the encoder is to be compiled.
+        UsageError: If there are fewer micro-batches than processes, the encoder is to be compiled, or the processes
+            cannot share batch norm.
     """
     train = config.train
     if train.compile and (num_processes() > 1 or train.reduction == "ordered"):
@@ -38,6 +39,12 @@ def fit_pieces(config: PretrainConfig) -> PretrainConfig:
             "--compile is for one process, and for train.reduction=fast: compiled layers show no statistics of a "
             "micro-batch",
             hint="leave --compile out",
+        )
+    if train.batch_norm_processes not in (1, num_processes()):
+        raise UsageError(
+            f"train.batch_norm_processes is {train.batch_norm_processes}, but this is a training in "
+            f"{counted(num_processes(), 'process', plural='processes')}",
+            hint="start as many processes: a run whose batch norm they share is a model of that number",
         )
     if num_processes() == 1:
         return config
@@ -50,6 +57,12 @@ def fit_pieces(config: PretrainConfig) -> PretrainConfig:
             f"some of {num_processes()} processes without work",
             hint="pass a --micro-batch-size of at most "
             f"{max(2, config.batch_size // num_processes())}, or start fewer processes",
+        )
+    if train.batch_norm_processes > 1 and len(pieces) % num_processes():
+        raise UsageError(
+            f"a batch of {config.batch_size} in {len(pieces)} micro-batches does not give each of {num_processes()} "
+            "processes as many, which train.batch_norm_processes asks for",
+            hint="pass another --micro-batch-size",
         )
     return config.model_copy(update={"train": train})
 

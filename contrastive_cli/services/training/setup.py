@@ -23,6 +23,7 @@ from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.distributed import local_device, num_processes
 from contrastive_cli.engine.optim import build_optimizer
 from contrastive_cli.engine.precision import choose_precision
+from contrastive_cli.engine.synchronized_norm import synchronize_batch_norms
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.models.encoders import check_view_size
@@ -218,6 +219,8 @@ def build(
         encoder, weights = encoder_with_weights(config, facts, known=known)
         method = build_method(fresh_encoder(config), facts, encoder=encoder)
         method.to(device=device, memory_format=torch.channels_last).train()
+        if config.train.batch_norm_processes > 1:
+            synchronize_batch_norms(method)
         refuse_other_groups(config, method)
         refuse_hidden_state(method, config)
         parts = method.parts_per_side if isinstance(method, Splitting) else 1

@@ -6,8 +6,10 @@ import functools
 from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 
 from contrastive_cli.core.types import Batch, FromNeighbors, Progress
+from contrastive_cli.data.read_ahead import ReadAhead
 from contrastive_cli.engine.precision import autocast
 from contrastive_cli.engine.schedule import Pace, warmup_cosine
 from contrastive_cli.engine.train import StepRecord, train
@@ -28,25 +30,19 @@ class Batches:
         self.labels = torch.from_numpy(images.labels).to(setup.device) if images.has_labels else None
         self.neighbor_views = setup.method.neighbor_views if isinstance(setup.method, FromNeighbors) else ()
         self.groups = setup.config.groups_of(setup.method.num_views)
-        self._sample = functools.lru_cache(maxsize=1)(setup.sample)  # the parts of a step are asked for in a row
+        self._sample = functools.lru_cache(maxsize=2)(
+            setup.sample
+        )  # of this step and, for those who read ahead, the next
+        self._source = ReadAhead(setup.source, self._rows)
 
     def part(self, step: int, piece: slice) -> Batch:
         """Some samples of a step's batch, the same whenever they are asked for."""
         setup, config = self.setup, self.setup.config
         epoch, positions = self._sample(step)
         indices = positions[piece]
+        pixels = self._source.pixels(step, piece)
         if setup.neighbors is None:
-            pixels = setup.source.gather(indices)  # [B, C, H, W] uint8
             pixels = pixels.expand(setup.method.num_views, *pixels.shape)  # [V, B, C, H, W]
-        else:
-            sources = view_sources(
-                indices,
-                neighbors=setup.neighbors.indices,
-                probabilities=self.neighbor_views,
-                seed=config.seed,
-                epoch=epoch,
-            )
-            pixels = setup.source.gather(sources)
         indices = indices.to(setup.device)
         views, first = [], 0
         for group in self.groups:
@@ -67,6 +63,19 @@ class Batches:
         labels = None if self.labels is None else self.labels[indices]
         noise = StepNoise(seed=config.seed, step=step, indices=indices)
         return Batch(views=tuple(views), indices=indices, labels=labels, noise=noise)
+
+    def _rows(self, step: int, piece: slice) -> Tensor:
+        """Which images the views are made of: int64 [B], or [V, B] where neighbors stand for some."""
+        epoch, positions = self._sample(step)
+        if self.setup.neighbors is None:
+            return positions[piece]
+        return view_sources(
+            positions[piece],
+            neighbors=self.setup.neighbors.indices,
+            probabilities=self.neighbor_views,
+            seed=self.setup.config.seed,
+            epoch=epoch,
+        )
 
 
 def train_steps(setup: TrainingSetup, *, first_step: int, total_steps: int) -> Iterator[StepRecord]:
