@@ -13,7 +13,7 @@ from contrastive_cli.core.runs import Run
 from contrastive_cli.embeddings.search import exact_search, query_join, self_join
 from contrastive_cli.embeddings.search import nearest_neighbors as knn
 from contrastive_cli.services.inference import image_files
-from contrastive_cli.services.inference.embedding_shards import embed_in_shards, plan_shards
+from contrastive_cli.services.inference.embedding_shards import LOCK_FILE, embed_in_shards, plan_shards
 from contrastive_cli.services.inference.image_files import embed_readable
 from contrastive_cli.services.inference.model import load_model
 from contrastive_cli.services.inference.named_images import NamedImages
@@ -52,7 +52,8 @@ def embed_shards(run: str, folder: str, *, split: str, max_file: int, kind: Any)
     embed_in_shards(
         Path(folder), model, images, Placement(kind=kind), plan=plan, overwrite=False, max_bad=None, progress=None
     )
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(Path(folder).iterdir())}
+    files = sorted(file for file in Path(folder).iterdir() if file.name != LOCK_FILE)
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def search(

@@ -6,15 +6,18 @@ others for it. Where a shard begins depends on the images and the size of a shar
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import BaseFileLock, FileLock, Timeout
+
 from contrastive_cli.core.errors import ClrError, RunError
-from contrastive_cli.core.files import cannot_write, sweep_temporaries
+from contrastive_cli.core.files import cannot_write, is_temporary, sweep_temporaries
 from contrastive_cli.core.notes import note
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data.bad_files import refuse_many_bad
@@ -44,6 +47,7 @@ from contrastive_cli.services.outputs import refuse_other_shards, taken
 
 SHARDS_OF_A_FILE = 8  # shards that hold as much as the largest file
 OTHER = "choose another --out"
+LOCK_FILE = ".lock"  # programs that read a folder of parquet files pass over names that begin with a dot
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,39 +108,64 @@ def embed_in_shards(
         "rows": plan.rows,
     }
     paths = frozenset(map(str, images.files))
-    begun = from_first(lambda: _begin(folder, of, overwrite=overwrite, paths=paths))
-    done, kept = {shard.number: shard for shard in begun.shards}, begun.space
-    if done:
-        note(f"{folder}: {len(done)} of {plan.num_shards} shards are there already")
-    if len(done) < plan.num_shards:
-        where = _settled(where, model, images, folder=folder, begun=begun, progress=progress)
-        if process_rank() == 0 and kept is None and where.space is not None:
-            kept = write_space(folder, where.space)
-    for number in range(plan.num_shards):
-        if number in done:
-            continue
-        rows = plan.rows_of(number)
-        after = None if progress is None else partial(count_from, progress, rows.start, plan.count)
-        embeddings, bad = embed_named(model, images, rows=rows, layer=where.layer, crops=where.crops, progress=after)
-        if process_rank() == 0:
-            ready = None if embeddings is None else placed(embeddings, where)
-            left_out = [(str(error.path), error.reason) for error in bad]
-            done[number] = write_shard(folder, number, ready, left_out=left_out)
-            write_index(folder, of=of, space=kept, shards=list(done.values()), finished=False)
-    return from_first(lambda: _finish(folder, of, kept, list(done.values()), max_bad=max_bad))
+    with _held(folder):
+        begun = from_first(lambda: _begin(folder, of, overwrite=overwrite, paths=paths))
+        done, kept = {shard.number: shard for shard in begun.shards}, begun.space
+        if done:
+            note(f"{folder}: {len(done)} of {plan.num_shards} shards are there already")
+        if len(done) < plan.num_shards:
+            where = _settled(where, model, images, folder=folder, begun=begun, progress=progress)
+            if process_rank() == 0 and kept is None and where.space is not None:
+                kept = write_space(folder, where.space)
+        for number in range(plan.num_shards):
+            if number in done:
+                continue
+            rows = plan.rows_of(number)
+            after = None if progress is None else partial(count_from, progress, rows.start, plan.count)
+            embeddings, bad = embed_named(
+                model, images, rows=rows, layer=where.layer, crops=where.crops, progress=after
+            )
+            if process_rank() == 0:
+                ready = None if embeddings is None else placed(embeddings, where)
+                left_out = [(str(error.path), error.reason) for error in bad]
+                done[number] = write_shard(folder, number, ready, left_out=left_out)
+                write_index(folder, of=of, space=kept, shards=list(done.values()), finished=False)
+        return from_first(lambda: _finish(folder, of, kept, list(done.values()), max_bad=max_bad))
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """While entered, no other command fills the folder.
+
+    Raises:
+        RunError: If another one does, or the folder holds something else, or cannot be written.
+    """
+    lock = FileLock(folder / LOCK_FILE, timeout=0.2)
+    from_first(lambda: _acquire(lock, folder))
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(lock: BaseFileLock, folder: Path) -> None:
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise RunError(f"{folder} is a file, and shards need a folder", hint=OTHER, path=folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        others = (file.name for file in folder.iterdir() if file.name != LOCK_FILE and not is_temporary(file.name))
+        if not is_shard_folder(folder) and any(others):
+            raise RunError(f"{folder} holds other files than shards of embeddings", hint=OTHER, path=folder)
+        lock.acquire()
+        sweep_temporaries(folder)
+    except Timeout:
+        raise RunError(f"{folder} is being filled by another process", hint=f"wait, or {OTHER}", path=folder) from None
+    except OSError as error:
+        raise cannot_write(folder, error) from error
 
 
 def _begin(folder: Path, of: Mapping[str, Any], *, overwrite: bool, paths: frozenset[str]) -> FolderIndex:
     """The shards that are there and whole; an index says then that the folder is being filled."""
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise RunError(f"{folder} is a file, and shards need a folder", hint=OTHER, path=folder)
-        if folder.is_dir():
-            sweep_temporaries(folder)
-            if any(folder.iterdir()) and not is_shard_folder(folder):
-                raise RunError(f"{folder} holds other files than shards of embeddings", hint=OTHER, path=folder)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
     done: list[Shard] = []
     kept: SpaceFile | None = None
     if is_shard_folder(folder):

@@ -19,7 +19,7 @@ from contrastive_cli.core.runs import Run
 from contrastive_cli.embeddings.files import read_embeddings
 from contrastive_cli.embeddings.placing import kind_of
 from contrastive_cli.embeddings.shard_index import FolderIndex, read_index, shard_file
-from contrastive_cli.services.inference.embedding_shards import ShardPlan, embed_in_shards, plan_shards
+from contrastive_cli.services.inference.embedding_shards import LOCK_FILE, ShardPlan, embed_in_shards, plan_shards
 from contrastive_cli.services.inference.image_files import FILES_AT_ONCE, embed_paths
 from contrastive_cli.services.inference.model import Model, embed_images, load_model
 from contrastive_cli.services.inference.named_images import NamedImages, images_at_once
@@ -45,7 +45,7 @@ def embed(folder: Path, model: Model, images: NamedImages, **changes: Any) -> Fo
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name != LOCK_FILE}
 
 
 def stop_at(images: int) -> Any:
@@ -106,11 +106,11 @@ def test_embed_in_shards__goes_on_with_what_is_whole(model: Model, digits: Named
 
 def test_embed_in_shards__what_is_finished_is_left(model: Model, digits: NamedImages, tmp_path: Path) -> None:
     embed(tmp_path, model, digits)
-    before = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir() if file.name != LOCK_FILE}
     for overwrite in (False, True):
         again = embed(tmp_path, model, digits, overwrite=overwrite, progress=stop_at(0))
         assert again.finished
-        assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == before
+        assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir() if file.name != LOCK_FILE} == before
 
 
 def test_embed_in_shards__another_origin_is_refused(model: Model, digits: NamedImages, tmp_path: Path) -> None:
@@ -147,6 +147,21 @@ def test_embed_in_shards__other_files_are_left_alone(model: Model, digits: Named
     (tmp_path / "letter.txt").rename(tmp_path / "index.json")
     with pytest.raises(RunError, match="holds something else than embeddings"):
         embed(tmp_path, model, digits)
+
+
+def test_embed_in_shards__two_at_once_are_refused(model: Model, digits: NamedImages, tmp_path: Path) -> None:
+    said: list[RunError] = []
+
+    def progress(done: int, total: int) -> None:
+        if not said:
+            with pytest.raises(RunError, match="is being filled by another process") as refused:
+                embed(tmp_path / "shards", model, digits, overwrite=True)
+            said.append(refused.value)
+
+    done = embed(tmp_path / "shards", model, digits, progress=progress)
+    assert said
+    assert len(done.shards) == PLAN.num_shards
+    assert embed(tmp_path / "shards", model, digits) == done
 
 
 def paint(folder: Path, count: int) -> tuple[Path, ...]:
