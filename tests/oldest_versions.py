@@ -4,8 +4,8 @@
     python tests/oldest_versions.py --list            print the pinned versions and end
     python tests/oldest_versions.py tests/embeddings  other arguments go to pytest
 
-The lower bound of every dependency and extra becomes a pin, what has none is left to pip, and so are those tools of the
-extra `dev` that no test imports. The environment is `.venv-oldest`, made anew each time with the interpreter that runs
+The lower bound of every dependency and extra becomes a pin, what has none is left to uv (pip fetches whole packages to
+find out what goes with what), and so are those tools of the extra `dev` that no test imports. The environment is `.venv-oldest`, made anew each time with the interpreter that runs
 this. It takes long: everything is installed, and all default tests run.
 """
 
@@ -56,8 +56,13 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     venv.create(ENVIRONMENT, clear=True, with_pip=True)
     python = str(ENVIRONMENT / "bin" / "python")
-    for command in (["install", "--quiet", *pins], ["install", "--quiet", "--no-deps", "--editable", str(REPOSITORY)]):
-        done = subprocess.run([python, "-m", "pip", *command])
+    uv = [str(ENVIRONMENT / "bin" / "uv"), "pip", "install", "--quiet", "--python", python]
+    for command in (
+        [python, "-m", "pip", "install", "--quiet", "uv"],
+        [*uv, *pins],
+        [*uv, "--no-deps", "--editable", str(REPOSITORY)],
+    ):
+        done = subprocess.run(command)
         if done.returncode != 0:
             return done.returncode
     return subprocess.run([python, "-m", "pytest", *arguments], cwd=REPOSITORY).returncode

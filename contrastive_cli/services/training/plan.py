@@ -66,7 +66,10 @@ def timed_steps(setup: TrainingSetup, *, limit: float = TIMING_SECONDS) -> tuple
     small, more = (min(part * num_processes(), setup.config.batch_size) for part in SMALL_BATCHES)
     least = _timed(setup, batch_size=small, warm_up=1, count=1, limit=limit)
     if more > small:
-        longer = max(least, _timed(setup, batch_size=more, warm_up=0, count=1, limit=limit))
+        longer = _timed(setup, batch_size=more, warm_up=0, count=1, limit=limit)
+        if longer < limit / 4:  # as much may have gone into preparing kernels for this size
+            longer = min(longer, _timed(setup, batch_size=more, warm_up=0, count=1, limit=limit))
+        longer = max(least, longer)
         whole = longer + (longer - least) / (more - small) * (setup.config.batch_size - more)
         if (WARM_UP_STEPS + 1) * whole > limit:
             return whole, more
