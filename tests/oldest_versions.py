@@ -5,8 +5,9 @@
     python tests/oldest_versions.py tests/embeddings  other arguments go to pytest
 
 The lower bound of every dependency and extra becomes a pin, what has none is left to uv (pip fetches whole packages to
-find out what goes with what), and so are those tools of the extra `dev` that no test imports. The environment is `.venv-oldest`, made anew each time with the interpreter that runs
-this. It takes long: everything is installed, and all default tests run.
+find out what goes with what), and so are those tools of the extra `dev` that no test imports. The environment is
+`.venv-oldest`, made anew each time with the interpreter that runs this. It takes long: everything is installed, and all
+default tests run.
 """
 
 from __future__ import annotations
