@@ -30,6 +30,8 @@ class EncoderConfig(Config):
             none in the configuration of a method without an encoder.
         width: Channels of the first layer of resnet9.
         embedding_dim: Width of the embedding of resnet9, made by a last 1x1 convolution; None leaves it at 8 x width.
+        init: What the convolutions of resnet9 begin with: random, or identity, where each 3x3 convolution but the first
+            hands on its input in as many channels, and is random in the others.
         stem: small (3x3, stride 1), imagenet (7x7, stride 2, max-pool), or auto by image size or weights; small-padded
             and small-linear are those of solo-learn and lightly. Not for resnet9.
         patch_size: Side of the patches of timm's ViTs in pixels; None leaves the model's own.
@@ -40,6 +42,7 @@ class EncoderConfig(Config):
     name: str = "auto"
     width: int = Field(16, gt=0, le=1024)
     embedding_dim: int | None = Field(512, gt=0, le=65536)
+    init: Literal["random", "identity"] = "random"
     stem: Literal["auto", "small", "small-padded", "small-linear", "imagenet"] = "auto"
     patch_size: int | None = Field(None, ge=1, le=64)
     weights: str | None = None
@@ -69,7 +72,12 @@ def build_fresh(config: EncoderConfig, *, channels: int, size: int) -> Encoder:
     if config.patch_size is not None and not config.name.startswith(PREFIX):
         raise UsageError(f"encoder.patch_size is for timm's ViTs, not for {config.name} (given: {config.patch_size})")
     if config.name == "resnet9":
-        return ResNet9(channels=channels, width=config.width, embedding_dim=config.embedding_dim)
+        net = ResNet9(channels=channels, width=config.width, embedding_dim=config.embedding_dim)
+        if config.init == "identity":
+            begin_as_identity(net)
+        return net
+    if config.init != "random":
+        raise UsageError(f"encoder.init={config.init} is for resnet9, not for {config.name}")
     if config.name in RESNETS:
         return ResNet(config.name, channels=channels, stem=_stem(config, size=size))
     return _timm_encoder(config, channels=channels, size=size, weights=None)
@@ -164,6 +172,18 @@ class ResNet9(Encoder):
         """[B, C, H, W] -> [B, D]."""
         features: Tensor = self.layers(images)
         return features.mean(dim=(2, 3))
+
+
+@torch.no_grad()
+def begin_as_identity(net: ResNet9) -> None:
+    """Let every 3x3 convolution but the first hand on its input in its first output channels, in place.
+
+    The other output channels stay random. DiracNets (Zagoruyko and Komodakis, arXiv:1706.00388) keep the identity all
+    through the training; here it is a beginning, as in the CIFAR-10 speed runs of Jordan (arXiv:2404.00498).
+    """
+    convolutions = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3)]
+    for convolution in convolutions[1:]:
+        nn.init.dirac_(convolution.weight[: convolution.in_channels])
 
 
 class _Residual(nn.Module):

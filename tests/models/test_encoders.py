@@ -256,3 +256,23 @@ def test_build_projector__layers(layers: int) -> None:
     assert [layer.bias is not None for layer in linears] == [False] * (layers - 1) + [True]
     assert sum(isinstance(layer, nn.BatchNorm1d) for layer in projector) == layers - 1
     assert projector(torch.randn(5, 6)).shape == (5, 4)
+
+
+def test_begin_as_identity__convolutions_hand_on_their_input() -> None:
+    torch.manual_seed(0)
+    usual = build_encoder(EncoderConfig(name="resnet9", width=4), channels=3, size=16)
+    torch.manual_seed(0)
+    net = build_encoder(EncoderConfig(name="resnet9", width=4, init="identity"), channels=3, size=16)
+    pairs = list(zip(usual.modules(), net.modules(), strict=True))
+    seen = [(one, other) for one, other in pairs if isinstance(one, nn.Conv2d) and isinstance(other, nn.Conv2d)]
+    assert torch.equal(seen[0][0].weight, seen[0][1].weight)
+    assert torch.equal(seen[-1][0].weight, seen[-1][1].weight)  # 1x1
+    for drawn, convolution in seen[1:-1]:
+        inputs = torch.randn(2, convolution.in_channels, 5, 5)
+        torch.testing.assert_close(convolution(inputs)[:, : convolution.in_channels], inputs)
+        assert torch.equal(drawn.weight[convolution.in_channels :], convolution.weight[convolution.in_channels :])
+
+
+def test_build_encoder__only_resnet9_begins_as_identity() -> None:
+    with pytest.raises(UsageError, match=r"encoder\.init=identity is for resnet9, not for resnet18"):
+        build_encoder(EncoderConfig(name="resnet18", init="identity"), channels=3, size=16)
