@@ -278,14 +278,14 @@ class Gathered:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.batches: list[list[int]] = []
-        gather = DeviceImages.gather
+        placed = DeviceImages.placed  # whatever is gathered, now or ahead, comes by here
 
-        def noted(source: DeviceImages, indices: Tensor) -> Tensor:
+        def noted(source: DeviceImages, rows: Tensor, indices: Tensor) -> Tensor:
             if indices.shape == (BATCH,):  # the sample of the online probe is larger
                 self.batches.append(indices.tolist())
-            return gather(source, indices)
+            return placed(source, rows, indices)
 
-        monkeypatch.setattr(DeviceImages, "gather", noted)
+        monkeypatch.setattr(DeviceImages, "placed", noted)
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.5])
