@@ -215,6 +215,15 @@ def test_manifest__round_trip_and_update(tmp_path: Path) -> None:
     assert run.manifest().artifacts == {"plots/a.png": artifact}
 
 
+def test_add_artifact__entries_stand_beside_each_other_and_the_same_file_has_one(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "run")
+    run.write_manifest(manifest())
+    for name, content in (("a.png", "a"), ("b.png", "b"), ("a.png", "longer")):
+        (run.path / name).write_text(content)
+        run.add_artifact(run.path / name, kind="plot")
+    assert {name: entry.bytes for name, entry in run.manifest().artifacts.items()} == {"a.png": 6, "b.png": 1}
+
+
 def test_versions__and_the_command_make_a_manifest(tmp_path: Path) -> None:
     run = run_with(tmp_path / "run", command=command_line(), versions=versions())
     assert run.manifest().command[0] == "clr"
