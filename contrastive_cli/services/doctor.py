@@ -89,6 +89,9 @@ def _cache() -> str:
     from contrastive_cli.data.cache import cache_directory
 
     folder = cache_directory()
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise RuntimeError(f"{folder} cannot be written; set CLR_CACHE to a folder that can")
     held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return f"{held / 1e6:.0f} MB of decoded images in {folder}, which may be deleted"
 

@@ -293,6 +293,14 @@ def test_doctor__finds_this_machine_well(clr: Clr, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_doctor__a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    environment = clr_environment(tmp_path / "file" / "cache")
+    done = subprocess.run(clr_command(["doctor", "--json"]), cwd=tmp_path, env=environment, capture_output=True)
+    assert done.returncode == 1
+    assert [check["name"] for check in json.loads(done.stdout)["checks"] if not check["ok"]] == ["cache"]
+
+
 def test_output__survives_a_closed_pipe(clr_cache: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         clr_command(["datasets"]),

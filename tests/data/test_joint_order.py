@@ -95,3 +95,15 @@ def test_draw_positions__from_everywhere() -> None:
     assert 4000 < drawn.mean() < 6000
     assert not np.array_equal(drawn, draw_positions(10_000, limit=100, seed=1))
     assert draw_positions(5, limit=100, seed=0).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_balanced_batch_indices__which_image_is_taken_says_nothing_of_when_its_class_comes() -> None:
+    """Not even where classes and images have the same numbers: image 0 is of class 0, image 1 of class 0 too."""
+    labels = np.repeat([0, 1], 4)
+    first = []
+    for seed in range(600):
+        _, taken = balanced_batch_indices(step=0, labels=labels, batch_size=2, images_per_class=1, seed=seed)
+        if 0 in taken:
+            first.append(int(taken[0]) == 0)
+    assert len(first) > 100
+    assert 0.35 < np.mean(first) < 0.65

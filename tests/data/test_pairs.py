@@ -20,6 +20,7 @@ def test_draw_pairs__half_same_none_twice_and_no_class_decides() -> None:
     np.testing.assert_array_equal(classes[:, 0] == classes[:, 1], same)
     assert np.bincount(classes[same, 0]).tolist() == [6, 6, 3]  # the last has only three pairs
     assert set(map(tuple, classes[~same].tolist())) == {(0, 1), (0, 2), (1, 2)}
+    assert 8 < np.count_nonzero(np.diff(same.astype(int))) < 22  # shuffled: 15 changes between kinds are expected
     again, _ = draw_pairs(LABELS, count=30, seed=0)
     np.testing.assert_array_equal(again, positions)
     assert draw_pairs(LABELS, count=30, seed=1)[0].tolist() != positions.tolist()
