@@ -25,12 +25,16 @@ FIRST_BYTES = 32
 @functools.cache
 def picture_suffixes() -> tuple[str, ...]:
     """The suffixes of the pictures that the installed libraries decode, in lower case."""
+    found = SUFFIXES + AVIF_SUFFIXES if reads_avif() else SUFFIXES
+    return found + HEIF_SUFFIXES if reads_heif() else found
+
+
+@functools.cache
+def reads_avif() -> bool:
+    """Whether Pillow decodes AVIF, as it may from 11.3 on."""
     from PIL import features
 
-    found = SUFFIXES
-    if features.check("avif"):
-        found += AVIF_SUFFIXES
-    return found + HEIF_SUFFIXES if reads_heif() else found
+    return "avif" in features.get_supported()  # an older one warns when it is asked for a name that it does not know
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import features
+from contrastive_cli.data.kinds import reads_avif
 
 HEAD_BYTES = 64
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -28,8 +28,8 @@ def formats_of_head(head: bytes) -> tuple[str, ...]:
         return FORMATS
     brands = {head[8:12], *(head[place : place + 4] for place in range(16, min(len(head), head[3]), 4))}
     if brands & {*AVIF_BRANDS}:
-        if not features.check("avif"):
-            raise UnreadFormatError("an AVIF picture needs Pillow 11.3 or newer: pip install -U pillow")
+        if not reads_avif():
+            raise UnreadFormatError("an AVIF picture needs a Pillow that was built with AVIF: pip install -U pillow")
         return ("AVIF",)
     if brands & {*HEIF_BRANDS}:
         try:

@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 import tifffile
 from PIL import Image
@@ -66,6 +67,8 @@ def test_read_values__separate_bands() -> None:
 @pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate", "lzma", "zstd"])
 @pytest.mark.parametrize("predictor", [1, 2])
 def test_read_values__compressions_of_libtiff(compression: str, predictor: int) -> None:
+    if compression == "zstd" and int(PIL.__version__.split(".")[0]) < 12:
+        pytest.skip("older ones end in a crash where their libtiff cannot write it")
     values = random_values("u2", (50, 40))
     file = io.BytesIO()
     Image.fromarray(values).save(file, "TIFF", compression=compression, tiffinfo={317: predictor})

@@ -31,7 +31,7 @@ def written(path: Path, columns: dict[str, Any], **options: Any) -> Path:
         pa.array(ROWS),
         pa.array(ROWS, pa.large_list(pa.float64())),
         pa.array(ROWS, pa.list_(pa.float32(), 2)),
-        pa.array(ROWS, pa.list_(pa.float16())),
+        pa.array([[np.float16(value) for value in row] for row in ROWS], pa.list_(pa.float16())),
         pa.chunked_array([ROWS[:1], ROWS[1:]]),
     ],
     ids=["list", "large", "fixed", "half", "chunks"],

@@ -25,6 +25,8 @@ class Small(nn.Module):
 def test_compiled_encoder__says_in_one_line_that_there_is_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._inductor import config
 
+    if torch.__version__ < "2.14":
+        pytest.skip("2.11 compiles without asking this setting")
     monkeypatch.setattr(config.cpp, "cxx", ("/nowhere/c++",))
     method = Small()
     with (
