@@ -57,7 +57,12 @@ def write_pixels(file: Path, num_bytes: int) -> None:
             out.write(generator.bytes(min(PIECE, num_bytes - start)))
         out.flush()
         os.fsync(out.fileno())
-        os.posix_fadvise(out.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def forget(file: Path) -> None:
+    """Let the kernel drop what it keeps of the file."""
+    with file.open("rb") as opened:
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def limit_memory(num_bytes: int) -> None:
@@ -143,6 +148,7 @@ def main() -> None:
     count = int(options.gigabytes * 1e9) // (3 * size * size)
     if not options.file.exists():
         write_pixels(options.file, count * 3 * size * size)
+    forget(options.file)
     if options.limit:
         limit_memory(int(options.limit * 1e9))
     images = np.memmap(options.file, np.uint8, mode="r", shape=(count, 3, size, size))

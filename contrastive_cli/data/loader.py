@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import mmap
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -162,6 +164,7 @@ class DeviceImages:
     ) -> None:
         self.channels = channels if channels is not None and images.shape[1] == 1 else images.shape[1]
         self.device = torch.device(device)
+        self._announce = announcer(images)
         on_host = _as_tensor(images)
         fits = fits_on_device(images.nbytes, device=self.device, memory_fraction=memory_fraction)
         self.images = _upload(on_host, device=self.device) if fits else on_host
@@ -177,11 +180,15 @@ class DeviceImages:
     def gather(self, indices: Tensor) -> Tensor:
         """Images [..., C, H, W] uint8 on the device, for int64 indices [...] on any device."""
         flat = indices.to(self.images.device, non_blocking=True).flatten()
+        if self.on_host:
+            self._announce(flat)
         return self.placed(self._staged(self.images.index_select(0, flat)), indices)
 
     def fetched(self, indices: Tensor) -> Tensor:
         """Rows that `placed` takes, for int64 indices on the CPU, of images on the host; in this thread alone."""
-        return self._staged(torch.from_numpy(np.take(self.images.numpy(), indices.flatten().numpy(), axis=0)))
+        flat = indices.flatten()
+        self._announce(flat)
+        return self._staged(torch.from_numpy(np.take(self.images.numpy(), flat.numpy(), axis=0)))
 
     def placed(self, rows: Tensor, indices: Tensor) -> Tensor:
         """What `gather` returns for `indices`, of rows that were fetched."""
@@ -191,6 +198,29 @@ class DeviceImages:
     def _staged(self, rows: Tensor) -> Tensor:
         """In a pinned buffer, from which the copy to the device runs beside the computation."""
         return rows.pin_memory() if self.device.type == "cuda" and rows.device.type == "cpu" else rows
+
+
+def announcer(images: NDArray[np.uint8]) -> Callable[[Tensor], None]:
+    """What tells the system which rows [R] of a mapped file are read next, so that it reads them all at once.
+
+    Without it each page is waited for, one after the other. Of an array in memory it does nothing.
+    """
+    owner: object = images
+    while isinstance(owner, np.ndarray | memoryview):
+        owner = owner.obj if isinstance(owner, memoryview) else owner.base
+    if not isinstance(owner, mmap.mmap) or not hasattr(mmap, "MADV_WILLNEED") or not images.flags.c_contiguous:
+        return lambda rows: None
+    mapping, bytes_of_row = owner, images[:1].nbytes
+    first = images.ctypes.data - np.frombuffer(mapping, np.uint8).ctypes.data
+
+    def announce(rows: Tensor) -> None:
+        for row in rows.tolist():
+            if 0 <= row < len(images):
+                start = first + row * bytes_of_row
+                page = start - start % mmap.PAGESIZE
+                mapping.madvise(mmap.MADV_WILLNEED, page, start + bytes_of_row - page)
+
+    return announce
 
 
 def fits_on_device(num_bytes: int, *, device: torch.device, memory_fraction: float = 0.5) -> bool:

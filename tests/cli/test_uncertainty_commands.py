@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from clr_process import TINY, Clr
 from PIL import Image
 
 
+@pytest.mark.slow
 def test_plot_uncertainty__of_a_trained_run(clr: Clr, tmp_path: Path) -> None:
     trained = clr("pretrain", "--method", "prob-simclr", *TINY, "--epochs", "1", "--out", "run", cwd=tmp_path)
     assert trained.code == 0, trained.err

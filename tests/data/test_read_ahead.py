@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from contrastive_cli.data.loader import DeviceImages
+from contrastive_cli.data.loader import DeviceImages, announcer
 from contrastive_cli.data.read_ahead import ReadAhead
 
 NUM_IMAGES, BATCH = 40, 12
@@ -96,3 +97,31 @@ def test_pixels__a_row_that_is_not_there_is_an_error(images: np.memmap[tuple[int
     reader.pixels(1, slice(0, 1))
     with pytest.raises(IndexError):
         reader.pixels(2, slice(0, 1))
+
+
+def test_announcer__asks_for_the_pages_of_the_rows(tmp_path: Path) -> None:
+    """Of an array that begins within a file and within a page, as rows of a cache may."""
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 3, 40, 40), dtype=np.uint8)
+    (tmp_path / "images.bin").write_bytes(b"x" * 100 + pixels.tobytes())
+    mapped = np.memmap(tmp_path / "images.bin", dtype=np.uint8, mode="r", offset=100, shape=pixels.shape)[10:]
+    asked: list[tuple[int, int]] = []
+
+    class Noting(mmap.mmap):
+        def madvise(self, option: int, start: int = 0, length: int = 0) -> None:
+            assert option == mmap.MADV_WILLNEED
+            super().madvise(option, start, length)
+            asked.append((start, length))
+
+    with (tmp_path / "images.bin").open("rb") as file:
+        whole = np.frombuffer(Noting(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+    own = whole[100:].reshape(pixels.shape)[10:]
+    announcer(own)(torch.tensor([3, 39, -1, 40]))
+    row = pixels[0].nbytes
+    assert [start % mmap.PAGESIZE for start, _ in asked] == [0, 0]
+    for (start, length), place in zip(asked, (13, 49), strict=True):
+        assert start <= 100 + place * row < start + mmap.PAGESIZE
+        assert start + length == 100 + (place + 1) * row
+    source = DeviceImages(mapped, device="cpu")
+    rows = torch.tensor([[39, 0], [7, 7]])
+    np.testing.assert_array_equal(source.gather(rows).numpy(), pixels[10:][rows.numpy()])
+    np.testing.assert_array_equal(source.placed(source.fetched(rows), rows).numpy(), pixels[10:][rows.numpy()])

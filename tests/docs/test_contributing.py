@@ -15,7 +15,12 @@ from pages import REPOSITORY, read_page
 
 COPIED = ("contrastive_cli", "configs", "tests", "benchmarks", "scripts", "docs", "pyproject.toml", "mkdocs.yml")
 RECIPES = ("Add a method", "Add a dataset", "Add an augmentation", "Add a command")
-LONG = ("Add a method", "Add a dataset", "Add an augmentation")  # each starts half a dozen processes that import torch
+LONG = (  # each starts half a dozen processes that import torch
+    "Add a method",
+    "Add a dataset",
+    "Add an augmentation",
+    "Add a command",
+)
 # "Write `FILE`:", "In `FILE`, above|below `LINE`, add:" or "In `FILE`, replace `LINE` by:", each before its block.
 INSTRUCTION = re.compile(
     r"(?:Write `(?P<new>[^`]+)`|"

@@ -32,6 +32,8 @@ SLOW = {  # several trainings each
     "docs/reports.md",
     "docs/scale.md",
     "docs/map.md",
+    "docs/python.md",
+    "docs/scripts.md",
 }
 METHOD_RUN_BY_DEFAULT = "docs/methods/simclr.md"  # the commands of the others differ by the name of the method
 
