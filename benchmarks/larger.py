@@ -22,16 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from contrastive_cli.core.types import Batch, ImageFacts, Progress
+from benchmarks.step import simclr
+from contrastive_cli.core.types import Batch, Progress
 from contrastive_cli.data.loader import DeviceImages, batch_indices
 from contrastive_cli.data.read_ahead import ReadAhead
 from contrastive_cli.engine.accumulate import backward
 from contrastive_cli.engine.allocator import keep_freed_memory
 from contrastive_cli.engine.device import choose_device
-from contrastive_cli.engine.optim import OptimConfig, build_optimizer
 from contrastive_cli.engine.precision import autocast, choose_precision
-from contrastive_cli.methods.simclr import SimCLR, SimCLRConfig
-from contrastive_cli.models.encoders import EncoderConfig, build_encoder
 from contrastive_cli.views.augment import make_views
 from contrastive_cli.views.recipe import RECIPES
 
@@ -98,11 +96,7 @@ def trainer(encoder: str, *, size: int, batch_size: int) -> Callable[[int, Sourc
     """A step of SimCLR on the images of a source."""
     device = choose_device("auto")
     precision = choose_precision("auto", device)
-    torch.manual_seed(0)
-    facts = ImageFacts(count=50_000, channels=3, size=size)
-    net = build_encoder(EncoderConfig(name=encoder), channels=3, size=size)
-    method = SimCLR(SimCLRConfig(), encoder=net, images=facts).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = build_optimizer(method, OptimConfig(), lr=1e-3)
+    method, optimizer = simclr(encoder, size=size, device=device)
     recipe = RECIPES["simclr"]
 
     def step(number: int, source: Source) -> None:

@@ -43,11 +43,7 @@ def main() -> None:
     keep_freed_memory()  # as a training does, here for both sides
     device = choose_device("auto")
     precision = choose_precision("auto", device)
-    torch.manual_seed(0)
-    encoder = build_encoder(EncoderConfig(name=arguments.encoder), channels=3, size=arguments.size)
-    facts = ImageFacts(count=50_000, channels=3, size=arguments.size)
-    method = SimCLR(SimCLRConfig(), encoder=encoder, images=facts).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = build_optimizer(method, OptimConfig(), lr=1e-3)
+    method, optimizer = simclr(arguments.encoder, size=arguments.size, device=device)
     num_images, size = arguments.batch_size, arguments.size
     pixels = torch.randint(0, 256, (num_images, 3, size, size), dtype=torch.uint8, device=device)
     indices = torch.arange(num_images, device=device)
@@ -71,7 +67,7 @@ def main() -> None:
     def bare() -> None:
         method.zero_grad(set_to_none=True)
         with autocast(device, precision):
-            projections = method.project(made)
+            projections = method.project((made,))
         projections.backward(cotangent.to(projections.dtype))
 
     def step() -> None:
@@ -112,6 +108,15 @@ def main() -> None:
             Row(what=f"views in that step: {what}", clr=rates["views"], **common),
         ]
         record("step", rows, threads=torch.get_num_threads())
+
+
+def simclr(encoder: str, *, size: int, device: torch.device) -> tuple[SimCLR, torch.optim.Optimizer]:
+    """SimCLR with fresh weights on an encoder for colored images, and its optimizer."""
+    torch.manual_seed(0)
+    net = build_encoder(EncoderConfig(name=encoder), channels=3, size=size)
+    facts = ImageFacts(count=50_000, channels=3, size=size)
+    method = SimCLR(SimCLRConfig(), encoder=net, images=facts).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return method, build_optimizer(method, OptimConfig(), lr=1e-3)
 
 
 def in_turns(parts: dict[str, Callable[[], None]], *, rounds: int) -> dict[str, float]:

@@ -30,9 +30,7 @@ class Batches:
         self.labels = torch.from_numpy(images.labels).to(setup.device) if images.has_labels else None
         self.neighbor_views = setup.method.neighbor_views if isinstance(setup.method, FromNeighbors) else ()
         self.groups = setup.config.groups_of(setup.method.num_views)
-        self._sample = functools.lru_cache(maxsize=2)(
-            setup.sample
-        )  # of this step and, for those who read ahead, the next
+        self._sample = functools.lru_cache(maxsize=2)(setup.sample)  # of this step, and of the next one to read ahead
         self._source = ReadAhead(setup.source, self._rows)
 
     def part(self, step: int, piece: slice) -> Batch:
