@@ -111,7 +111,7 @@ def test_runs_remove__asks_and_takes_only_what_is_said(swept: Path, clr: Clr, cl
 
 
 def test_report__of_one_run_and_of_two(swept: Path, clr: Clr) -> None:
-    bare = clr("report", "a-s3", "--json", cwd=swept)
+    bare = clr("report", "a-s3", "--limit", "60", "--json", cwd=swept)
     assert bare.code == 0, bare.err
     commands = " ".join(one["command"] for one in bare.json["missing"])
     assert "clr linear-eval --run runs/a-s3" in commands
@@ -119,7 +119,7 @@ def test_report__of_one_run_and_of_two(swept: Path, clr: Clr) -> None:
     manifest = json.loads((swept / "runs" / "a-s3" / "manifest.json").read_bytes())
     assert manifest["artifacts"]["report.html"]["kind"] == "report"
 
-    measured = clr("linear-eval", "--run", "a-s4", "--label-fraction", "0.1,1", "--seeds", "2", "--quiet", cwd=swept)
+    measured = clr("linear-eval", "--run", "a-s4", "--label-fraction", "0.1,1", "--seeds", "1", "--quiet", cwd=swept)
     assert measured.code == 0, measured.err
     both = clr("report", "alone", "a-s4", "--out", "both.html", "--limit", "100", "--json", cwd=swept)
     assert both.code == 0, both.err

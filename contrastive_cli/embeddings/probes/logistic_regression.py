@@ -15,6 +15,7 @@ from contrastive_cli.core.errors import DataError
 from contrastive_cli.embeddings.probes.lbfgs import Evaluation, Minimum, minimize
 
 LOGITS_PER_BLOCK = 2**21
+MANY_SAMPLES = 8  # for each feature
 PARAMETERS_AT_ONCE = 2**20  # of the heads that are fitted together; L-BFGS remembers some twenty times as many
 
 
@@ -176,19 +177,22 @@ def _minima(objective: _CrossEntropy, *, max_iterations: int, tolerance: float) 
 
 
 def _principal_axes(standard: Tensor) -> tuple[Tensor, Tensor]:
-    """Variances [R] and orthonormal axes [D, R] in float64, of all D dimensions or of those that N < D samples span.
+    """Variances [R] and orthonormal axes [D, R] in float64, of the dimensions that the samples span.
 
-    The weights have no part outside that span at their optimum, since it would cost a penalty and change no logit.
+    The weights have no part outside that span at their optimum, since it would cost a penalty and change no logit. With
+    many samples a product in float64 costs more than it saves, and one in float32 cannot tell an empty dimension from a
+    narrow one, so all D stay.
     """
     num_samples, num_features = standard.shape
-    if num_samples >= num_features:
+    if num_samples >= MANY_SAMPLES * num_features:
         variances, axes = torch.linalg.eigh((standard.T @ standard).double() / num_samples)
         return variances, axes
     data = standard.double()
-    squares, left = torch.linalg.eigh(data @ data.T)
+    wide = num_samples < num_features
+    squares, vectors = torch.linalg.eigh(data @ data.T if wide else data.T @ data)
     spanned = squares > 1e-12 * squares[-1]
-    squares, left = squares[spanned], left[:, spanned]
-    return squares / num_samples, data.T @ (left / squares.sqrt())
+    squares, vectors = squares[spanned], vectors[:, spanned]
+    return squares / num_samples, data.T @ (vectors / squares.sqrt()) if wide else vectors
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:

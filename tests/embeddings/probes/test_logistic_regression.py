@@ -13,7 +13,7 @@ from torch import Tensor
 
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.embeddings.probes.lbfgs import minimize
-from contrastive_cli.embeddings.probes.logistic_regression import fit_linear
+from contrastive_cli.embeddings.probes.logistic_regression import _principal_axes, fit_linear
 
 
 def objective(weights: Tensor, bias: Tensor, features: Tensor, labels: Tensor, penalty: float) -> Tensor:
@@ -126,10 +126,15 @@ def test_fit_linear__fewer_samples_than_features() -> None:
     assert (heads.gradient_norms <= 1e-4).all()
 
 
-@pytest.mark.parametrize("constant", [False, True])
-def test_fit_linear__few_samples_are_fitted_in_their_own_span(constant: bool) -> None:
-    features, labels = blobs(30, 200, 3)
-    if constant:
+@pytest.mark.parametrize("shape", [(30, 200), (300, 80)])
+@pytest.mark.parametrize("kind", ["full", "flat", "constant"])
+def test_fit_linear__is_fitted_in_the_span_of_the_samples(shape: tuple[int, int], kind: str) -> None:
+    """The gradient of the whole objective vanishes, also outside the span."""
+    features, labels = blobs(*shape, 3)
+    if kind == "flat":
+        turned = torch.randn(5, shape[1], generator=torch.Generator().manual_seed(0))
+        features = features[:, :5] @ turned
+    elif kind == "constant":
         features = torch.ones_like(features)
     heads = fit_linear(features, labels, penalties=[1e-2], num_classes=3, tolerance=1e-6)
     weights = heads.weights[0].double().requires_grad_()
@@ -138,6 +143,17 @@ def test_fit_linear__few_samples_are_fitted_in_their_own_span(constant: bool) ->
     loss = torch.nn.functional.cross_entropy(standard @ weights.T + bias, labels)
     slopes = torch.autograd.grad(loss + 0.5e-2 * weights.square().sum(), [weights, bias])
     assert max(float(slope.norm()) for slope in slopes) < 1e-4
+
+
+@pytest.mark.parametrize(("rows", "axes"), [(30, 5), (300, 5), (800, 80)])
+def test_principal_axes__empty_dimensions_are_left_out_where_that_is_cheap(rows: int, axes: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    flat = torch.randn(rows, 5, generator=generator) @ torch.randn(5, 80, generator=generator)
+    variances, directions = _principal_axes(flat)
+    assert directions.shape == (80, axes)
+    torch.testing.assert_close(directions.T @ directions, torch.eye(axes, dtype=torch.float64), atol=1e-9, rtol=0)
+    around = (flat.double() @ directions).square().mean(0)
+    torch.testing.assert_close(around, variances, atol=1e-4 * float(variances.max()), rtol=0)
 
 
 def test_fit_linear__keeps_its_input() -> None:

@@ -88,25 +88,11 @@ def test_mlflow__file_store_read_back(run: Run, results: list[Path]) -> None:
     assert [file.path for file in client.list_artifacts(found.info.run_id, "plots")] == ["plots/views.png"]
 
 
-def whole_records(log: bytes) -> bytes:
-    """What a log of wandb's holds, without the headers before each part and within records of several blocks."""
-    block, header = 32768, 7
-    content, place = b"", header
-    while place < len(log):
-        if block - place % block < header:
-            place += block - place % block
-            continue
-        length = int.from_bytes(log[place + 4 : place + 6], "little")
-        content += log[place + header : place + header + length]
-        place += header + length
-    assert place == len(log), "the log ends with a whole record"
-    return content
-
-
 def test_wandb__offline_folder_read_back(run: Run, results: list[Path]) -> None:
     needs("wandb")
     tell(run, "wandb", results)
-    content = b"".join(whole_records(file.read_bytes()) for file in Path("wandb").glob("offline-run-*/*.wandb"))
+    importlib.import_module("wandb").teardown()  # its own process may still be writing when a run has finished
+    content = b"".join(file.read_bytes() for file in Path("wandb").glob("offline-run-*/*.wandb"))
     for told in (b"train/loss", b"2.5", b"eval/linear-digits/pretrained-linear-0.1", b"0.875", b"method.name"):
         assert told in content
     assert len(list(Path("wandb").glob("offline-run-*/files/media/images/plots/*.png"))) == 1

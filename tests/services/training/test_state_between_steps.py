@@ -25,6 +25,7 @@ from contrastive_cli.embeddings.probes.label_subsets import label_subset
 from contrastive_cli.engine.checkpoint import load_checkpoint
 from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.services.configuration import resolve
+from contrastive_cli.services.training import cadence
 from contrastive_cli.services.training.loop import train_session
 from contrastive_cli.services.training.online_probe import OnlineProbe
 from contrastive_cli.services.training.plan import time_steps
@@ -144,19 +145,25 @@ def test_resume_session__the_generator_goes_on_where_the_checkpoint_left_it(phot
     assert torch.equal(torch.get_rng_state(), saved)
 
 
-def test_resume_session__the_mean_loss_since_the_last_line_is_kept(photos: Path, tmp_path: Path) -> None:
-    settings = {"train__epochs": 80}  # 400 steps: a line for every second one
+def test_resume_session__the_mean_loss_since_the_last_line_is_kept(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cadence, "LINES_PER_RUN", 5)
+    settings = {"train__epochs": 2}  # 10 steps: a line for every second one
     whole = finish(begin(photos, tmp_path / "whole", **settings))
     run = kill_after(begin(photos, tmp_path / "killed", **settings, train__save_every=SAVE_ALWAYS), 3)
     assert [line["step"] for line in lines_of(run)] == [2]
     finish(resume_session(run, changes=Changes(config=None, sets={}, flags=nested({"train.save_every": 1e6}))))
     assert lines_of(run) == lines_of(whole)
-    assert [line["step"] for line in lines_of(run)] == list(range(2, 401, 2))
+    assert [line["step"] for line in lines_of(run)] == list(range(2, 11, 2))
 
 
-def test_train_session__the_loss_of_a_line_is_the_mean_since_the_line_before(photos: Path, tmp_path: Path) -> None:
+def test_train_session__the_loss_of_a_line_is_the_mean_since_the_line_before(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The losses are those of the same steps without the loop around them."""
-    settings = {"train__epochs": 80}  # 400 steps: a line for every second one
+    monkeypatch.setattr(cadence, "LINES_PER_RUN", 5)
+    settings = {"train__epochs": 2}  # 10 steps: a line for every second one
     lines = lines_of(kill_after(begin(photos, tmp_path / "run", **settings), 6))
     again = begin(photos, tmp_path / "again", **settings)
     records = itertools.islice(train_steps(again.setup, first_step=0, total_steps=again.total_steps), 6)
