@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from contrastive_cli.core.config import read_preset
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.sources import ALWAYS_FORGIVEN
 from contrastive_cli.engine.device import choose_device
@@ -20,7 +21,6 @@ from contrastive_cli.services.curation.pictures import Pictures
 from contrastive_cli.views.recipe import RECIPES
 
 SIZES: Final = (32, 48, 64, 96, 128, 160, 192, 224)
-STORED_BY_PRESETS: Final = 64  # pixels, by those for pictures of any size
 LARGEST_ON_A_CPU: Final = 96
 LARGER_THAN_MOST: Final = 25  # percentile of the shorter sides: at most a quarter of the pictures is enlarged
 METHOD: Final = "simclr"
@@ -65,15 +65,18 @@ def advise(pictures: Pictures, measures: Measures) -> Advice:
     largest = LARGEST_ON_A_CPU if device.type == "cpu" else SIZES[-1]
     quarter = float(np.percentile(measures.shorter, LARGER_THAN_MOST))
     any_size = spec.native_size is None  # a preset for pictures of any size leaves open which one they have
-    if preset and any_size:
-        largest = STORED_BY_PRESETS
+    preset_values = read_preset(preset) if preset else {}
+    preset_size = preset_values.get("dataset", {}).get("size") if any_size else None
+    if preset_size is not None:
+        largest = preset_size
     known_size = spec.native_size == spec.size or (preset is not None and not any_size)
     size = spec.size if known_size else _fitting_size(quarter, largest=largest)
     encoder = automatic_encoder(device.type, size)
     stem = "its own" if encoder == "resnet9" else "small" if size <= SMALL_STEM else "imagenet"
     recipe = spec.recipe_at(size)
     crops = RECIPES[recipe].crop_probability > 0
-    crop_area = RECIPES[recipe].crop_area if crops else None
+    least, most = preset_values.get("views", {}).get("crop_area", RECIPES[recipe].crop_area)
+    crop_area = (least, most) if crops else None
     trained = [split for split in pictures.split if split == spec.pretrain_split] or list(pictures.split)
     batch = _fitting_batch(len(trained))
     words = ["clr", "pretrain", "--dataset", dataset.name]
@@ -93,7 +96,9 @@ def advise(pictures: Pictures, measures: Measures) -> Advice:
         words += ["--max-bad", f"{min(1.0, share + 0.005):.2f}"]
         reasons.append(f"--max-bad: {len(measures.bad)} files cannot be read; repair or remove them, and leave it out")
     if preset and any_size:
-        words += ["--batch-size", str(batch), "--set", f"dataset.size={size}"]
+        words += ["--batch-size", str(batch)]
+        if size != preset_size:
+            words += ["--set", f"dataset.size={size}"]
     if not preset:
         words += ["--method", METHOD, "--encoder", encoder, "--batch-size", str(batch)]
         words += ["--set", f"dataset.size={size}", "--set", f"views.recipe={recipe}"]

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageFilter
 from planted_pictures import CLASSES, drawn, make_clean
 
+from contrastive_cli.core.config import read_preset
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.services.configuration import DatasetConfig
 from contrastive_cli.services.curation.advice import advise
@@ -224,6 +225,25 @@ def test_check_pictures__unreadable_and_unbalanced(root: Path) -> None:
     assert found.measures.rows.shape == (54,)
     advice = advise(found.pictures, found.measures)
     assert advice.words[advice.words.index("--max-bad") + 1] == "0.11"  # 5 of 47 in train, rounded up
+
+
+@pytest.mark.parametrize(("side", "size", "said"), [(60, 48, []), (40, 32, ["--set", "dataset.size=32"])])
+def test_advise__a_preset_keeps_its_size_unless_pictures_are_smaller(
+    side: int, size: int, said: list[str], tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0)
+    for number in range(20):
+        file = tmp_path / "photos" / f"c{number % 2}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 256, (side, side + 9, 3), dtype=np.uint8)).save(file)
+    found = checked(tmp_path / "photos")
+    advice = advise(found.pictures, found.measures)
+    preset = read_preset("folder-simclr-cpu")
+    assert (advice.preset, advice.size) == ("folder-simclr-cpu", size)
+    assert preset["dataset"]["size"] == 48
+    assert advice.crop_area is not None
+    assert list(advice.crop_area) == preset["views"]["crop_area"]
+    assert list(advice.words[advice.words.index("--batch-size") + 2 :]) == said
 
 
 def test_check_pictures__values_are_whole_lists(root: Path) -> None:
