@@ -18,6 +18,7 @@ from clr_server import ask
 
 REPOSITORY = Path(__file__).parents[1]
 START_SECONDS, COMMAND_SECONDS = 120.0, 300.0
+CPU = ["--device", "cpu", "--precision", "fp32"]
 TINY = [
     "--set",
     "dataset.view_size=16",
@@ -27,8 +28,8 @@ TINY = [
     "encoder.embedding_dim=32",
     "--batch-size",
     "128",
+    *CPU,
 ]
-TINY += ["--device", "cpu", "--precision", "fp32"]
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,17 @@ METHODS: dict[str, dict[str, Any]] = {
     "moco-v3": {**SMALL, "method.name": "moco", "method.version": "v3"},
     "supervised": {**SMALL, "method.name": "supervised", "train.label_fraction": 0.5},
 }
-VARIANTS = {"simclr-muon", "prob-simclr", "byol-neighbor", "moco-v3", "autoencoder-noise"}  # of what others show
+VARIANTS = {  # of what others show
+    "simclr-muon",
+    "prob-simclr",
+    "byol-neighbor",
+    "byol-fastsiam",
+    "moco-v3",
+    "dino",
+    "vae",
+    "supervised",
+    "autoencoder-noise",
+}
 # Adam divides by the size of a gradient, so that what is rounding alone becomes a step: not for a bound on rounding.
 GENTLE = {"optim.name": "sgd", "optim.lr": 0.003, "train.batch_size": 48, "train.micro_batch_size": 8}
 

@@ -77,8 +77,17 @@ SELF_JOIN = (0, 10_000, 64, 96, 96)  # tiles of 96 rows, by symmetry
 BY_QUERIES = (10_000, 200, 64, 96, 96)  # 200 queries at a time
 
 
-@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-@pytest.mark.parametrize("way", ["symmetry", "rows", "queries", "mapped"])
+@pytest.mark.parametrize(
+    ("way", "metric"),
+    [
+        ("symmetry", "cosine"),
+        ("rows", "euclidean"),
+        ("queries", "euclidean"),
+        ("mapped", "cosine"),
+        *(pytest.param(way, "cosine", marks=pytest.mark.slow) for way in ("rows", "queries")),
+        *(pytest.param(way, "euclidean", marks=pytest.mark.slow) for way in ("symmetry", "mapped")),
+    ],
+)
 def test_nearest_neighbors__the_bits_of_one_process(pool: Pool, tmp_path: Path, metric: Metric, way: str) -> None:
     np.save(tmp_path / "table.npy", some_table(900, seed=0))
     np.save(tmp_path / "queries.npy", some_table(230, seed=1))

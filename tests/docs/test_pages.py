@@ -22,7 +22,7 @@ NEEDED = {
     "--dataset parquet": make_parquet,
 }
 
-SLOW = {  # several trainings each
+SLOW = {  # several trainings each, or what commands do that are tested elsewhere
     "docs/encoders.md",
     "docs/few-labels.md",
     "docs/faces.md",
@@ -34,6 +34,9 @@ SLOW = {  # several trainings each
     "docs/map.md",
     "docs/python.md",
     "docs/scripts.md",
+    "docs/photos.md",
+    "docs/views.md",
+    "docs/space.md",
 }
 METHOD_RUN_BY_DEFAULT = "docs/methods/simclr.md"  # the commands of the others differ by the name of the method
 

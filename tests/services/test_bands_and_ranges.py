@@ -75,8 +75,14 @@ def trained(folder: Path, out: Path, **more: Any) -> Run:
     return session.run
 
 
-@pytest.mark.parametrize("encoder", ["resnet9", "resnet18"])
-@pytest.mark.parametrize("bands", [4, 13])
+@pytest.mark.parametrize(
+    ("encoder", "bands"),
+    [
+        ("resnet9", 13),
+        ("resnet18", 4),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in [("resnet9", 4), ("resnet18", 13)]),
+    ],
+)
 def test_bands__a_run_embeds_files_as_it_embeds_the_split_and_is_drawn(
     tmp_path: Path, encoder: str, bands: int
 ) -> None:
