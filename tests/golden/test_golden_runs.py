@@ -36,10 +36,12 @@ SMALL = {
     "train.epochs": 0.14,
 }
 NO_ENCODER = {key: value for key, value in SMALL.items() if not key.startswith("encoder.")}
+# As the preset of the digits was when these were stored.
+SIMCLR = {**SMALL, "method.temperature": 0.5, "optim.name": "adamw", "optim.lr": 2e-3}
 RUNS: dict[str, dict[str, Any]] = {
-    "simclr": {**SMALL},
-    "simclr-micro-batches": {**SMALL, "train.micro_batch_size": 20, "method.num_views": 3},
-    "simclr-muon-small-views": {**SMALL, "optim.name": "muon", "optim.momentum": 0.95, "dataset.view_size": 24},
+    "simclr": {**SIMCLR},
+    "simclr-micro-batches": {**SIMCLR, "train.micro_batch_size": 20, "method.num_views": 3},
+    "simclr-muon-small-views": {**SIMCLR, "optim.name": "muon", "optim.momentum": 0.95, "dataset.view_size": 24},
     "prob-simclr": {**SMALL, "method.name": "prob-simclr"},
     "supcon": {**SMALL, "method.name": "supcon", "train.images_per_class": 6},
     "byol": {**SMALL, "method.name": "byol"},
