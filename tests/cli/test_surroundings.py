@@ -89,7 +89,7 @@ def test_notes__words_are_whole_on_a_terminal(clr_cache: Path, tmp_path: Path) -
 def test_table__fits(trained: Path, clr_cache: Path) -> None:
     piped = run_in(trained, ["runs"], clr_cache).stdout.decode().splitlines()
     header, row = (line.split("\t") for line in piped[1:])
-    assert dict(zip(header, row, strict=True))["temperature"] == "0.5"
+    assert dict(zip(header, row, strict=True))["temperature"] == "1"
     for columns in ("40", "80", "200"):
         done = run_in(trained, ["runs"], clr_cache, COLUMNS=columns, PYTHONIOENCODING="utf-8").stdout.decode()
         assert max(map(len, done.splitlines())) <= int(columns)
@@ -127,7 +127,7 @@ def test_table__wide_ones_are_long_in_a_pipe(clr: Clr, trained: Path, tmp_path: 
     for number in range(6):
         other = shutil.copytree(run, tmp_path / "runs" / f"with a long name {number}")
         config = other / "config.yaml"
-        config.write_text(config.read_text().replace("temperature: 0.5", f"temperature: 0.{number + 1}"))
+        config.write_text(config.read_text().replace("temperature: 1.0", f"temperature: 0.{number + 1}"))
     names = [str(path) for path in sorted((tmp_path / "runs").iterdir())]
     compared = clr("runs", "compare", *names, cwd=tmp_path).out.splitlines()
     assert "method.temperature\twith a long name 3\t0.4" in compared

@@ -65,7 +65,7 @@ def test_resume_session__what_is_given_again_is_no_change(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"method__temperature": 0.9}, r"method.temperature 0\.\d+ -> 0.9"),
+        ({"method__temperature": 0.9}, r"method.temperature 1\.0 -> 0.9"),
         ({"method__name": "byol"}, "method.name simclr -> byol"),
         ({"views": {"recipe": "light"}}, "views.crop_probability 0.0 -> 1.0"),
         ({"dataset__name": "cifar10"}, "dataset.name digits -> cifar10"),
@@ -231,7 +231,7 @@ def test_resume_session__a_checkpoint_of_something_else(tmp_path: Path, change: 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("temperature: 0.5", "temperature: 0.1", r"method.temperature 0.5 -> 0.1"),
+        ("temperature: 1.0", "temperature: 0.1", r"method.temperature 1.0 -> 0.1"),
         ("flip_probability: 0.0", "flip_probability: 0.5", r"views.flip_probability 0.0 -> 0.5"),
         ("seed: 0", "seed: 1", r"seed 0 -> 1"),
     ],
