@@ -15,12 +15,6 @@ from pages import REPOSITORY, read_page
 
 COPIED = ("contrastive_cli", "configs", "tests", "benchmarks", "scripts", "docs", "pyproject.toml", "mkdocs.yml")
 RECIPES = ("Add a method", "Add a dataset", "Add an augmentation", "Add a command")
-LONG = (  # each starts half a dozen processes that import torch
-    "Add a method",
-    "Add a dataset",
-    "Add an augmentation",
-    "Add a command",
-)
 # "Write `FILE`:", "In `FILE`, above|below `LINE`, add:" or "In `FILE`, replace `LINE` by:", each before its block.
 INSTRUCTION = re.compile(
     r"(?:Write `(?P<new>[^`]+)`|"
@@ -56,9 +50,8 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "title", [pytest.param(title, marks=pytest.mark.slow if title in LONG else ()) for title in RECIPES]
-)
+@pytest.mark.slow  # each starts half a dozen processes that import torch
+@pytest.mark.parametrize("title", RECIPES)
 def test_recipe__works_as_written(title: str, copy: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     programs = tmp_path_factory.mktemp("programs")
     (programs / "clr").write_text(f'#!/bin/sh\nexec {sys.executable} -m contrastive_cli "$@"\n')
