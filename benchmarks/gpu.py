@@ -1,14 +1,21 @@
 """What one GPU does in ten minutes: training steps, their parts, the loss at many rows, and CIFAR-10 from scratch.
 
-    python -m benchmarks.gpu --data-dir DIR                                  (ten minutes, all parts)
+    python -m benchmarks.gpu --data-dir DIR                                  (ten minutes, the usual parts)
+    python -m benchmarks.gpu commands optimizers --minutes 4                 (does clr work on the card? no figures)
     python -m benchmarks.gpu simclr --data-dir DIR --minutes 12              (one training: when does kNN reach 90 %?)
 
-Needs torch, numpy, pydantic, pyyaml, filelock and pillow, for lightly's step lightly, and no network. DIR holds
-CIFAR-10 as {train,test}/<class>/*; without it random bytes stand for images and nothing is trained. Parts are speed
-and the trainings simclr, fastsiam, sigreg, vicreg, moco and supcon; the first four are done where none is named, and
-share the minutes. Each line is printed as soon as it is known, so that an end of the lease loses only what was not
-reached. A training is judged by its neighbors five times on the way, its clock stopped, so the lines say when an
-accuracy was reached. On a CPU it takes small sizes and proves only that it runs.
+Needs torch, numpy, pydantic, pyyaml, filelock and pillow, for lightly's step lightly, for commands all that clr needs,
+and no network. DIR holds CIFAR-10 as {train,test}/<class>/*; without it random bytes stand for images and nothing is
+trained. The parts are
+
+- speed: steps, with what torch may compile and cuDNN may search for; the loss at many rows;
+- optimizers: a step by each of them, and the kernels that take longest;
+- commands: clr's own, each in a process;
+- the trainings simclr, muon, fastsiam, sigreg, vicreg, moco and supcon, which share the minutes.
+
+Speed, simclr, fastsiam and sigreg are done where none is named. Each line is printed as soon as it is known, so that an
+end of the lease loses only what was not reached. A training is judged by its neighbors five times on the way, its clock
+stopped, so the lines say when an accuracy was reached. On a CPU it takes small sizes and proves only that it runs.
 """
 
 from __future__ import annotations
@@ -25,6 +32,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from benchmarks.gpu_commands import commands
 from benchmarks.gpu_training import TRAININGS, Bench, train
 from contrastive_cli.core.types import Progress
 from contrastive_cli.engine.device import choose_device
@@ -33,10 +41,10 @@ from contrastive_cli.losses.contrastive import nt_xent
 from contrastive_cli.models.encoder import encoder_of
 
 USUAL = ["speed", "simclr", "fastsiam", "sigreg"]
-PARTS = ["speed", *TRAININGS]
+PARTS = ["speed", "optimizers", "commands", *TRAININGS]
 STEPS = (
-    ("resnet18", 32, 512),
     ("resnet18", 32, 1024),
+    ("resnet18", 32, 512),
     ("resnet50", 32, 512),
     ("resnet18", 224, 256),
     ("resnet50", 224, 128),
@@ -54,7 +62,11 @@ def section(name: str) -> Iterator[None]:
 
 
 def steps(bench: Bench, encoder: str, size: int, batch_size: int, *, compiled: tuple[str, ...]) -> float:
-    """Views per second of a whole step, and the shares of views and loss in it; `compiled` are parts of the step."""
+    """Views per second of a whole step, and the shares of views and loss in it.
+
+    `compiled` are parts of the step that torch compiles; "search" is cuDNN's, for the fastest convolution of each size.
+    """
+    torch.backends.cudnn.benchmark = "search" in compiled
     method, make = bench.method("simclr", encoder=encoder, size=size), bench.batch
     if "encoder" in compiled:
         encoder_of(method).compile()
@@ -74,13 +86,49 @@ def steps(bench: Bench, encoder: str, size: int, batch_size: int, *, compiled: t
     views = bench.seconds(lambda: make(pixels, indices, count=2, size=size, epoch=0, step=0), rounds=rounds)
     loss = bench.seconds(lambda: nt_xent(projections[0], projections[1], temperature=0.5).backward(), rounds=rounds)
     shares = f"views {100 * views / whole:.1f} %, loss {100 * loss / whole:.1f} % of the step"
-    kind = f"compiled {' and '.join(compiled)}" if compiled else "eager"
+    kind = f"with {' and '.join(compiled)}" if compiled else "eager"
     name = "resnet9" if bench.small else encoder
     print(
         f"step, {name} at {size} px, batch {batch_size}, {kind}: {2 * batch_size / whole:,.0f} views/s; {shares}",
         flush=True,
     )
     return 2 * batch_size / whole
+
+
+def optimizer_steps(bench: Bench, batch_size: int) -> None:
+    """Steps of ResNet-18 at 32 px in a row, by each optimizer: where launching takes as long, the processor is slow."""
+    rounds = 2 if bench.small else 30
+    for name in ("sgd", "adamw", "lars", "muon"):
+        config = OptimConfig.model_validate({"name": name})
+        method = bench.method("simclr")
+        optimizer = build_optimizer(method, config, lr=1e-3, precision=bench.precision)
+        pixels = torch.randint(0, 256, (batch_size, 3, 32, 32), dtype=torch.uint8, device=bench.device)
+        indices = torch.arange(batch_size, device=bench.device)
+
+        def step() -> None:
+            batch = bench.batch(pixels, indices, count=2, size=32, epoch=0, step=0)  # noqa: B023
+            bench.step(method, optimizer, batch, Progress(step=0, total_steps=1))  # noqa: B023
+
+        for _ in range(3):
+            step()
+        bench.synchronize()
+        started = time.perf_counter()
+        for _ in range(rounds):
+            step()
+        launched = (time.perf_counter() - started) / rounds
+        bench.synchronize()
+        whole = (time.perf_counter() - started) / rounds
+        rate = 2 * batch_size / whole
+        print(
+            f"{name}, batch {batch_size}: {1000 * whole:.1f} ms, launched in {1000 * launched:.1f} ms, "
+            f"{rate:,.0f} views/s",
+            flush=True,
+        )
+    with torch.profiler.profile() as profile:
+        step()
+        bench.synchronize()
+    column = "self_cpu_time_total" if bench.small else "self_cuda_time_total"
+    print(profile.key_averages().table(sort_by=column, row_limit=5 if bench.small else 30, max_name_column_width=60))
 
 
 def lightly_steps(bench: Bench, batch_size: int) -> None:
@@ -136,8 +184,13 @@ def main() -> None:
     bench = Bench(small=choose_device("auto").type == "cpu")
     name = torch.cuda.get_device_name() if bench.device.type == "cuda" else "small sizes, to prove that it runs"
     print(f"{bench.device}, {name}, {bench.precision}, torch {torch.__version__}", flush=True)
+    if "commands" in arguments.parts:
+        commands(small=bench.small)
+    if "optimizers" in arguments.parts:
+        with section("optimizers"):
+            optimizer_steps(bench, 16 if bench.small else 512)
     compiled = speed(bench) if "speed" in arguments.parts else False
-    trainings = [part for part in arguments.parts if part != "speed"] if arguments.data_dir is not None else []
+    trainings = [part for part in arguments.parts if part in TRAININGS] if arguments.data_dir is not None else []
     for number, part in enumerate(trainings):
         left = arguments.minutes - (time.perf_counter() - started) / 60
         minutes = max(0.05, left / (len(trainings) - number) - 0.5)
@@ -150,12 +203,13 @@ def speed(bench: Bench) -> bool:
     """Steps and losses of all sizes; whether a compiled encoder made the step of ResNet-18 at 32 px faster."""
     rates: dict[tuple[str, ...], float] = {}
     for encoder, size, batch_size in SMALL_STEPS if bench.small else STEPS:
-        usual = encoder == "resnet18" and size == 32
-        kinds: tuple[tuple[str, ...], ...] = ((), ("encoder",), ("encoder", "views")) if usual else ((), ("encoder",))
-        for compiled in ((),) if bench.small else kinds:
+        usual = (encoder, size, batch_size) == STEPS[0]
+        kinds = ((), ("search",), ("encoder",), ("encoder", "views"))
+        for compiled in kinds if usual else kinds[:2]:  # to compile takes long
             with section(f"step, {encoder} at {size} px, batch {batch_size}, compiled: {compiled}"):
                 rate = steps(bench, encoder, size, batch_size, compiled=compiled)
                 rates |= {compiled: rate} if usual else {}
+    torch.backends.cudnn.benchmark = False
     with section("step, lightly's loop"):
         lightly_steps(bench, 16 if bench.small else 512)
     for rows in (256,) if bench.small else (8192, 131_072, 1_048_576):

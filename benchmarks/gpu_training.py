@@ -31,12 +31,15 @@ from contrastive_cli.views.recipe import RECIPES
 
 TRAININGS: dict[str, tuple[str, dict[str, Any]]] = {
     "simclr": ("simclr", {"temperature": 0.5}),
+    "muon": ("simclr", {"temperature": 0.2}),
     "fastsiam": ("byol", {"targets": "views", "num_views": 4}),
     "sigreg": ("regularized", {"regularizer": "sigreg"}),
     "vicreg": ("regularized", {"regularizer": "vicreg"}),
     "moco": ("moco", {}),
     "supcon": ("supcon", {}),
 }
+SGD = OptimConfig(name="sgd", lr=0.06, lr_scaling="linear", momentum=0.9, weight_decay=5e-4)
+MUON = OptimConfig(name="muon", lr=4e-3, momentum=0.95)  # half of the rate of the preset for CPUs
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 GOAL = 0.9  # of kNN-20 on CIFAR-10
 CHECKS = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -127,8 +130,11 @@ def train(bench: Bench, data_dir: Path, *, training: str, minutes: float, batch_
     method = bench.method(training)
     if compiled:
         encoder_of(method).compile()  # training alone: `embed` sees other shapes, and pays for them once
-    optimizer = build_optimizer(method, OptimConfig(name="sgd", momentum=0.9, weight_decay=5e-4), lr=0.0)
-    peak, step, total, checks = 0.06 * batch_size / 256, 0, 10**9, list(CHECKS)
+    optim = MUON if training == "muon" else SGD
+    optimizer = build_optimizer(method, optim, lr=optim.lr, precision=bench.precision)
+    ratio = batch_size / 256
+    peak = optim.lr * (ratio if optim.lr_scaling == "linear" else ratio**0.5)
+    step, total, checks = 0, 10**9, list(CHECKS)
     spent, warm, reached = 0.0, 0.0, False
     started = time.perf_counter()
     while step < total:

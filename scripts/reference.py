@@ -100,6 +100,11 @@ def configuration_page() -> str:
     lines += ["`--config` names. The order, lowest first: defaults, the data set's own preset, `--config`, `--set`,"]
     lines += ["named options. The fields `method.*` stand on [the pages of the methods](methods/index.md), the fields"]
     lines += ["`views.*` and `view_groups` on [the page of the views](views.md)."]
+    lines += [
+        "",
+        "What a higher layer replaces takes along what goes with it: `train.epochs` replaces `train.budget`, another",
+    ]
+    lines += ["encoder all of `encoder.*` but `weights`, and another encoder or size a preset's small views."]
     sections: dict[str, type[Config]] = {
         "dataset": DatasetConfig,
         "encoder": EncoderConfig,

@@ -34,7 +34,14 @@ from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoder import Encoder
 from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder, build_encoder
 from contrastive_cli.services.encoder_input import PreprocessConfig
-from contrastive_cli.services.option_trees import merge_lengths, name_group, name_of, name_recipe, refuse_double
+from contrastive_cli.services.option_trees import (
+    merge_layers,
+    name_group,
+    name_of,
+    name_recipe,
+    own_sizes,
+    refuse_double,
+)
 from contrastive_cli.services.own_methods import checked_method, name_method, own_file_of, recall_method
 from contrastive_cli.services.starting_weights import start_from_weights
 from contrastive_cli.views.recipe import Recipe, ViewGroup
@@ -194,7 +201,7 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | Non
     """
     refuse_double(sets, flags)
     sets, flags = with_named_dataset(sets), with_named_dataset(flags)
-    given = merge_lengths(defaults or {}, read_preset(config) if config else {}, sets, flags)
+    given = merge_layers(defaults or {}, read_preset(config) if config else {}, sets, flags)
     dataset = name_of(given, "dataset", DEFAULT_DATASET)
     method = name_of(given, "method", "simclr")
     if method == name_of(merge(sets, flags), "method", ""):  # a file that a configuration names is never imported
@@ -202,12 +209,8 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | Non
     spec = find_dataset(dataset)
     device = choose_device(str(given.get("device", "auto")))
     own_preset = None if defaults else find_own_preset(dataset=spec.name, method=method, device=device)
-    preset = read_preset(own_preset) if own_preset else {}
-    sizes = preset.get("dataset", {})
-    if given.get("dataset", {}).get("size") not in (None, sizes.get("size", spec.size)):
-        sizes.pop("view_size", None)  # it goes with the preset's own size, and so does the other
-        sizes.pop("stored_size", None)
-    tree = merge_lengths(preset, given)
+    preset = own_sizes(read_preset(own_preset), given, native=spec.size) if own_preset else {}
+    tree = merge_layers(preset, given)
     tree = merge({"dataset": {"name": dataset}}, tree)
     tree = start_from_weights(tree, given=given, spec=spec)
     tree["method"] = {**tree.get("method", {}), "name": method}

@@ -30,8 +30,12 @@ def name_group(group: Any, *, views: Mapping[str, Any]) -> Tree:
     return name_recipe(group, default=None) if "recipe" in group else merge(dict(views), group)
 
 
-def merge_lengths(*layers: Mapping[str, Any]) -> Tree:
-    """Merge trees, where `epochs` of a higher layer replaces `budget` of a lower one, and the other way round."""
+def merge_layers(*layers: Mapping[str, Any]) -> Tree:
+    """Merge trees. What a higher layer replaces takes along what goes with it in the lower ones.
+
+    `epochs` replaces `budget` and the other way round. Another encoder replaces the shape of the one before; weights
+    that a lower layer names stay, and are asked whether they are of the encoder.
+    """
     merged: Tree = {}
     for layer in layers:
         train = layer.get("train")
@@ -39,12 +43,30 @@ def merge_lengths(*layers: Mapping[str, Any]) -> Tree:
         if len(given) == 1 and isinstance(merged.get("train"), dict):
             replaced = {"epochs", "budget", "plan"} - given
             merged["train"] = {key: value for key, value in merged["train"].items() if key not in replaced}
+        if names_another(layer, "encoder", than=merged):
+            merged["encoder"] = {key: value for key, value in merged["encoder"].items() if key == "weights"}
         merged = merge(merged, layer)
     return merged
 
 
+def own_sizes(preset: Tree, given: Mapping[str, Any], *, native: int) -> Tree:
+    """The preset, without small views and stored pictures where they do not fit: they go with its size and encoder."""
+    sizes = preset.get("dataset", {})
+    other_size = given.get("dataset", {}).get("size") not in (None, sizes.get("size", native))
+    if not other_size and not names_another(given, "encoder", than=preset):
+        return preset
+    kept = {key: value for key, value in sizes.items() if key not in ("view_size", "stored_size")}
+    return {**preset, "dataset": kept}
+
+
+def names_another(tree: Mapping[str, Any], key: str, *, than: Mapping[str, Any]) -> bool:
+    """Whether both trees name what is under the key, and not the same."""
+    name, other = name_of(tree, key, "auto"), name_of(than, key, "auto")
+    return "auto" not in (name, other) and name != other
+
+
 def name_of(tree: Mapping[str, Any], key: str, default: str) -> str:
-    """The name of the method or dataset in a tree of options."""
+    """The name of the method, dataset or encoder in a tree of options."""
     node = tree.get(key, {})
     if not isinstance(node, Mapping):
         raise UsageError(f"{key}: a mapping is needed, such as {{name: {default}}} (given: {node!r})")

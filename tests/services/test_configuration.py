@@ -11,6 +11,7 @@ import yaml
 from contrastive_cli.core.config import read_assignments
 from contrastive_cli.core.durations import parse_duration
 from contrastive_cli.core.errors import UsageError
+from contrastive_cli.models.encoders import EncoderConfig
 from contrastive_cli.services.configuration import PretrainConfig, resolve
 
 
@@ -35,9 +36,14 @@ def test_resolve__without_anything_is_the_digits_preset() -> None:
         (["dataset.size=32"], (32, 24)),
         (["dataset.size=64"], (64, None)),
         (["dataset.size=64", "dataset.view_size=48"], (64, 48)),
+        (["encoder.name=resnet9"], (32, 24)),
+        (["encoder.name=resnet18"], (32, None)),
+        (["encoder.name=timm/vit_tiny_patch16_224", "dataset.view_size=16"], (32, 16)),
     ],
 )
-def test_resolve__a_presets_small_views_go_with_its_size(sets: list[str], sizes: tuple[int, int | None]) -> None:
+def test_resolve__a_presets_small_views_go_with_its_size_and_encoder(
+    sets: list[str], sizes: tuple[int, int | None]
+) -> None:
     given = read_assignments(["dataset.name=cifar10", "dataset.data_dir=data", *sets])
     dataset = resolve(config=None, sets=given, flags={"device": "cpu"}).config.dataset
     assert (dataset.size, dataset.view_size) == sizes
@@ -62,6 +68,29 @@ def test_resolve__an_option_for_the_length_replaces_the_other_of_a_lower_layer()
     assert by_epochs.budget is None
     with pytest.raises(UsageError, match="exclude each other"):
         resolved(train={"epochs": 3, "budget": "1m"})
+
+
+def test_resolve__another_encoder_replaces_the_shape_of_the_one_before(tmp_path: Path) -> None:
+    own = resolved(dataset={"name": "cifar10"}).encoder
+    assert (own.width, own.embedding_dim, own.init) == (16, 1024, "identity")
+    fresh = EncoderConfig(name="resnet18")
+    assert resolved(dataset={"name": "cifar10"}, encoder={"name": "resnet18"}).encoder == fresh
+    assert resolved(config="cifar10-simclr-cpu", encoder={"name": "resnet18"}).encoder == fresh
+    assert resolved(config="cifar10-simclr-cpu", sets=["encoder.name=resnet18"]).encoder == fresh
+    assert resolved(dataset={"name": "cifar10"}, encoder={"name": "resnet9", "width": 8}).encoder == EncoderConfig(
+        name="resnet9", width=8, embedding_dim=1024, init="identity"
+    )
+    file = tmp_path / "mine.yaml"
+    file.write_text("encoder: {name: resnet50, stem: imagenet}\n")
+    assert resolved(config=str(file), encoder={"name": "resnet50"}).encoder.stem == "imagenet"
+    assert resolved(config=str(file), encoder={"name": "resnet18"}).encoder == fresh
+
+
+def test_resolve__another_encoder_keeps_the_weights_of_a_lower_layer_to_be_asked(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("encoder: {name: resnet18, weights: IMAGENET1K_V2}\n")  # which are ResNet-50's alone
+    with pytest.raises(UsageError, match="IMAGENET1K_V2"):
+        resolved(config=str(file), dataset={"name": "cifar10", "data_dir": "x"}, encoder={"name": "resnet34"})
 
 
 def test_resolve__the_written_configuration_gives_the_same_again(tmp_path: Path) -> None:

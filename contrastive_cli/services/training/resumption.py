@@ -15,7 +15,7 @@ from contrastive_cli.core.types import Progress
 from contrastive_cli.data.own_datasets import with_named_dataset
 from contrastive_cli.engine.schedule import Pace
 from contrastive_cli.services.configuration import PretrainConfig, config_model, fill, read_run_config
-from contrastive_cli.services.option_trees import merge_lengths, name_of, name_recipe, refuse_double
+from contrastive_cli.services.option_trees import merge_layers, name_of, name_recipe, refuse_double
 from contrastive_cli.services.training.setup import TrainingSetup
 from contrastive_cli.services.training.steps import learning_rate
 
@@ -66,7 +66,7 @@ def changed_config(run: Run, manifest: Manifest, changes: Changes | None) -> tup
         return _as_begun(own, manifest), False
     refuse_double(changes.sets, changes.flags)
     sets, flags = with_named_dataset(changes.sets), with_named_dataset(changes.flags)
-    given = merge_lengths(read_preset(changes.config) if changes.config else {}, sets, flags)
+    given = merge_layers(read_preset(changes.config) if changes.config else {}, sets, flags)
     if given.get("device") == manifest.device:  # what the run found by itself may be named
         own = own.model_copy(update={"device": manifest.device})
     method = name_of(given, "method", own.method_name)
@@ -74,7 +74,7 @@ def changed_config(run: Run, manifest: Manifest, changes: Changes | None) -> tup
         _refuse(run, {"method.name": (own.method_name, method)})
     if "views" in given:
         given["views"] = name_recipe(given["views"], default=None)
-    new = fill(build(config_model(method), merge_lengths(own.model_dump(mode="json"), given)))
+    new = fill(build(config_model(method), merge_layers(own.model_dump(mode="json"), given)))
     old_values, new_values = (dict(_leaves(config.model_dump(mode="json"))) for config in (own, new))
     different = {key: (old_values[key], value) for key, value in new_values.items() if value != old_values[key]}
     _refuse_unsafe(run, different)
