@@ -8,6 +8,7 @@ Left out: the trust clipping of solo-learn, whose learning rates do not carry ov
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Self, overload
@@ -92,7 +93,16 @@ def build_optimizer(
 
 
 class _Optimizer(torch.optim.Optimizer):
-    """What torch leaves to every optimizer: the closure, and a step group by group."""
+    """What torch leaves to every optimizer: the closure, and a step group by group.
+
+    Torch's methods are wrapped for its compiler, and the wrapper imports it when first called, which takes two seconds
+    of every start. No optimizer is compiled here, so they are taken as they were before they were wrapped.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
 
     @overload
     def step(self, closure: None = None) -> None: ...

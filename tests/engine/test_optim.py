@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import copy
 import io
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -266,3 +268,16 @@ def test_orthogonalized__singular_values_are_near_one(shape: tuple[int, int], pr
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
     assert ((left.T @ made @ right.T).diagonal() > 0.6).all()  # along the same directions
     assert orthogonalized(torch.zeros(shape), products=products).abs().max() == 0
+
+
+@pytest.mark.parametrize("name", ["muon", "lars"])
+def test_build_optimizer__imports_no_compiler(name: str) -> None:
+    code = (
+        "import sys, torch; from contrastive_cli.engine.optim import OptimConfig, build_optimizer\n"
+        "model = torch.nn.Linear(3, 3)\n"
+        f"optimizer = build_optimizer(model, OptimConfig(name={name!r}), lr=1e-3)\n"
+        "model(torch.ones(2, 3)).sum().backward(); optimizer.step(); optimizer.zero_grad(set_to_none=True)\n"
+        "optimizer.load_state_dict(optimizer.state_dict()); print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
