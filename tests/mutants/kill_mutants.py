@@ -189,7 +189,10 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print the names and end")
     parser.add_argument("--no-baseline", action="store_true", help="do not run the tests on the unchanged code first")
     options = parser.parse_args()
-    mutants = [mutant for mutant in read_mutants() if not options.names or mutant.name in options.names]
+    known = read_mutants()
+    if unknown := set(options.names) - {mutant.name for mutant in known}:
+        parser.error(f"no mutant {', '.join(sorted(unknown))}; --list names them")
+    mutants = [mutant for mutant in known if not options.names or mutant.name in options.names]
     if options.list:
         for mutant in mutants:
             print(f"{mutant.name:18} {mutant.file}: {mutant.what}")

@@ -3,7 +3,7 @@
 Every problem has its own history, step length and end; only the evaluations are shared, because one matrix product for
 all problems costs little more than for one. Left out: Wolfe's curvature condition, which convexity makes unnecessary.
 
-Letters: L problems, A of them still active, P parameters of each, M remembered steps.
+Letters: L problems, A of them still active or asked for, P parameters of each, M remembered steps.
 """
 
 from __future__ import annotations
@@ -58,11 +58,10 @@ def minimize(
     problems = torch.arange(len(start), device=start.device)
     at = objective(points, problems)
     values, gradients, curvatures = at.values.clone(), at.gradients.clone(), at.curvatures.clone()
-    steps_s = start.new_zeros(HISTORY, *start.shape)  # [M, L, P], the newest last
-    steps_y = torch.zeros_like(steps_s)
+    history = _History(start)
     iterations = torch.zeros_like(problems)
     lengths = torch.ones_like(values)
-    directions = _directions(gradients, curvatures, steps_s, steps_y)
+    directions = -gradients / curvatures
     active = problems[gradients.norm(dim=1) > tolerance] if max_iterations > 0 else problems[:0]
     while len(active):
         length, direction, gradient = lengths[active], directions[active], gradients[active]
@@ -75,34 +74,53 @@ def minimize(
         lengths[active] = torch.where(enough, torch.ones_like(length), length * shorter)
         moved = active[enough]
         if len(moved):
-            steps_s[:, moved] = torch.cat([steps_s[1:, moved], moves[enough][None]])
-            steps_y[:, moved] = torch.cat([steps_y[1:, moved], (at.gradients - gradient)[enough][None]])
+            history.remember(moved, moves[enough], (at.gradients - gradient)[enough])
             points[moved] += moves[enough]
             values[moved], gradients[moved] = at.values[enough], at.gradients[enough]
             curvatures[moved] = at.curvatures[enough]
             iterations[moved] += 1
-            directions[moved] = _directions(gradients[moved], curvatures[moved], steps_s[:, moved], steps_y[:, moved])
+            directions[moved] = history.directions(moved, gradients[moved], curvatures[moved])
         unfinished = (gradients.norm(dim=1) > tolerance) & (iterations < max_iterations) & (lengths > SHORTEST_STEP)
         active = active[unfinished[active]]
     return Minimum(points=points, values=values, gradient_norms=gradients.norm(dim=1), iterations=iterations)
 
 
-def _directions(gradients: Tensor, curvatures: Tensor, steps_s: Tensor, steps_y: Tensor) -> Tensor:
-    """The two-loop recursion, [A, P]; the initial Hessian is the estimated diagonal, scaled to the newest step."""
-    products = (steps_s * steps_y).sum(2)  # [M, A]
-    tiny = 1e-12 * steps_s.norm(dim=2) * steps_y.norm(dim=2)
-    usable = products > tiny  # unused places of the history hold zeros
-    rho = torch.where(usable, 1 / torch.where(usable, products, 1.0), 0.0)
-    direction = -gradients
-    alphas = []
-    for s, y, r in zip(steps_s.flip(0), steps_y.flip(0), rho.flip(0), strict=True):
-        alpha = r * (s * direction).sum(1)
-        direction = direction - alpha[:, None] * y
-        alphas.append(alpha)
-    newest = steps_y[-1]
-    scale = torch.where(usable[-1], products[-1] / (newest.square() / curvatures).sum(1).clamp_min(1e-300), 1.0)
-    direction = scale[:, None] * direction / curvatures
-    for s, y, r, alpha in zip(steps_s, steps_y, rho, reversed(alphas), strict=True):
-        beta = r * (y * direction).sum(1)
-        direction = direction + (alpha - beta)[:, None] * s
-    return direction
+class _History:
+    """The last M steps of every problem and what its gradient changed by, in a ring: nothing is moved to make room."""
+
+    def __init__(self, start: Tensor) -> None:
+        num_problems = len(start)
+        self.steps = start.new_zeros(HISTORY, *start.shape)  # [M, L, P]
+        self.changes = torch.zeros_like(self.steps)
+        self.rho = start.new_zeros(HISTORY, num_problems)  # 1 / (step . change); 0 where there is none that is usable
+        self.newest = torch.zeros(num_problems, dtype=torch.long, device=start.device)  # [L], place in the ring
+
+    def remember(self, problems: Tensor, steps: Tensor, changes: Tensor) -> None:
+        """Add the steps [A, P] of these problems [A], in the place of the oldest."""
+        self.newest[problems] = (self.newest[problems] + 1) % HISTORY
+        place = self.newest[problems], problems
+        self.steps[place], self.changes[place] = steps, changes
+        products = torch.linalg.vecdot(steps, changes)
+        usable = products > 1e-12 * steps.norm(dim=1) * changes.norm(dim=1)
+        self.rho[place] = torch.where(usable, 1 / torch.where(usable, products, 1.0), 0.0)
+
+    def directions(self, problems: Tensor, gradients: Tensor, curvatures: Tensor) -> Tensor:
+        """The two-loop recursion, [A, P]; the initial Hessian is the estimated diagonal, scaled to the newest step."""
+        ages = [(self.newest[problems] - age) % HISTORY for age in range(HISTORY)]
+        together = len(problems) == self.steps.shape[1] and bool((ages[0] == ages[0][0]).all())
+        # Where all problems are at the same place, in their order, rows are read where they lie.
+        places = [int(age[0]) if together else (age, problems) for age in ages]
+        direction = -gradients
+        alphas = []
+        for place in places:
+            alpha = self.rho[place] * torch.linalg.vecdot(self.steps[place], direction)
+            direction.addcmul_(self.changes[place], alpha[:, None], value=-1)
+            alphas.append(alpha)
+        rho, newest = self.rho[places[0]], self.changes[places[0]]
+        squares = torch.linalg.vecdot(newest, newest / curvatures)
+        scale = torch.where(rho > 0, 1 / (rho * squares).clamp_min(1e-300), 1.0)
+        direction.mul_(scale[:, None]).div_(curvatures)
+        for place, alpha in zip(reversed(places), reversed(alphas), strict=True):
+            beta = self.rho[place] * torch.linalg.vecdot(self.changes[place], direction)
+            direction.addcmul_(self.steps[place], (alpha - beta)[:, None])
+        return direction

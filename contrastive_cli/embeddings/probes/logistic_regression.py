@@ -5,6 +5,7 @@ Letters: N samples, D features, R dimensions that they span, C classes, L penalt
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -82,9 +83,9 @@ def fit_linear(
     standard = (data.float() - mean) / scale
     targets = labels.to(data.device).long()
     present = targets.bincount(minlength=num_classes).nonzero().flatten()  # the other classes take no part
-    variances, axes = _principal_axes(standard)
+    variances, rotated, back = _principal_axes(standard)
     objective = _CrossEntropy(
-        rotated=standard @ axes.float(),
+        rotated=rotated,
         targets=torch.searchsorted(present, targets),
         variances=torch.cat([variances.clamp_min(0), variances.new_ones(1)]),
         penalties=torch.tensor(penalties, dtype=torch.float64, device=data.device),
@@ -94,7 +95,7 @@ def fit_linear(
     fitted = torch.cat([found.points for found in minima]).view(len(penalties), len(present), -1)  # [L, C, R + 1]
     weights = standard.new_zeros(len(penalties), num_classes, standard.shape[1])
     biases = standard.new_full((len(penalties), num_classes), -torch.inf)
-    weights[:, present] = (fitted[..., :-1] @ axes.T).float()
+    weights[:, present] = functools.reduce(torch.matmul, back, fitted[..., :-1]).float()
     biases[:, present] = fitted[..., -1].float()
     return LinearHeads(
         penalties=tuple(penalties),
@@ -176,23 +177,26 @@ def _minima(objective: _CrossEntropy, *, max_iterations: int, tolerance: float) 
     return minima
 
 
-def _principal_axes(standard: Tensor) -> tuple[Tensor, Tensor]:
-    """Variances [R] and orthonormal axes [D, R] in float64, of the dimensions that the samples span.
+def _principal_axes(standard: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """What the samples span: variances [R] in float64, the samples there [N, R] in float32, and the way back.
 
-    The weights have no part outside that span at their optimum, since it would cost a penalty and change no logit. With
-    many samples a product in float64 costs more than it saves, and one in float32 cannot tell an empty dimension from a
-    narrow one, so all D stay.
+    The way back is matrices in float64, whose product [R, D] has orthonormal rows. The weights have no part outside the
+    span at their optimum, since it would cost a penalty and change no logit. With many samples a product in float64
+    costs more than it saves, and one in float32 cannot tell an empty dimension from a narrow one, so all D stay.
     """
     num_samples, num_features = standard.shape
     if num_samples >= MANY_SAMPLES * num_features:
         variances, axes = torch.linalg.eigh((standard.T @ standard).double() / num_samples)
-        return variances, axes
+        return variances, standard @ axes.float(), (axes.T,)
     data = standard.double()
     wide = num_samples < num_features
     squares, vectors = torch.linalg.eigh(data @ data.T if wide else data.T @ data)
     spanned = squares > 1e-12 * squares[-1]
     squares, vectors = squares[spanned], vectors[:, spanned]
-    return squares / num_samples, data.T @ (vectors / squares.sqrt()) if wide else vectors
+    if not wide:
+        return squares / num_samples, standard @ vectors.float(), (vectors.T,)
+    lengths = squares.sqrt()  # the samples along their axes are vectors * lengths; the axes themselves are never made
+    return squares / num_samples, (vectors * lengths).float(), ((vectors / lengths).T, data)
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:

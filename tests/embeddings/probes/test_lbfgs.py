@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from torch import Tensor
 
-from contrastive_cli.embeddings.probes.lbfgs import Evaluation, minimize
+from contrastive_cli.embeddings.probes.lbfgs import HISTORY, Evaluation, _History, minimize
 
 
 class Bowls:
@@ -76,3 +78,36 @@ def test_minimize__quadratics_of_any_condition() -> None:
     assert found.iterations[0] < found.iterations[1] < found.iterations[2]
     stopped = minimize(evaluate, torch.zeros_like(targets), max_iterations=2, tolerance=1e-8)
     assert stopped.iterations.tolist() == [1, 2, 2]
+
+
+def textbook_direction(gradient: Tensor, curvature: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Nocedal and Wright 2006, algorithm 7.4, the oldest pair first; the initial Hessian is the diagonal, scaled."""
+    q, alphas = gradient.clone(), []
+    for s, y in reversed(pairs):
+        alphas.append(s.dot(q) / s.dot(y))
+        q = q - alphas[-1] * y
+    s, y = pairs[-1]
+    r = s.dot(y) / y.dot(y / curvature) * q / curvature
+    for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
+        r = r + s * (alpha - y.dot(r) / s.dot(y))
+    return -r
+
+
+@pytest.mark.parametrize("counts", [(3, 3, 3), (25, 25, 25), (25, 4, 13)])
+def test_history__gives_the_directions_of_the_textbook(counts: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    draw = functools.partial(torch.rand, generator=generator, dtype=torch.float64)
+    history = _History(torch.zeros(3, 7, dtype=torch.float64))
+    pairs: list[list[tuple[Tensor, Tensor]]] = [[], [], []]
+    for number in range(max(counts)):
+        moved = [problem for problem in range(3) if number < counts[problem]]
+        steps = draw(len(moved), 7) - 0.5
+        changes = steps * (draw(len(moved), 7) + 0.1)  # as of a convex function: the products are positive
+        history.remember(torch.tensor(moved), steps, changes)
+        for row, problem in enumerate(moved):
+            pairs[problem].append((steps[row], changes[row]))
+    gradients, curvatures = draw(3, 7), draw(3, 7) + 0.1
+    expected = torch.stack([textbook_direction(gradients[p], curvatures[p], pairs[p][-HISTORY:]) for p in range(3)])
+    torch.testing.assert_close(history.directions(torch.arange(3), gradients, curvatures), expected)
+    some = torch.tensor([2, 0])
+    torch.testing.assert_close(history.directions(some, gradients[some], curvatures[some]), expected[some])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -149,11 +150,13 @@ def test_fit_linear__is_fitted_in_the_span_of_the_samples(shape: tuple[int, int]
 def test_principal_axes__empty_dimensions_are_left_out_where_that_is_cheap(rows: int, axes: int) -> None:
     generator = torch.Generator().manual_seed(0)
     flat = torch.randn(rows, 5, generator=generator) @ torch.randn(5, 80, generator=generator)
-    variances, directions = _principal_axes(flat)
-    assert directions.shape == (80, axes)
-    torch.testing.assert_close(directions.T @ directions, torch.eye(axes, dtype=torch.float64), atol=1e-9, rtol=0)
-    around = (flat.double() @ directions).square().mean(0)
-    torch.testing.assert_close(around, variances, atol=1e-4 * float(variances.max()), rtol=0)
+    variances, rotated, back = _principal_axes(flat)
+    directions = functools.reduce(torch.matmul, back)
+    assert directions.shape == (axes, 80)
+    torch.testing.assert_close(directions @ directions.T, torch.eye(axes, dtype=torch.float64), atol=1e-9, rtol=0)
+    along = flat.double() @ directions.T
+    torch.testing.assert_close(along.square().mean(0), variances, atol=1e-4 * float(variances.max()), rtol=0)
+    torch.testing.assert_close(rotated.double(), along, atol=1e-5 * float(along.abs().max()), rtol=0)
 
 
 def test_fit_linear__keeps_its_input() -> None:
