@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from contrastive_cli.core.choices import Metric
-from contrastive_cli.core.errors import DataError, UsageError
+from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.runs import RUNS, Run, find_run
 from contrastive_cli.embeddings.files import Embeddings
 from contrastive_cli.embeddings.files import read_embeddings as read_file
@@ -29,13 +29,14 @@ def load(
 
     Args:
         name: The directory of a run, or its name under `runs/`; None for the newest finished one. With weights an
-            encoder: resnet9, resnet18, resnet34, resnet50 or timm/NAME; timm/NAME.TAG needs none.
+            encoder: resnet9, resnet18, resnet34, resnet50 or timm/NAME, or None where the weights say it;
+            timm/NAME.TAG needs none.
         weights: A published name, a file, a folder, a run, or random.
         device: auto, cpu, cuda, cuda:1, mps.
 
     Raises:
         RunError: If there is no such run, or it has no intact checkpoint.
-        UsageError: If there is no such encoder, or it is named without weights.
+        UsageError: If there is no such encoder, it is named without weights, or weights do not say which they are of.
         DataError: If the weights cannot be had, or are not all of the encoder.
         UnsafeFileError: If reading them could run code.
     """
@@ -45,10 +46,6 @@ def load(
     if weights is not None or (given is not None and _is_encoder(given)):
         from contrastive_cli.services.importing.imported import imported_run
 
-        if given is None:
-            raise UsageError(
-                "weights are of an encoder that is named", hint='such as clr.load("resnet50", weights=...)'
-            )
         return ImageEncoder(
             load_model(Run(imported_run(given, None if weights is None else os.fspath(weights))), device=device)
         )

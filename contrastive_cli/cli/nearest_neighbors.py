@@ -67,7 +67,9 @@ def nearest_neighbors(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find nearest neighbors, exact ones unless --approximate; what is looked up is left out of its own neighbors.
+    """Find nearest neighbors, exact ones unless --approximate; a picture that FILE holds is none of its own.
+
+    With --queries it is: those are taken for other pictures, and a note says how many have a name that FILE holds too.
 
     FILE stays in the space that it was embedded in, unless --space turns it; what is looked up is turned like it.
 
@@ -86,14 +88,14 @@ def nearest_neighbors(
     if not query:
         options: dict[str, Any] = {"--run": run, "--encoder": encoder, "--weights": weights}
         options |= {"--device": None if device == "auto" else device, "--include-self": include_self}
-        refuse_beside("a file alone, without --query", options)
+        refuse_beside("files alone, without --query", options)
     if query and approximate:
         raise UsageError("--query is searched exactly", hint="leave out --approximate")
     if out is not None and out.suffix not in SUFFIXES:
         raise UsageError(f"--out {str(out)!r} has no known suffix; known are {', '.join(SUFFIXES)}")
     if out is not None and is_seen(out) and not query:
         raise UsageError(
-            f"--out {str(out)!r} shows the hits of --query", hint=f"clr plot neighbors {file} draws those of a file"
+            f"--out {str(out)!r} shows the hits of --query", hint="write a .pkl, which `clr plot neighbors` draws"
         )
     if max(place().size, processes or 1) > 1 and (query or approximate):
         what = "--query" if query else "--approximate"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,10 @@ def mine(request: NeighborsRequest) -> None:
     file, queries, output, metric = request.file, request.queries, request.output, request.metric
     embeddings = _searched(request)
     asked = embeddings if queries is None else _asked(queries, embeddings, output)
+    if queries is not None and (both := len(set(asked.paths or ()) & set(embeddings.paths or ()) - {None, ""})):
+        output.note(
+            f"{both} of {len(asked.vectors)} queries have a name that {file} holds too, and may find themselves"
+        )
     available = len(embeddings.vectors) - (queries is None)
     if available < 1:
         raise UsageError(f"{file} holds {len(embeddings.vectors)} embedding; neighbors need two or more")
@@ -161,7 +166,26 @@ def _asked(queries: Path, embeddings: Embeddings, output: Output) -> Embeddings:
     asked = read_embeddings(queries)
     for note in asked.notes:
         output.note(f"{queries}: {note}")
-    return like(asked, embeddings, file=queries) if asked.model and embeddings.model else asked
+    if not asked.model or not embeddings.model:
+        return asked
+    _refuse_other_maker(asked.model, embeddings.model, file=queries)
+    return like(asked, embeddings, file=queries)
+
+
+def _refuse_other_maker(asked: Mapping[str, Any], searched: Mapping[str, Any], *, file: Path) -> None:
+    """Ask that both were made by the same encoder, from the same layer: the numbers of two encoders do not compare.
+
+    Raises:
+        UsageError: If not.
+    """
+    for key in ("checkpoint", "layer"):
+        one, other = asked.get(key), searched.get(key)
+        if one is not None and other is not None and one != other:
+            made = [f"{model.get('run')} ({model.get('layer')})" for model in (asked, searched)]
+            raise UsageError(
+                f"the embeddings {file} were made by {made[0]}, those that are searched by {made[1]}",
+                hint="embed both with the same run and layer",
+            )
 
 
 def _target(request: NeighborsRequest) -> Path:

@@ -157,21 +157,20 @@ def chosen_run(
 
     Raises:
         RunError: If there is none.
-        UsageError: If both are named, or weights without an encoder.
+        UsageError: If both are named, or weights that do not say which encoder they are of.
     """
     from contrastive_cli.core.runs import Run, find_run
 
-    if encoder is not None:
-        refuse_beside("--encoder", {"--run": name})
+    if encoder is not None or weights is not None:
+        refuse_beside("--encoder" if encoder is not None else "--weights", {"--run": name})
         from contrastive_cli.core.config import read_assignments
 
         assignments = read_assignments(sets or [])
         from contrastive_cli.services.importing.imported import imported_run
 
         return Run(imported_run(encoder, weights, sets=assignments))
-    if weights is not None or sets:
-        given = "--weights" if weights is not None else "--set"
-        raise UsageError(f"{given} is of an encoder that is named", hint="add --encoder NAME, such as resnet50")
+    if sets:
+        raise UsageError("--set is of an encoder that is named", hint="add --encoder NAME, such as resnet50")
     run = find_run(name)
     manifest = run.manifest()
     if name is None:

@@ -37,7 +37,7 @@ def in_space(embeddings: Embeddings, kind: SpaceKind, *, file: Path | None = Non
     Raises:
         DataError: If they do not carry its axes.
     """
-    if kind == kind_of(embeddings):
+    if kind == kind_of(embeddings) and embeddings.model:  # of others nothing says what they hold
         return embeddings
     space = embeddings.space
     if space is None:

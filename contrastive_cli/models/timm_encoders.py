@@ -77,9 +77,23 @@ def timm_encoder(name: str, *, channels: int, size: int, weights: str | None, pa
                 f"timm/{name} cannot be had: {_one_line(error)}",
                 hint="give its weights by a file or folder: --weights model.safetensors",
             ) from error
-    with torch.no_grad():
-        net.embedding_dim = net.eval()(torch.zeros(1, channels, size, size)).shape[1]
+    try:
+        with torch.no_grad():
+            net.embedding_dim = net.eval()(torch.zeros(1, channels, size, size)).shape[1]
+    except (AssertionError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"timm/{name} takes no images of {size} px: {_one_line(error)}", hint=_fitting_size(net, size=size)
+        ) from error
     return net.train()  # type: ignore[no-any-return]
+
+
+def _fitting_size(net: Any, *, size: int) -> str:
+    """A hint at the nearest size that patches divide."""
+    patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
+    if not isinstance(patch, tuple) or patch[0] != patch[1]:
+        return "try another --set dataset.size, or take another encoder"
+    side = max(1, round(size / patch[0])) * patch[0]
+    return f"its patches are of {patch[0]} px: --set dataset.size={side}, or take another encoder"
 
 
 def published_name(name: str, weights: str) -> str:

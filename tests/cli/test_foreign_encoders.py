@@ -92,3 +92,20 @@ def test_encoder__from_a_file_to_neighbors_and_a_training(clr: Clr, folder: Path
     listed = clr("runs", cwd=folder)
     assert "imported" in listed.out
     assert clr("embed", "photos", "--out", "again.npz", "--json", cwd=folder).json["run"] == "on"  # the newest finished
+
+
+def test_pretrain__from_a_run_without_an_encoder(clr: Clr, tmp_path: Path) -> None:
+    made = clr("pretrain", "--method", "autodecoder", "--epochs", "0.2", "--out", "plain", cwd=tmp_path)
+    assert made.code == 0, made.err
+    done = clr("pretrain", "--weights", "plain", "--epochs", "0.2", cwd=tmp_path)
+    assert done.code == 2
+    assert "has no encoder to begin with: autodecoder has none" in done.err
+
+
+def test_linear_eval__start_of_a_finetuned_run(clr: Clr, trained: Path, tmp_path: Path) -> None:
+    run = trained / "runs/small"
+    made = clr("finetune", "--run", run, "--epochs", "0.1", "--out", tmp_path / "tuned", cwd=tmp_path)
+    assert made.code == 0, made.err
+    done = clr("linear-eval", "--run", tmp_path / "tuned", "--baseline", "start", "--head", "knn", cwd=tmp_path)
+    assert done.code == 2
+    assert f"measure that run: clr linear-eval --run {run}" in done.err.replace("\n", " ").replace("  ", " ")

@@ -80,3 +80,30 @@ def test_similarity_and_plot__take_the_space(clr: Clr, trained: Path, tmp_path: 
     )
     assert drawn.code == 0, drawn.err
     assert clr("plot", "views", *run, "--space", "raw", cwd=tmp_path).code == 2
+
+
+def test_knn__queries_of_another_encoder_or_layer_are_refused(clr: Clr, trained: Path, tmp_path: Path) -> None:
+    made = {}
+    for layer, options in (("h", ()), ("z", ("--layer", "z"))):
+        made[layer] = tmp_path / f"{layer}.pkl"
+        done = clr("embed", "--run", trained / "runs/small", "--out", made[layer], *options, cwd=trained)
+        assert done.code == 0, done.err
+    assert clr("knn", made["h"], "--queries", made["h"], "--out", tmp_path / "own.pkl", cwd=tmp_path).code == 0
+    done = clr("knn", made["h"], "--queries", made["z"], "--out", tmp_path / "n.pkl", cwd=tmp_path)
+    assert done.code == 2
+    assert "made by small (z), those that are searched by small (h)" in done.err
+    other = pickle.loads(made["h"].read_bytes())
+    other["model"] |= {"run": "another", "checkpoint": "0" * 64}
+    (tmp_path / "other.pkl").write_bytes(pickle.dumps(other))
+    done = clr("knn", made["h"], "--queries", tmp_path / "other.pkl", "--out", tmp_path / "n.pkl", cwd=tmp_path)
+    assert done.code == 2
+    assert "made by another (h)" in done.err
+    assert not (tmp_path / "n.pkl").exists()
+
+
+def test_knn__space_of_a_file_that_does_not_say_which_it_holds(clr: Clr, tmp_path: Path) -> None:
+    np.save(tmp_path / "bare.npy", np.eye(6, dtype=np.float32))
+    for space in ("raw", "whitened"):
+        done = clr("knn", tmp_path / "bare.npy", "--space", space, "-k", "2", cwd=tmp_path)
+        assert done.code == 3
+        assert "embeddings of an unknown space" in done.err

@@ -276,3 +276,13 @@ def test_begin_as_identity__convolutions_hand_on_their_input() -> None:
 def test_build_encoder__only_resnet9_begins_as_identity() -> None:
     with pytest.raises(UsageError, match=r"encoder\.init=identity is for resnet9, not for resnet18"):
         build_encoder(EncoderConfig(name="resnet18", init="identity"), channels=3, size=16)
+
+
+@pytest.mark.parametrize(("size", "fitting"), [(44, 48), (20, 16)])
+def test_build_encoder__a_size_that_patches_do_not_divide(size: int, fitting: int) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(UsageError, match=f"takes no images of {size} px") as refused:
+        build_encoder(EncoderConfig(name="timm/test_vit"), channels=3, size=size)
+    assert refused.value.hint is not None
+    assert f"--set dataset.size={fitting}" in refused.value.hint
+    assert build_encoder(EncoderConfig(name="timm/test_vit"), channels=3, size=fitting).embedding_dim == 64

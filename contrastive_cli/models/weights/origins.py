@@ -23,6 +23,7 @@ from contrastive_cli.models.timm_encoders import (
     refuse_unknown,
     registered_input,
 )
+from contrastive_cli.models.weights.exported import exported_encoder, exported_input
 from contrastive_cli.models.weights.files import WeightsFile, read_config, read_weights
 
 RANDOM = "random"
@@ -87,13 +88,20 @@ def encoder_of_weights(weights: str) -> str | None:
     """The encoder that a run or a folder with a config.json says it holds; None if nothing says it.
 
     Raises:
+        UsageError: If it is a run without an encoder.
         DataError, RunError: If what should say it cannot be read.
     """
     run = _run_of(weights)
     if run is not None:
-        return run.manifest().encoder
+        manifest = run.manifest()
+        if manifest.encoder == "none":
+            raise UsageError(f"{run.path} has no encoder to begin with: {manifest.method} has none")
+        return manifest.encoder
     path = at_home(Path(weights)).absolute()
-    architecture = read_config(path / "config.json").get("architecture") if path.is_dir() else None
+    said = read_config(path / "config.json") if path.is_dir() else {}
+    if (own := exported_encoder(said)) is not None:
+        return own
+    architecture = said.get("architecture")
     if not isinstance(architecture, str):
         return None
     return architecture if architecture in ENCODERS else PREFIX + architecture
@@ -238,6 +246,10 @@ def _published_input(config: EncoderConfig) -> EncoderInput:
 
 
 def _input_of_file(config: EncoderConfig, file: WeightsFile) -> EncoderInput:
+    if (exported := exported_encoder(file.config)) is not None:
+        if exported != config.name:
+            raise UsageError(f"{file.path} holds a {exported}, not a {config.name}", hint=f"give --encoder {exported}")
+        return exported_input(file.config, origin=f"config.json beside {file.path.name}")
     found = file.config.get("pretrained_cfg")
     architecture = file.config.get("architecture")
     own = config.name.removeprefix(PREFIX).partition(".")[0]

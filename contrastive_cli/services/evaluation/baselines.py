@@ -29,11 +29,17 @@ def refuse_without_start(model: Model, baselines: Sequence[str]) -> None:
     Raises:
         UsageError: If it did not.
     """
-    if "start" in baselines and not _has_start(model):
+    if "start" not in baselines or _has_start(model):
+        return
+    if model.manifest.parent is not None:
         raise UsageError(
-            f"--baseline start is the encoder that a run began with, and {model.run.name} began with fresh weights",
-            hint="leave start out, or give random",
+            f"--baseline start is of weights that came from elsewhere, and {model.run.name} began with those of a run",
+            hint=f"leave start out, and measure that run: clr linear-eval --run {model.manifest.parent.path}",
         )
+    raise UsageError(
+        f"--baseline start is the encoder that a run began with, and {model.run.name} began with fresh weights",
+        hint="leave start out, or give random",
+    )
 
 
 def _has_start(model: Model) -> bool:

@@ -26,7 +26,7 @@ from contrastive_cli.methods import IMPORTED
 from contrastive_cli.models.encoders import EncoderConfig
 from contrastive_cli.models.timm_encoders import PREFIX, PUBLISHED
 from contrastive_cli.models.weights.loading import load_encoder
-from contrastive_cli.models.weights.origins import Settled, settle
+from contrastive_cli.models.weights.origins import Settled, encoder_of_weights, settle
 from contrastive_cli.services.configuration import PretrainConfig, config_model
 from contrastive_cli.services.encoder_input import PreprocessConfig, with_input
 
@@ -43,11 +43,14 @@ class _Asked(Config):
     preprocess: PreprocessConfig = PreprocessConfig()
 
 
-def imported_run(encoder: str, weights: str | None = None, *, sets: Tree | None = None, runs_dir: Path = RUNS) -> Path:
+def imported_run(
+    encoder: str | None, weights: str | None = None, *, sets: Tree | None = None, runs_dir: Path = RUNS
+) -> Path:
     """The run of an encoder with these weights, made now or found where it was made before.
 
     Args:
-        encoder: resnet9, resnet18, resnet34, resnet50 or timm/NAME, with timm's tag or without.
+        encoder: resnet9, resnet18, resnet34, resnet50 or timm/NAME, with timm's tag or without; None takes the one that
+            the weights say they are of, as a run and a folder with a config.json do.
         weights: A published name, a file, a folder, a run, or "random"; None only where the name has a tag.
         sets: A tree of `dataset.size`, `preprocess.*` and `encoder.*` that a person says.
         runs_dir: The folder that runs lie in.
@@ -56,11 +59,15 @@ def imported_run(encoder: str, weights: str | None = None, *, sets: Tree | None 
         The directory of the run, whose status is `imported`.
 
     Raises:
-        UsageError: If there is no such encoder, or no weights are named.
+        UsageError: If there is no such encoder, or no weights are named, or none says which encoder it is.
         DataError: If the weights cannot be had, or are not all of the encoder.
         UnsafeFileError: If reading them could run code.
         RunError: If the run cannot be written.
     """
+    if encoder is None:
+        encoder = None if weights is None else encoder_of_weights(weights)
+    if encoder is None:
+        raise UsageError(f"the weights {weights} do not say which encoder they are of", hint="add --encoder NAME")
     asked = build(_Asked, sets or {})
     if asked.dataset.keys() - {"size"}:
         raise UsageError("of an imported encoder only dataset.size can be set, not the images")

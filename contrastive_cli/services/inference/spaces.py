@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.choices import Layer, SpaceKind
+from contrastive_cli.core.config import did_you_mean
 from contrastive_cli.core.containment import is_inside
 from contrastive_cli.core.errors import ClrError, DataError, UsageError
 from contrastive_cli.core.files import sha256_of, write_atomically, write_json
@@ -78,7 +80,13 @@ def placement_of(
         crops: Pictures of an image.
         dataset: Where the training images are, if not where they were.
         progress: Called with (done, total) while a run of before is measured.
+
+    Raises:
+        UsageError: If there is no such kind or layer.
     """
+    for given, known, what in ((kind, get_args(SpaceKind), "space"), (layer, get_args(Layer), "layer")):
+        if given is not None and given not in known:  # Python checks no types
+            raise UsageError(f"no {what} {given!r}{did_you_mean(str(given), list(known))}")
     if kind == "raw":
         spaces = kept_spaces(model)  # a raw file carries the axes too, if they are there
         layer = layer or "h"

@@ -19,7 +19,7 @@ from torch import nn
 
 import contrastive_cli as clr_package
 from contrastive_cli.core.config import nested
-from contrastive_cli.core.errors import ExportError, RunError, UsageError
+from contrastive_cli.core.errors import DataError, ExportError, RunError, UsageError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.embeddings.similarity import unit_rows
 from contrastive_cli.engine.checkpoint import load_checkpoint, save_checkpoint
@@ -288,3 +288,44 @@ def test_code__of_a_hostile_name_is_one_line_without_markup() -> None:
 
 def test_export_error__names_its_exit_code() -> None:
     assert ExportError("x").exit_code == 6
+
+
+@pytest.mark.parametrize("encoder", ["resnet9", "resnet18"])
+def test_safetensors__comes_back_with_its_encoder_and_preprocessing(
+    pretrain: Pretrain, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str
+) -> None:
+    run = pretrain(encoder__name=encoder, dataset__size=32)
+    export(load_model(run, device="cpu"), form="safetensors", out=tmp_path / "plain")
+    monkeypatch.chdir(tmp_path)
+    files = sorted(photos.rglob("*.png"))
+    back = clr_package.load(weights=tmp_path / "plain", device="cpu")
+    assert least_cosine(back.encode(files, space="raw"), embedded(run, files)) > 0.999
+    with pytest.raises(UsageError, match=f"holds a {encoder}, not a resnet34"):
+        clr_package.load("resnet34", weights=tmp_path / "plain", device="cpu")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": "x"},
+        {"size": 10**9},
+        {"mean": [0.5, float("nan"), 0.5]},
+        {"std": [0, 1, 1]},
+        {"mean": [0.5]},
+        {"resize": 3},
+    ],
+)
+def test_safetensors__a_damaged_description(resnet: Run, tmp_path: Path, change: dict[str, Any]) -> None:
+    export(load_model(resnet, device="cpu"), form="safetensors", out=tmp_path / "plain")
+    file = tmp_path / "plain" / "config.json"
+    said = json.loads(file.read_bytes())
+    said["preprocessing"] |= change
+    file.write_text(json.dumps(said))
+    with pytest.raises(DataError, match=r"config\.json beside model\.safetensors cannot be used"):
+        clr_package.load("resnet18", weights=tmp_path / "plain", device="cpu")
+
+
+@pytest.mark.parametrize("wrong", [{"layer": "Z"}, {"space": "banana"}])
+def test_encode__no_such_layer_or_space(resnet: Run, photos: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"no (layer|space) '(Z|banana)'"):
+        clr_package.load(resnet.path, device="cpu").encode(sorted(photos.rglob("*.png"))[:1], **wrong)
