@@ -226,7 +226,7 @@ def _embedded_like(request: NeighborsRequest, embeddings: Embeddings) -> tuple[E
     """The images that are looked up, embedded as what is searched was, and the run that does it.
 
     Raises:
-        UsageError: If another run has made what is searched.
+        UsageError: If another run has made what is searched, or nothing says which.
         DataError: If an image cannot be read.
     """
     from contrastive_cli.embeddings.placing import like
@@ -237,7 +237,10 @@ def _embedded_like(request: NeighborsRequest, embeddings: Embeddings) -> tuple[E
     from contrastive_cli.services.inference.spaces import placed, placement_of
 
     file = request.file
-    maker = request.run if request.run or request.encoder else maker_of(embeddings, file)
+    named = request.run or request.encoder or request.weights
+    maker = request.run if named else maker_of(embeddings, file)
+    if maker is None and not named:
+        raise UsageError(f"{file} does not say which encoder made it", hint="add --run, or --encoder and --weights")
     run = chosen_run(maker, request.output, encoder=request.encoder, weights=request.weights)
     model = load_model(run, device=request.device)
     if embeddings.model.get("checkpoint") not in (None, model.checkpoint):

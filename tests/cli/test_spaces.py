@@ -60,6 +60,9 @@ def test_knn__a_table_says_that_it_does_not_say_its_space(clr: Clr, trained: Pat
     assert found.code == 0, found.err
     assert "does not say which space" in found.err
     assert found.json["queries"][0]["neighbors"][0]["distance"] < 5e-3
+    untold = clr("knn", "table.csv", "--query", saved.json["files"][0], cwd=tmp_path)
+    assert untold.code == 2
+    assert "table.csv does not say which encoder made it" in untold.err
     turned = clr("knn", "table.csv", "--space", "whitened", cwd=tmp_path)
     assert turned.code == 3
     assert "of an unknown space that carry no axes" in turned.err
