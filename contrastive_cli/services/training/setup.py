@@ -183,9 +183,10 @@ def refuse_other_groups(config: PretrainConfig, method: Method) -> None:
     groups = config.groups_of(method.num_views)
     made = sum(group.count for group in groups)
     if made != method.num_views:
+        both = f"set method.num_views to {made}, or counts of view_groups that add up to {method.num_views}"
         raise UsageError(
             f"view_groups make {made} views of an image, and {config.method_name} takes {method.num_views}",
-            hint=f"add --set method.num_views={made}" if hasattr(config.method, "num_views") else "change the counts",
+            hint=both if hasattr(config.method, "num_views") else "change the counts",
         )
     if load_method(config.method_name).draws_images and any(
         group.pixels(config.usual_view_size) != config.dataset.size for group in groups
