@@ -23,7 +23,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.gpu_commands import commands
 from benchmarks.gpu_training import TRAININGS, Bench, train
-from contrastive_cli.core.types import Progress
+from contrastive_cli.core.types import Batch, Method, Progress
 from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig, build_optimizer
 from contrastive_cli.losses.contrastive import nt_xent
@@ -67,23 +67,14 @@ def steps(bench: Bench, encoder: str, size: int, batch_size: int, *, compiled: t
     `compiled` are parts of the step that torch compiles; "search" is cuDNN's, for the fastest convolution of each size.
     """
     torch.backends.cudnn.benchmark = "search" in compiled
-    method, make = bench.method("simclr", encoder=encoder, size=size), bench.batch
+    method = bench.method("simclr", encoder=encoder, size=size)
     if "encoder" in compiled:
         encoder_of(method).compile()
-    if "views" in compiled:
-        make = torch.compile(bench.batch)
-    optimizer = build_optimizer(method, OptimConfig(), lr=1e-3)
-    pixels = torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8, device=bench.device)
-    indices = torch.arange(batch_size, device=bench.device)
+    make = views_of(bench, batch_size, size=size, compiled="views" in compiled)
     projections = torch.randn(2, batch_size, 128, device=bench.device, requires_grad=True)
-
-    def step() -> None:
-        batch = make(pixels, indices, count=2, size=size, epoch=0, step=0)
-        bench.step(method, optimizer, batch, Progress(step=0, total_steps=1))
-
     rounds = 3 if bench.small else 20
-    whole = bench.seconds(step, rounds=rounds)
-    views = bench.seconds(lambda: make(pixels, indices, count=2, size=size, epoch=0, step=0), rounds=rounds)
+    whole = bench.seconds(step_of(bench, method, OptimConfig(), make), rounds=rounds)
+    views = bench.seconds(make, rounds=rounds)
     loss = bench.seconds(lambda: nt_xent(projections[0], projections[1], temperature=0.5).backward(), rounds=rounds)
     shares = f"views {100 * views / whole:.1f} %, loss {100 * loss / whole:.1f} % of the step"
     kind = f"with {' and '.join(compiled)}" if compiled else "eager"
@@ -95,20 +86,26 @@ def steps(bench: Bench, encoder: str, size: int, batch_size: int, *, compiled: t
     return 2 * batch_size / whole
 
 
+def step_of(bench: Bench, method: Method, config: OptimConfig, make: Callable[[], Batch]) -> Callable[[], None]:
+    """What does a step with the batches that are made."""
+    optimizer = build_optimizer(method, config, lr=1e-3, precision=bench.precision)
+    return lambda: bench.step(method, optimizer, make(), Progress(step=0, total_steps=1))
+
+
+def views_of(bench: Bench, batch_size: int, *, size: int, compiled: bool = False) -> Callable[[], Batch]:
+    """What makes two views of each of some random pictures, the same ones every time."""
+    pixels = torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8, device=bench.device)
+    indices = torch.arange(batch_size, device=bench.device)
+    make = torch.compile(bench.batch) if compiled else bench.batch
+    return lambda: make(pixels, indices, count=2, size=size, epoch=0, step=0)
+
+
 def optimizer_steps(bench: Bench, batch_size: int) -> None:
     """Steps of ResNet-18 at 32 px in a row, by each optimizer: where launching takes as long, the processor is slow."""
     rounds = 2 if bench.small else 30
+    make = views_of(bench, batch_size, size=32)
     for name in ("sgd", "adamw", "lars", "muon"):
-        config = OptimConfig.model_validate({"name": name})
-        method = bench.method("simclr")
-        optimizer = build_optimizer(method, config, lr=1e-3, precision=bench.precision)
-        pixels = torch.randint(0, 256, (batch_size, 3, 32, 32), dtype=torch.uint8, device=bench.device)
-        indices = torch.arange(batch_size, device=bench.device)
-
-        def step() -> None:
-            batch = bench.batch(pixels, indices, count=2, size=32, epoch=0, step=0)  # noqa: B023
-            bench.step(method, optimizer, batch, Progress(step=0, total_steps=1))  # noqa: B023
-
+        step = step_of(bench, bench.method("simclr"), OptimConfig.model_validate({"name": name}), make)
         for _ in range(3):
             step()
         bench.synchronize()

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from contrastive_cli.core.errors import UsageError
+from contrastive_cli.core.errors import DataError, UsageError
 
 MAX_YAML_BYTES = 1_000_000
 MAX_YAML_DEPTH = 50
@@ -46,6 +46,20 @@ def build(model: type[ConfigType], tree: Mapping[str, Any]) -> ConfigType:
     except ValidationError as error:
         problems = [_describe(model, problem) for problem in error.errors()]
         raise UsageError("; ".join(problems), hint="`clr pretrain --plan` shows the resolved configuration") from None
+
+
+def build_foreign(model: type[ConfigType], fields: Mapping[str, Any], *, origin: str) -> ConfigType:
+    """Make the frozen fields that a file says which somebody else may have written.
+
+    Raises:
+        DataError: The first problem, in one line that names the `origin`.
+    """
+    try:
+        return model.model_validate(dict(fields))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"{origin} cannot be used: {where} {first['msg'][:200]}") from None
 
 
 def merge(*layers: Mapping[str, Any]) -> Tree:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from contrastive_cli.core.config import Config, did_you_mean
+from contrastive_cli.core.config import Config, build_foreign, did_you_mean
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.framing import (
     IMAGENET_MEAN,
@@ -136,13 +136,8 @@ def read_timm_input(fields: Mapping[str, Any], *, origin: str) -> EncoderInput:
     Raises:
         DataError: If they are none, or ask for what this package does not do.
     """
-    try:
-        given = {key: value for key, value in fields.items() if value is not None}
-        found = TimmInput.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DataError(f"{origin} cannot be used: {where} {first['msg'][:200]}") from None
+    given = {key: value for key, value in fields.items() if value is not None}
+    found = build_foreign(TimmInput, given, origin=origin)
     channels, height, width = found.input_size
     if height != width:
         raise DataError(f"{origin} asks for pictures of {height} x {width} pixels, and clr makes squares only")

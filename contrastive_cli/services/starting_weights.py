@@ -40,8 +40,6 @@ def start_from_weights(tree: Tree, *, given: Mapping[str, Any], spec: DatasetSpe
     name = said.get("name")
     if name in (None, "auto"):
         name = encoder_of_weights(str(weights))
-    if name is None:
-        raise UsageError(f"the weights {weights} do not say which encoder they are of", hint="add --encoder NAME")
     settled = settle(build(EncoderConfig, {**said, "name": name, "weights": weights}))
     dataset, seen = _node(tree, "dataset"), settled.input
     size = _node(given, "dataset").get("size")

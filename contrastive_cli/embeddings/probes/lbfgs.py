@@ -106,18 +106,20 @@ class _History:
 
     def directions(self, problems: Tensor, gradients: Tensor, curvatures: Tensor) -> Tensor:
         """The two-loop recursion, [A, P]; the initial Hessian is the estimated diagonal, scaled to the newest step."""
-        ages = [(self.newest[problems] - age) % HISTORY for age in range(HISTORY)]
-        together = len(problems) == self.steps.shape[1] and bool((ages[0] == ages[0][0]).all())
+        newest = self.newest[problems]
+        together = len(problems) == self.steps.shape[1] and bool((newest == newest[0]).all())
+        start = int(newest[0]) if together else newest
+        ages = [(start - age) % HISTORY for age in range(HISTORY)]
         # Where all problems are at the same place, in their order, rows are read where they lie.
-        places = [int(age[0]) if together else (age, problems) for age in ages]
+        places = [age if together else (age, problems) for age in ages]
         direction = -gradients
         alphas = []
         for place in places:
             alpha = self.rho[place] * torch.linalg.vecdot(self.steps[place], direction)
             direction.addcmul_(self.changes[place], alpha[:, None], value=-1)
             alphas.append(alpha)
-        rho, newest = self.rho[places[0]], self.changes[places[0]]
-        squares = torch.linalg.vecdot(newest, newest / curvatures)
+        rho, change = self.rho[places[0]], self.changes[places[0]]
+        squares = torch.linalg.vecdot(change, change / curvatures)
         scale = torch.where(rho > 0, 1 / (rho * squares).clamp_min(1e-300), 1.0)
         direction.mul_(scale[:, None]).div_(curvatures)
         for place, alpha in zip(reversed(places), reversed(alphas), strict=True):

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
+from contrastive_cli.core.config import Config, build_foreign
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.framing import LARGEST_SIDE, EncoderInput, Framing, Interpolation, ResizeRule
 from contrastive_cli.core.pictures import MOST_CHANNELS
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0)]
 
 
-class _Preprocessing(BaseModel):
+class _Preprocessing(Config, extra="ignore"):
     size: int = Field(ge=1, le=LARGEST_SIDE)
-    mean: Annotated[tuple[Finite, ...], Field(min_length=1, max_length=MOST_CHANNELS)]
+    mean: Annotated[tuple[float, ...], Field(min_length=1, max_length=MOST_CHANNELS)]
     std: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=MOST_CHANNELS)]
     resize: int = Field(ge=1, le=LARGEST_SIDE)
     rule: ResizeRule
@@ -36,12 +36,7 @@ def exported_input(config: Mapping[str, Any], *, origin: str) -> EncoderInput:
     Raises:
         DataError: If the file does not say it.
     """
-    try:
-        found = _Preprocessing.model_validate(config["preprocessing"])
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DataError(f"{origin} cannot be used: preprocessing.{where} {first['msg'][:200]}") from None
+    found = build_foreign(_Preprocessing, config["preprocessing"], origin=origin)
     if len(found.mean) != len(found.std) or found.resize < found.size:
         raise DataError(f"{origin} cannot be used: mean and std, or size and resize, do not fit together")
     framing: Framing | None = Framing(resize=found.resize, rule=found.rule, interpolation=found.interpolation)

@@ -84,11 +84,11 @@ def find_origin(encoder: str, weights: str) -> Origin:
     raise UsageError(f"{encoder} has no weights {weights!r}{did_you_mean(weights, names)}", hint="or give a file")
 
 
-def encoder_of_weights(weights: str) -> str | None:
-    """The encoder that a run or a folder with a config.json says it holds; None if nothing says it.
+def encoder_of_weights(weights: str) -> str:
+    """The encoder that a run or a folder with a config.json says it holds.
 
     Raises:
-        UsageError: If it is a run without an encoder.
+        UsageError: If nothing says it, or it is a run without an encoder.
         DataError, RunError: If what should say it cannot be read.
     """
     run = _run_of(weights)
@@ -103,7 +103,7 @@ def encoder_of_weights(weights: str) -> str | None:
         return own
     architecture = said.get("architecture")
     if not isinstance(architecture, str):
-        return None
+        raise UsageError(f"the weights {weights} do not say which encoder they are of", hint="add --encoder NAME")
     return architecture if architecture in ENCODERS else PREFIX + architecture
 
 

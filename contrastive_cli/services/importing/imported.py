@@ -65,9 +65,8 @@ def imported_run(
         RunError: If the run cannot be written.
     """
     if encoder is None:
-        encoder = None if weights is None else encoder_of_weights(weights)
-    if encoder is None:
-        raise UsageError(f"the weights {weights} do not say which encoder they are of", hint="add --encoder NAME")
+        assert weights is not None, "one of the two is named"
+        encoder = encoder_of_weights(weights)
     asked = build(_Asked, sets or {})
     if asked.dataset.keys() - {"size"}:
         raise UsageError("of an imported encoder only dataset.size can be set, not the images")
