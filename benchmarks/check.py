@@ -34,11 +34,11 @@ from contrastive_cli.core.types import CountProgress
 from contrastive_cli.data import inspection
 from contrastive_cli.data.looks import looks_of
 from contrastive_cli.data.packing import CHUNK
-from contrastive_cli.services.configuration import DatasetConfig
 from contrastive_cli.services.curation.advice import advise
 from contrastive_cli.services.curation.check import check_pictures
 from contrastive_cli.services.curation.check_files import write_check_page, write_check_table
 from contrastive_cli.services.curation.pictures import open_pictures
+from contrastive_cli.services.dataset_config import DatasetConfig
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 WIDTH, HEIGHT, TILE = 1200, 900, 240

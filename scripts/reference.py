@@ -27,7 +27,8 @@ from contrastive_cli.data.datasets import DATASETS
 from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.methods import list_methods, load_method
 from contrastive_cli.models.encoders import EncoderConfig
-from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, TrainConfig
+from contrastive_cli.services.configuration import PretrainConfig, TrainConfig
+from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.encoder_input import PreprocessConfig
 from contrastive_cli.views.recipe import RECIPES, Recipe
 

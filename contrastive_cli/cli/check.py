@@ -32,9 +32,9 @@ from contrastive_cli.core.files import TABLES, is_table
 
 if TYPE_CHECKING:
     from contrastive_cli.core.runs import Run
-    from contrastive_cli.services.configuration import DatasetConfig
     from contrastive_cli.services.curation.advice import Advice
     from contrastive_cli.services.curation.check import DataCheck
+    from contrastive_cli.services.dataset_config import DatasetConfig
 
 WIDTH = 100  # columns of a line, where no name is longer
 SHOWN = 3  # examples of each list; --out and --json have all
@@ -99,7 +99,7 @@ def check(
     from contrastive_cli.data.datasets import FOLDER_DATASET
     from contrastive_cli.data.own_datasets import name_dataset
     from contrastive_cli.data.sources import known_layout
-    from contrastive_cli.services.configuration import DatasetConfig
+    from contrastive_cli.services.dataset_config import DatasetConfig
 
     config = DatasetConfig(
         name=FOLDER_DATASET if dataset is None else name_dataset(dataset),

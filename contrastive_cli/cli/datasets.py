@@ -60,7 +60,7 @@ def list_command(
     if name is not None and save_pairs is not None:
         from contrastive_cli.data.own_datasets import name_dataset
         from contrastive_cli.data.sources import known_layout
-        from contrastive_cli.services.configuration import DatasetConfig
+        from contrastive_cli.services.dataset_config import DatasetConfig
         from contrastive_cli.services.evaluation.verification import save_pairs as draw_and_save
 
         dataset = DatasetConfig(
@@ -74,7 +74,7 @@ def list_command(
     if name is not None and save_images is not None:
         from contrastive_cli.data.own_datasets import name_dataset
         from contrastive_cli.data.sources import known_layout
-        from contrastive_cli.services.configuration import DatasetConfig
+        from contrastive_cli.services.dataset_config import DatasetConfig
         from contrastive_cli.services.samples import save_samples
 
         dataset = DatasetConfig(

@@ -80,17 +80,28 @@ def balanced_batch_indices(
     Raises:
         DataError: If a round has fewer than B images.
     """
-    classes = np.where(labels < 0, -1 - np.arange(len(labels)), labels)
-    _, counts = np.unique(classes, return_counts=True)
-    num_images = int(np.minimum(counts, images_per_class).sum())
+    classes = _classes(labels)
+    num_images = images_per_round(labels, images_per_class=images_per_class)
     if num_images < batch_size:
         raise DataError(
-            f"{len(counts)} classes with up to {images_per_class} images each do not fill a batch of {batch_size}",
+            f"{len(np.unique(classes))} classes with up to {images_per_class} images each do not fill a batch of "
+            f"{batch_size}",
             hint=f"use --batch-size {max(2, num_images)}, or more train.images_per_class",
         )
     round_, position = divmod(step, num_images // batch_size)
     order = _round_order(round_, classes=classes.tobytes(), images_per_class=images_per_class, seed=seed)
     return round_, order[position * batch_size : (position + 1) * batch_size].clone()
+
+
+def images_per_round(labels: NDArray[np.int64], *, images_per_class: int) -> int:
+    """How many images one round over the classes of `labels` [N] shows: the largest batch of P x K."""
+    _, counts = np.unique(_classes(labels), return_counts=True)
+    return int(np.minimum(counts, images_per_class).sum())
+
+
+def _classes(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Every unlabeled sample (-1) is a class of one."""
+    return np.where(labels < 0, -1 - np.arange(len(labels)), labels)
 
 
 @functools.lru_cache(maxsize=2)

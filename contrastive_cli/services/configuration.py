@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field, SerializeAsAny, create_model, model_validator
@@ -23,7 +23,6 @@ from contrastive_cli.core.files import at_home
 from contrastive_cli.core.framing import Framing
 from contrastive_cli.core.manifest import PlannedSteps
 from contrastive_cli.core.own_code import guarded
-from contrastive_cli.core.pictures import AskedRangeField, BandsField, refuse_misfit
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import ImageFacts, Method
 from contrastive_cli.data.datasets import DEFAULT_DATASET, find_dataset
@@ -33,8 +32,10 @@ from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoder import Encoder
 from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder, build_encoder
+from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.encoder_input import PreprocessConfig
 from contrastive_cli.services.option_trees import (
+    agree_on_views,
     merge_layers,
     name_group,
     name_of,
@@ -51,44 +52,6 @@ DEFAULT_EPOCHS = 100
 DEFAULT_CPU_BUDGET = 15 * 60.0
 
 
-class DatasetConfig(Config):
-    """Which images.
-
-    Attributes:
-        name: One of `clr datasets`.
-        data_dir: Where they are, or go with `download`.
-        size: Side in pixels of what the encoder sees; None takes the dataset's own.
-        view_size: Side in pixels of the views that are trained on; None takes `size`. A smaller one is faster, and
-            maybe better, as crops are enlarged by more than whole images (https://arxiv.org/abs/1906.06423).
-        stored_size: Side at which images are decoded and kept, for crops with more detail; None takes `size`.
-        download: Fetch them when absent; nothing is fetched otherwise.
-        max_bad: Largest part of unreadable files that is passed over, in [0, 1].
-        labels: CSV file of path and label for a folder, instead of class folders; `unlabeled` takes no labels.
-        layout: "classes" takes every folder for a class, whatever its name.
-        test_split: The labeled split that accuracies are measured on.
-        range: Black and white of pictures with more than eight bits, [low, high] or one pair a band; auto measures it.
-        bands: Bands of a folder's pictures that are the channels, counted from 0; None takes the colors.
-        display_bands: One or three of `bands` that figures show; None takes the first three, or the first of two.
-    """
-
-    name: str = DEFAULT_DATASET
-    data_dir: Path | None = None
-    size: int | None = Field(None, ge=8, le=1024)
-    view_size: int | None = Field(None, ge=8, le=1024)
-    stored_size: int | None = Field(None, ge=8, le=1024)
-    download: bool = False
-    max_bad: float = Field(0.01, ge=0, le=1)
-    labels: Path | None = None
-    unlabeled: bool = False
-    layout: Literal["auto", "classes"] = "auto"
-    test_split: str = "test"
-    range: AskedRangeField = "auto"
-    bands: BandsField | None = None
-    display_bands: BandsField | None = None
-
-    _bands_fit = model_validator(mode="after")(refuse_misfit)
-
-
 class TrainConfig(Config):
     """How long, in what batches, how exactly.
 
@@ -96,7 +59,8 @@ class TrainConfig(Config):
         epochs: Passes over the images; or `budget`, seconds from the start of the command to its end.
         freeze_epochs: Passes at the beginning in which the encoder stays as it came; needs weights it came with.
         plan: What became of a budget: pairs of a step and the steps of the whole from there on; trained again as it is.
-        batch_size: Images whose views meet in one loss; None takes 256, or half of the images where that is less.
+        batch_size: Images whose views meet in one loss; None takes the usual one, or fewer where images are few.
+        usual_batch_size: Images whose views meet in one loss, unless that is more than half of the images.
         images_per_class: K images of each of B / K classes in a batch (P x K); None shuffles all images.
         label_fraction: Part of every class's labels that methods which learn from labels may use, drawn by the seed.
         micro_batch_size: Images per pass through the encoder; contrastive methods keep all negatives all the same.
@@ -115,6 +79,7 @@ class TrainConfig(Config):
     freeze_epochs: float = Field(0.0, ge=0, le=1e6)
     plan: PlannedSteps = ()
     batch_size: int | None = Field(None, ge=2)
+    usual_batch_size: int = Field(REFERENCE_BATCH, ge=2)
     images_per_class: int | None = Field(None, ge=1)
     label_fraction: float = Field(1.0, gt=0, le=1)
     micro_batch_size: int | None = Field(None, ge=2)
@@ -174,7 +139,7 @@ class PretrainConfig(Config):
     @property
     def batch_size(self) -> int:
         """Images whose views meet in one loss."""
-        return self.train.batch_size or REFERENCE_BATCH
+        return self.train.batch_size or self.train.usual_batch_size
 
     @property
     def peak_learning_rate(self) -> float:
@@ -201,7 +166,8 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | Non
     """
     refuse_double(sets, flags)
     sets, flags = with_named_dataset(sets), with_named_dataset(flags)
-    given = merge_layers(defaults or {}, read_preset(config) if config else {}, sets, flags)
+    from_file = read_preset(config) if config else {}
+    given = merge_layers(defaults or {}, from_file, sets, flags)
     dataset = name_of(given, "dataset", DEFAULT_DATASET)
     method = name_of(given, "method", "simclr")
     if method == name_of(merge(sets, flags), "method", ""):  # a file that a configuration names is never imported
@@ -219,6 +185,8 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | Non
     groups = tree.get("view_groups") or [dict(group) for group in load_method(method).view_groups]
     if groups:
         tree["view_groups"] = [name_group(group, views=tree["views"]) for group in groups]
+    if "num_views" in load_method(method).config.model_fields:
+        tree = agree_on_views(tree, merge(sets, flags), from_file, defaults or {})
     return Resolved(config=fill(build(config_model(method), tree)), own_preset=own_preset)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contrastive_cli.services.configuration import DatasetConfig
+from contrastive_cli.services.dataset_config import DatasetConfig
 
 
 def for_display(images: NDArray[Any], dataset: DatasetConfig) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from contrastive_cli.data.cache import ImageSet, open_cached
 from contrastive_cli.data.datasets import find_dataset, find_source
 from contrastive_cli.data.sampling import Sampled, sample_images
 from contrastive_cli.data.sources import Source, TreeOptions
-from contrastive_cli.services.configuration import DatasetConfig
+from contrastive_cli.services.dataset_config import DatasetConfig
 
 
 def open_images(

@@ -30,6 +30,26 @@ def name_group(group: Any, *, views: Mapping[str, Any]) -> Tree:
     return name_recipe(group, default=None) if "recipe" in group else merge(dict(views), group)
 
 
+def agree_on_views(tree: Tree, *layers: Mapping[str, Any]) -> Tree:
+    """The tree in which `view_groups` make `method.num_views` views, where a person said only one of the two.
+
+    The last group takes the views that are left; groups that are said decide how many views a method takes. The first
+    of the layers of what was said, highest first, that says either of them decides.
+    """
+    groups, method = tree.get("view_groups"), tree.get("method", {})
+    if not isinstance(groups, list) or not all(isinstance(group, Mapping) for group in groups):
+        return tree
+    counts = [group.get("count", 1) for group in groups]
+    pairs = [(layer.get("method", {}).get("num_views"), layer.get("view_groups") is not None) for layer in layers]
+    wanted, has_groups = next((pair for pair in pairs if pair != (None, False)), (None, False))
+    if has_groups and wanted is None and all(isinstance(count, int) for count in counts):
+        return {**tree, "method": {**method, "num_views": sum(counts)}}
+    if has_groups or not isinstance(wanted, int) or wanted < sum(counts[:-1]):
+        return tree
+    last = {**groups[-1], "count": wanted - sum(counts[:-1])}
+    return {**tree, "view_groups": groups[:-1] + ([last] if last["count"] else [])}
+
+
 def merge_layers(*layers: Mapping[str, Any]) -> Tree:
     """Merge trees. What a higher layer replaces takes along what goes with it in the lower ones.
 

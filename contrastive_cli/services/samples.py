@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from contrastive_cli.core.files import write_atomically
-from contrastive_cli.services.configuration import DatasetConfig
+from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.opening import open_images
 
 

@@ -113,7 +113,7 @@ def test_check__writes_over_its_own_page_only(said: Said) -> None:
 def test_check__the_suggested_command_runs(clr: Clr, said: Said, tmp_path: Path) -> None:
     suggestion = said.values["suggestion"]
     assert suggestion["size"] == 32
-    assert suggestion["batch_size"] == 16
+    assert suggestion["batch_size"] == 28
     words = shlex.split(suggestion["command"])
     assert words == suggestion["arguments"]
     assert words[:2] == ["clr", "pretrain"]

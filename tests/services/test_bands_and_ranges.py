@@ -20,7 +20,8 @@ from contrastive_cli.core.runs import Run
 from contrastive_cli.data.cache import cache_directory
 from contrastive_cli.embeddings.files import NeighborsFile, write_neighbors
 from contrastive_cli.models.encoders import EncoderConfig, build_encoder
-from contrastive_cli.services.configuration import DatasetConfig, resolve
+from contrastive_cli.services.configuration import resolve
+from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.display import for_display
 from contrastive_cli.services.figures.figures import plot_views
 from contrastive_cli.services.figures.neighbors import plot_neighbors

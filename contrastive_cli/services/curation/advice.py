@@ -78,7 +78,7 @@ def advise(pictures: Pictures, measures: Measures) -> Advice:
     least, most = preset_values.get("views", {}).get("crop_area", RECIPES[recipe].crop_area)
     crop_area = (least, most) if crops else None
     trained = [split for split in pictures.split if split == spec.pretrain_split] or list(pictures.split)
-    batch = _fitting_batch(len(trained))
+    batch = preset_values.get("train", {}).get("batch_size", min(REFERENCE_BATCH, max(2, len(trained) // 2)))
     words = ["clr", "pretrain", "--dataset", dataset.name]
     reasons = []
     if preset:
@@ -95,12 +95,10 @@ def advise(pictures: Pictures, measures: Measures) -> Advice:
     if share is not None:
         words += ["--max-bad", f"{min(1.0, share + 0.005):.2f}"]
         reasons.append(f"--max-bad: {len(measures.bad)} files cannot be read; repair or remove them, and leave it out")
-    if preset and any_size:
-        words += ["--batch-size", str(batch)]
-        if size != preset_size:
-            words += ["--set", f"dataset.size={size}"]
+    if preset and any_size and size != preset_size:
+        words += ["--set", f"dataset.size={size}"]
     if not preset:
-        words += ["--method", METHOD, "--encoder", encoder, "--batch-size", str(batch)]
+        words += ["--method", METHOD, "--encoder", encoder]
         words += ["--set", f"dataset.size={size}", "--set", f"views.recipe={recipe}"]
         if stem != "its own":
             words += ["--set", f"encoder.stem={stem}"]
@@ -132,11 +130,6 @@ def _worst_share(pictures: Pictures, measures: Measures) -> float | None:
 def _fitting_size(quarter: float, *, largest: int) -> int:
     """The largest of `SIZES` that is no larger than three quarters of the pictures, nor than the machine can take."""
     return max((size for size in SIZES if size <= min(quarter, largest)), default=SIZES[0])
-
-
-def _fitting_batch(images: int) -> int:
-    """The largest power of two up to 256 of which an epoch has two batches."""
-    return int(max(2, min(REFERENCE_BATCH, 2 ** int(np.log2(max(4, images) / 2)))))
 
 
 def _reasons(

@@ -24,7 +24,7 @@ from contrastive_cli.data.scan import Labels
 from contrastive_cli.data.sources import BadFile, Samples, Source
 from contrastive_cli.data.squares import resize_array
 from contrastive_cli.data.trees import Tree, describe_splits, read_tree, split_tree
-from contrastive_cli.services.configuration import DatasetConfig
+from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.opening import tree_options
 
 

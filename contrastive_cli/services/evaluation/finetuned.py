@@ -22,7 +22,7 @@ from contrastive_cli.services.evaluation.rows import note_missing_classes
 from contrastive_cli.services.inference.classes import predict_classes
 from contrastive_cli.services.inference.model import Model, load_model
 from contrastive_cli.services.inference.splits import open_split, open_test_split
-from contrastive_cli.services.training.setup import labeled_subset
+from contrastive_cli.services.training.batches import labeled_subset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

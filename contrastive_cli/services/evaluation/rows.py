@@ -14,7 +14,7 @@ from contrastive_cli.core.notes import note
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.embeddings.probes.class_shares import balanced_accuracy, largest_share
 from contrastive_cli.embeddings.probes.label_subsets import confidence_interval, label_subset, mean_interval
-from contrastive_cli.services.configuration import DatasetConfig
+from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.inference.model import Model
 from contrastive_cli.services.inference.splits import (
     is_own,

@@ -31,7 +31,8 @@ from contrastive_cli.embeddings.uncertainty import (
     reliability,
 )
 from contrastive_cli.services.artifacts import register_artifact, write_result
-from contrastive_cli.services.configuration import DatasetConfig, read_run_config
+from contrastive_cli.services.configuration import read_run_config
+from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.display import for_display
 from contrastive_cli.services.inference.model import Model, embed_with_uncertainty
 from contrastive_cli.services.inference.splits import open_split

@@ -20,7 +20,7 @@ from contrastive_cli.data.pairs import Pair, draw_pairs, pairs_csv, read_pairs
 from contrastive_cli.embeddings.similarity import paired_cosines
 from contrastive_cli.embeddings.verification import Curve, OperatingPoint, Verification, operating_point, verify
 from contrastive_cli.services.artifacts import register_artifact, write_result
-from contrastive_cli.services.configuration import DatasetConfig
+from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.inference.comparison import Comparison, compared_vectors
 from contrastive_cli.services.inference.image_files import decode_all
 from contrastive_cli.services.inference.model import Model

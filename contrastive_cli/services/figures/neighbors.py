@@ -18,7 +18,8 @@ from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.data.ranges import survey_files
 from contrastive_cli.embeddings.files import NeighborsFile, read_neighbors
 from contrastive_cli.services.artifacts import register_artifact
-from contrastive_cli.services.configuration import DatasetConfig, read_run_config
+from contrastive_cli.services.configuration import read_run_config
+from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.display import for_display
 from contrastive_cli.services.opening import open_images
 from contrastive_cli.services.training.mined_neighbors import neighbors_of, without_self

@@ -27,12 +27,8 @@ from contrastive_cli.engine.precision import choose_precision
 from contrastive_cli.methods import IMPORTED, load_method
 from contrastive_cli.models.encoder import projector_of
 from contrastive_cli.models.folding import folded_method
-from contrastive_cli.services.configuration import (
-    DatasetConfig,
-    PretrainConfig,
-    build_method,
-    read_run_config,
-)
+from contrastive_cli.services.configuration import PretrainConfig, build_method, read_run_config
+from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.inference.crops import pictures_of
 from contrastive_cli.services.inference.identity import identity_of, preprocess_of, scaling_of
 from contrastive_cli.services.inference.named_weights import loaded_weights

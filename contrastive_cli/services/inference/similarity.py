@@ -21,7 +21,7 @@ from contrastive_cli.data.datasets import known_dataset
 from contrastive_cli.data.loader import draw_positions
 from contrastive_cli.embeddings.similarity import cosine_matrix, percentile_of, random_pair_similarities
 from contrastive_cli.services.artifacts import register_artifact
-from contrastive_cli.services.configuration import DatasetConfig
+from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.inference.comparison import Comparison, choose_comparison, compared_vectors
 from contrastive_cli.services.inference.image_files import decode_all
 from contrastive_cli.services.inference.measured_spaces import describe_spaces

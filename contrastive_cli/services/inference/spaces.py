@@ -26,7 +26,7 @@ from contrastive_cli.embeddings.files import Embeddings
 from contrastive_cli.embeddings.placing import in_space
 from contrastive_cli.embeddings.space import MAX_WIDTH, Space, enter_space
 from contrastive_cli.embeddings.space_file import MAX_SPACE_BYTES, RunSpaces, decode_spaces, encode_spaces
-from contrastive_cli.services.configuration import DatasetConfig
+from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.inference.measured_spaces import (
     LEAST_IMAGES,
     MEASURED_IMAGES,

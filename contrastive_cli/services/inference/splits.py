@@ -15,7 +15,7 @@ from contrastive_cli.data.own_datasets import name_dataset
 from contrastive_cli.data.packing import image_digests
 from contrastive_cli.data.reading import LABELS_HINT, listed
 from contrastive_cli.data.sources import known_layout
-from contrastive_cli.services.configuration import DatasetConfig
+from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.inference.model import Model
 from contrastive_cli.services.opening import open_images, tree_options
 

@@ -17,7 +17,7 @@ from contrastive_cli.core.errors import ClrError, DataError
 from contrastive_cli.core.files import write_json
 from contrastive_cli.core.percent import rounded_percent
 from contrastive_cli.services.artifacts import register_artifact
-from contrastive_cli.services.configuration import DatasetConfig
+from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.inference.comparison import Comparison
 from contrastive_cli.services.inference.model import Model
 from contrastive_cli.services.inference.similarity import reference_pairs

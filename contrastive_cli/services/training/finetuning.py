@@ -28,7 +28,8 @@ from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.data.own_datasets import with_named_dataset
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoder import encoder_of
-from contrastive_cli.services.configuration import DatasetConfig, PretrainConfig, resolve
+from contrastive_cli.services.configuration import PretrainConfig, resolve
+from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.inference.model import Model, load_model
 from contrastive_cli.services.inference.splits import (
     note_equal_images,
@@ -38,8 +39,8 @@ from contrastive_cli.services.inference.splits import (
     require_labels,
 )
 from contrastive_cli.services.option_trees import light_recipe, name_of
+from contrastive_cli.services.training.batches import labeled_subset
 from contrastive_cli.services.training.sessions import InheritedWeights, Session, start_session
-from contrastive_cli.services.training.setup import labeled_subset
 
 BATCH = 128
 EPOCHS = 40.0

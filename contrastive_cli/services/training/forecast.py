@@ -18,14 +18,13 @@ from contrastive_cli.engine.device import memory_errors
 from contrastive_cli.methods import load_method
 from contrastive_cli.services.configuration import PretrainConfig
 from contrastive_cli.services.opening import sample_split
+from contrastive_cli.services.training.batches import fit_batch, labeled_subset
 from contrastive_cli.services.training.budget import LEAST_SHARE
 from contrastive_cli.services.training.plan import timed_steps
 from contrastive_cli.services.training.setup import (
     TrainingSetup,
     build,
     check_against_method,
-    fit_batch,
-    labeled_subset,
     set_up_training,
 )
 

@@ -14,10 +14,14 @@ from contrastive_cli.core.manifest import Manifest, WeightsFacts
 from contrastive_cli.core.types import CountProgress, ImageFacts, Method, MethodSpec, Say, Splitting, silent
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
-from contrastive_cli.data.loader import DeviceImages, balanced_batch_indices, batch_indices, steps_per_epoch
+from contrastive_cli.data.loader import (
+    DeviceImages,
+    balanced_batch_indices,
+    batch_indices,
+    steps_per_epoch,
+)
 from contrastive_cli.data.reading import LABELS_HINT
 from contrastive_cli.embeddings.files import read_neighbors
-from contrastive_cli.embeddings.probes.label_subsets import label_subset
 from contrastive_cli.engine.allocator import keep_freed_memory
 from contrastive_cli.engine.device import choose_device, memory_errors
 from contrastive_cli.engine.distributed import local_device, num_processes
@@ -29,6 +33,7 @@ from contrastive_cli.models.encoder import encoder_of
 from contrastive_cli.models.encoders import check_view_size
 from contrastive_cli.services.configuration import PretrainConfig, build_method
 from contrastive_cli.services.opening import open_images
+from contrastive_cli.services.training.batches import fit_batch, labeled_subset
 from contrastive_cli.services.training.dealing import fit_pieces, refuse_hidden_state, refuse_one_pass
 from contrastive_cli.services.training.mined_neighbors import MinedNeighbors, check_wanted, neighbors_of
 from contrastive_cli.services.training.online_probe import OnlineProbe
@@ -113,7 +118,8 @@ def set_up_training(
     neighbors_file = None if config.neighbors is None else read_neighbors(config.neighbors)  # before the images: quick
     images = open_training_images(config, known=known, progress=progress, say=say)
     subset = labeled_subset(config, images) if spec.needs_labels else None
-    config = fit_pieces(fit_batch(config, num_samples=images.num_samples if subset is None else len(subset)))
+    labels = images.labels if subset is None else images.labels[subset.numpy()]
+    config = fit_pieces(fit_batch(config, num_samples=len(labels), labels=labels))
     neighbors = None
     if config.neighbors is not None and neighbors_file is not None:
         neighbors = neighbors_of(images, neighbors_file, path=config.neighbors)
@@ -246,35 +252,6 @@ def build(
     )
     setup.sample(0)  # refuses what images_per_class cannot draw, before there is a run directory
     return setup
-
-
-def labeled_subset(config: PretrainConfig, images: ImageSet) -> Tensor | None:
-    """Positions of the images that `train.label_fraction` leaves a method that learns from labels; None for all.
-
-    Images without a label (-1) are left out. The subset is `label_subset`'s: the same as that of `clr linear-eval`.
-    """
-    fraction = config.train.label_fraction
-    if fraction == 1 and (images.labels >= 0).all():
-        return None
-    return label_subset(torch.from_numpy(images.labels), fraction=fraction, seed=config.seed)
-
-
-def fit_batch(config: PretrainConfig, *, num_samples: int) -> PretrainConfig:
-    """The configuration with a batch size; at most half of the images unless it was given, never more than few labels.
-
-    Raises:
-        DataError: If a given batch is larger than the images, and not for the label fraction alone.
-        UsageError: If a batch has no room for a second class.
-    """
-    size, per_class = config.train.batch_size, config.train.images_per_class
-    if size is None:
-        size = min(config.batch_size, max(2, num_samples // 2))
-    elif config.train.label_fraction < 1:
-        size = min(size, max(2, num_samples))
-    steps_per_epoch(num_samples=num_samples, batch_size=size)  # refuses too few images
-    if per_class is not None and 2 * per_class > size:
-        raise UsageError(f"train.images_per_class {per_class} leaves no second class in a batch of {size}")
-    return config.model_copy(update={"train": config.train.model_copy(update={"batch_size": size})})
 
 
 def image_facts(images: ImageSet, *, size: int, channels: int | None = None) -> ImageFacts:

@@ -15,12 +15,12 @@ from planted_pictures import CLASSES, drawn, make_clean
 
 from contrastive_cli.core.config import read_preset
 from contrastive_cli.core.types import CountProgress
-from contrastive_cli.services.configuration import DatasetConfig
 from contrastive_cli.services.curation.advice import advise
 from contrastive_cli.services.curation.check import DataCheck, check_pictures
 from contrastive_cli.services.curation.check_files import check_values, finding_values
 from contrastive_cli.services.curation.findings import CHECKS, Finding, Kind, of_kind
 from contrastive_cli.services.curation.pictures import open_pictures
+from contrastive_cli.services.dataset_config import DatasetConfig
 
 
 @contextlib.contextmanager
@@ -243,7 +243,8 @@ def test_advise__a_preset_keeps_its_size_unless_pictures_are_smaller(
     assert preset["dataset"]["size"] == 48
     assert advice.crop_area is not None
     assert list(advice.crop_area) == preset["views"]["crop_area"]
-    assert list(advice.words[advice.words.index("--batch-size") + 2 :]) == said
+    assert list(advice.words[advice.words.index("--data-dir") + 2 :]) == said
+    assert advice.batch_size == 8  # half of the 16 of train, as a training takes without being told
 
 
 def test_check_pictures__values_are_whole_lists(root: Path) -> None:

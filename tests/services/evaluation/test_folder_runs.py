@@ -17,7 +17,8 @@ from contrastive_cli.core.config import nested
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.runs import Run
 from contrastive_cli.data.own_datasets import name_dataset
-from contrastive_cli.services.configuration import DatasetConfig, resolve
+from contrastive_cli.services.configuration import resolve
+from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.evaluation.finetuned import evaluate_finetuned
 from contrastive_cli.services.evaluation.linear_eval import frozen_rows, summarize_evaluation
 from contrastive_cli.services.evaluation.rows import open_splits

@@ -92,7 +92,7 @@ def test_train_session__groups_train_are_stored_and_read_again(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("groups", "more", "said"),
     [
-        (GROUPS, {}, "make 5 views of an image, and simclr takes 2"),
+        (GROUPS, {"method__num_views": 3}, "make 5 views of an image, and simclr takes 3"),
         ([{"count": 1, "size_ratio": 0.5}], {"method__name": "autodecoder"}, "draws the images it sees"),
         ([{"count": 2, "crop_aera": (0.1, 1)}], {}, "crop_aera"),
         ([{"count": 2, "recipe": "simclrr"}], {}, "simclrr"),
@@ -130,3 +130,17 @@ def test_batches__byols_two_recipes_make_two_kinds_of_views() -> None:
     first, second = configured(groups, method__name="byol").groups_of(2)
     assert (first.blur_probability, first.solarize_probability) == (1.0, 0.0)
     assert (second.blur_probability, second.solarize_probability) == (0.1, 0.2)
+
+
+def test_resolve__the_number_of_views_or_the_groups_can_be_said_alone(tmp_path: Path) -> None:
+    assert configured(GROUPS).method.model_dump()["num_views"] == 5
+    fewer = configured(method__name="swav", method__num_views=4)
+    assert [(group.count, group.pixels(32)) for group in fewer.groups_of(4)] == [(2, 32), (2, 16)]
+    alike = configured(method__name="swav", method__num_views=2)
+    assert [tuple(group.shape) for group in first_batch(alike).views] == [(2, 8, 1, 32, 32)]
+    file = tmp_path / "groups.yaml"
+    file.write_text("method: {name: dino}\nview_groups: [{count: 2}, {count: 1, size_ratio: 0.5}]\n")
+    said = resolve(config=str(file), sets={}, flags={}).config
+    assert said.method.model_dump()["num_views"] == 3
+    over = resolve(config=str(file), sets={"method": {"num_views": 7}}, flags={}).config
+    assert [group.count for group in over.groups_of(7)] == [2, 5]
