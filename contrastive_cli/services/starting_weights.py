@@ -12,9 +12,10 @@ from contrastive_cli.core.framing import EncoderInput
 from contrastive_cli.data.spec import DatasetSpec
 from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.models.encoders import EncoderConfig
-from contrastive_cli.models.weights.origins import encoder_of_weights, settle
+from contrastive_cli.models.weights.origins import Origin, encoder_of_weights, settle
 from contrastive_cli.services.encoder_input import PreprocessConfig, with_input
 
+TRAINING_SIZES = ("view_size", "stored_size")
 GENTLER = 0.1  # of the learning rate that fresh weights get
 
 
@@ -47,8 +48,9 @@ def start_from_weights(tree: Tree, *, given: Mapping[str, Any], spec: DatasetSpe
     if is_small and (settled.origin.file is None or settled.origin.file.run is None):
         seen = replace(seen, framing=None)  # all of a small picture is shown
         size = size or dataset.get("size") or spec.size
-    elif size is None:  # a preset's sizes go with its own encoder
-        dataset = {key: value for key, value in dataset.items() if key not in ("size", "view_size", "stored_size")}
+    elif size is None:  # a preset's sizes go with its own encoder, and those of the views with the run that had them
+        dataset = {key: value for key, value in dataset.items() if key not in ("size", *TRAINING_SIZES)}
+        dataset |= _training_sizes(settled.origin)
         dataset |= {key: value for key, value in _node(given, "dataset").items() if value is not None}
     seen = _without_colors(seen, bands=dataset.get("bands"))
     asked = build(PreprocessConfig, _node(given, "preprocess"))
@@ -63,6 +65,14 @@ def start_from_weights(tree: Tree, *, given: Mapping[str, Any], spec: DatasetSpe
         "preprocess": merge(preprocess.model_dump(mode="json")),
         "optim": optim,
     }
+
+
+def _training_sizes(origin: Origin) -> Tree:
+    """The sizes of views and stored pictures that the run behind the weights trained with."""
+    if origin.file is None or origin.file.run is None:
+        return {}
+    sizes = _node(origin.file.run.config(), "dataset")
+    return {key: sizes[key] for key in TRAINING_SIZES if sizes.get(key) is not None}
 
 
 def _without_colors(seen: EncoderInput, *, bands: object) -> EncoderInput:

@@ -66,6 +66,9 @@ def check_wanted(method: Method, config: PretrainConfig) -> None:
 def neighbors_of(images: ImageSet, file: NeighborsFile, *, path: Path) -> MinedNeighbors:
     """The neighbors of `images` from a file read from `path`, an image that is its own neighbor left out.
 
+    The file fits images of its fingerprint, and images of the same names: neighbors that were found on pictures of one
+    size are neighbors at every size.
+
     Raises:
         DataError: If the file is of other images, or of other positions than there are.
     """
@@ -80,12 +83,13 @@ def neighbors_of(images: ImageSet, file: NeighborsFile, *, path: Path) -> MinedN
             path=path,
         )
     fingerprint = file.dataset.get("fingerprint")
-    if fingerprint is not None and fingerprint != images.fingerprint:
+    same_files = file.paths == images.paths and file.dataset.get("split") == images.split  # at another size, say
+    if fingerprint not in (None, images.fingerprint) and not same_files:
         of = " ".join(str(file.dataset[key]) for key in ("name", "split") if key in file.dataset) or "other images"
         raise DataError(
             f"{path} is of {of} with fingerprint {str(fingerprint)[:12]}, but {images.name} {images.split} has "
             f"{images.fingerprint[:12]} at {images.size} px",
-            hint=f"{hint}; images decoded at another size have another fingerprint",
+            hint=hint,
             path=path,
         )
     if given.min() < 0 or given.max() >= images.num_samples:

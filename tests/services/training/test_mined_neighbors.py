@@ -76,6 +76,24 @@ def test_neighbors_of__what_is_known(digits: ImageSet, mined: NeighborsFile, tmp
     assert f"{100 * np.mean(same):.1f} % of them are of its class" in found.describe()
 
 
+def test_neighbors_of__images_of_the_same_names_at_another_size(
+    digits: ImageSet, mined: NeighborsFile, tmp_path: Path, clr_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLR_CACHE", str(clr_cache))
+    smaller = open_dataset("digits", split="train", data_dir=None, size=16)
+    assert smaller.fingerprint != digits.fingerprint
+    path = written(tmp_path, mined)
+    with pytest.raises(DataError, match="is of digits train with fingerprint"):
+        neighbors_of(smaller, read_neighbors(path), path=path)
+    write_neighbors(path, replace(mined, paths=digits.paths))
+    found = neighbors_of(smaller, read_neighbors(path), path=path)
+    assert torch.equal(found.indices, torch.from_numpy(without_self(mined.indices).copy()))
+    assert found.facts.fingerprint == digits.fingerprint
+    write_neighbors(path, replace(mined, paths=digits.paths[::-1]))
+    with pytest.raises(DataError, match="is of digits train with fingerprint"):
+        neighbors_of(smaller, read_neighbors(path), path=path)
+
+
 def test_neighbors_of__a_file_without_fingerprint_is_taken_with_a_note(
     digits: ImageSet, mined: NeighborsFile, tmp_path: Path
 ) -> None:

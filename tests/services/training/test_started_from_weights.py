@@ -222,3 +222,14 @@ def test_frozen_rows__of_an_imported_encoder_on_gray_digits(tmp_path: Path) -> N
     expected = ["pretrained", "pretrained whitened", "random", "random whitened", "pixels"]
     assert [row.features for row in rows] == expected
     assert rows[0].accuracy > 0.3  # ten classes: random convolutions tell digits apart
+
+
+def test_resolve__weights_of_a_run_bring_the_sizes_of_its_views(tmp_path: Path) -> None:
+    sizes = {"dataset__view_size": 12, "dataset__stored_size": 24, "train__epochs": 0.2, "encoder__width": 4}
+    run = finish(start(tmp_path / "run", **sizes))
+    again = configure(dataset__size=None, encoder__weights=str(run.path)).dataset
+    assert (again.size, again.view_size, again.stored_size) == (16, 12, 24)
+    other = configure(dataset__size=None, dataset__view_size=14, encoder__weights=str(run.path)).dataset
+    assert (other.size, other.view_size, other.stored_size) == (16, 14, 24)
+    larger = configure(dataset__size=32, encoder__weights=str(run.path)).dataset
+    assert (larger.size, larger.view_size, larger.stored_size) == (32, None, None)
