@@ -33,7 +33,10 @@ def list_command(
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split that the images or pairs are of; test if not given.")] = None,
     count: Annotated[
-        int | None, typer.Option(min=1, max=1_000_000, help="How many; 20 images or 3,000 pairs if not given.")
+        int | None,
+        typer.Option(
+            min=1, max=1_000_000, help="How many; 20 images, or 3,000 pairs where there are so many, if not given."
+        ),
     ] = None,
     seed: Seed = 0,
     data_dir: DataDir = None,
@@ -67,8 +70,9 @@ def list_command(
             name=name_dataset(name), data_dir=data_dir, labels=labels, layout=known_layout(layout), download=download
         )
         chosen = split or "test"
-        pairs = draw_and_save(save_pairs, dataset=dataset, split=chosen, count=count or 3000, seed=seed)
-        output.note(f"evaluate with: clr similarity --pairs {save_pairs} --root {data_dir or 'data'}")
+        pairs = draw_and_save(save_pairs, dataset=dataset, split=chosen, count=count, seed=seed)
+        command = f"clr similarity --pairs {save_pairs} --root {data_dir or 'data'}"
+        output.note(f"{pairs:,} pairs of {chosen}; evaluate with: {command}")
         output.result({"file": str(save_pairs), "pairs": pairs, "split": chosen}, str(save_pairs))
         return
     if name is not None and save_images is not None:

@@ -17,6 +17,7 @@ from contrastive_cli.data.scan import Labels
 
 HEADER = ("path_a", "path_b", "same")
 MOST_SAMPLES = 3000  # whose pairs are all looked at when some are drawn
+USUAL_PAIRS = 3000
 TRUTH = {"1": True, "true": True, "same": True, "0": False, "false": False, "different": False}
 
 
@@ -70,7 +71,7 @@ def _pair(row: Sequence[str], *, file: Path, line: int, root: Path) -> Pair:
     return Pair(first=paths[0], second=paths[1], same=truth, line=line)
 
 
-def draw_pairs(labels: Labels, *, count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def draw_pairs(labels: Labels, *, count: int | None, seed: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Draw pairs of labeled samples, half of one class and half of two, none twice.
 
     Every class gives as many same pairs, and every two classes as many different ones, as long as they have them: a
@@ -78,7 +79,8 @@ def draw_pairs(labels: Labels, *, count: int, seed: int) -> tuple[NDArray[np.int
 
     Args:
         labels: int64 [N], -1 where unknown; of more than 3,000 labeled samples as many are drawn first.
-        count: How many pairs; one of the halves is smaller by one if it is odd.
+        count: How many pairs; one of the halves is smaller by one if it is odd. None takes 3,000, or as many as
+            there are in equal halves.
         seed: Same seed, same pairs.
 
     Returns:
@@ -92,6 +94,8 @@ def draw_pairs(labels: Labels, *, count: int, seed: int) -> tuple[NDArray[np.int
     pairs = known[np.stack(np.triu_indices(len(known), k=1), axis=1)]
     classes = np.sort(labels[pairs], axis=1)
     is_same = classes[:, 0] == classes[:, 1]
+    if count is None:
+        count = 2 * max(1, min(USUAL_PAIRS // 2, int(is_same.sum()), int((~is_same).sum())))
     parts = []
     for kind, wanted in ((True, count // 2), (False, count - count // 2)):
         members = generator.permutation(np.flatnonzero(is_same == kind))

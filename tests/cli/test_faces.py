@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,18 @@ def test_faces__pretrain_pairs_similarity(clr: Clr, faces: Path, tmp_path: Path)
     assert areas.keys() == (raw | {f"{name}-whitened" for name in raw} if measured else raw)
     assert best == max(areas, key=areas.get)
     assert (manifest["similarity_layer"], manifest["similarity_average"]) == (chosen["layer"], chosen["average"])
+    report = clr("report", "--json", cwd=tmp_path)
+    assert report.json["verdicts"] == [
+        "The classes of the test images were not trained on, and no pairs of them were verified yet."
+    ]
+    (pairs,) = {one["command"] for one in report.json["missing"]}
+    for line in pairs.split(" && "):  # as it is suggested
+        assert clr(*shlex.split(line)[1:], cwd=tmp_path).code == 0
+    verified = clr("report", "--json", cwd=tmp_path)
+    assert verified.json["verdicts"][0].startswith("Of ")
+    assert "pairs (pairs)" in verified.json["verdicts"][0]
+    assert verified.json["missing"] == []
+    (tmp_path / "pairs.csv").unlink()
     saved = clr("datasets", "lfw", "--data-dir", faces, "--save-pairs", "pairs.csv", "--count", "24", cwd=tmp_path)
     assert saved.code == 0, saved.err
     judged = clr("similarity", "--pairs", "pairs.csv", "--root", faces, "--json", cwd=tmp_path)

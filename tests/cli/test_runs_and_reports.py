@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -131,6 +132,25 @@ def test_report__of_one_run_and_of_two(swept: Path, clr: Clr) -> None:
     assert clr("report", "a-s3", "a-s4", cwd=swept).code == 2
     assert clr("report", "a-s3", "--out", "x.pdf", cwd=swept).code == 2
     assert clr("report", "nothing", cwd=swept).code == 5
+
+
+def test_report__of_an_encoder_that_came_with_its_weights(clr: Clr, tmp_path: Path) -> None:
+    named = ["--encoder", "resnet9", "--weights", "random", "--dataset", "digits"]
+    assert clr("embed", *named, "--out", "e.pkl", "--quiet", cwd=tmp_path).code == 0
+    found = clr("report", "resnet9-random", "--json", cwd=tmp_path)
+    assert found.code == 0, found.err
+    commands = [one["command"] for one in found.json["missing"]]
+    assert not any("--resume" in command or "clr report" in command for command in commands)
+    text = (tmp_path / "runs/resnet9-random/report.html").read_text()
+    assert "Nothing was trained here: the weights are random" in text
+    assert "Time and hardware" not in text
+    judging = next(command for command in commands if command.startswith("clr linear-eval"))
+    words = shlex.split(
+        judging.replace("NAME", "digits").replace(" --data-dir FOLDER", "").replace("0.01,0.1,1", "0.1")
+    )
+    assert clr(*words[1:], "--seeds", "1", "--quiet", cwd=tmp_path).code == 0
+    again = clr("report", "resnet9-random", "--json", cwd=tmp_path)
+    assert "labels (10 %)" in again.json["verdicts"][0]
 
 
 @pytest.mark.slow

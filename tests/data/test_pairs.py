@@ -26,6 +26,15 @@ def test_draw_pairs__half_same_none_twice_and_no_class_decides() -> None:
     assert draw_pairs(LABELS, count=30, seed=1)[0].tolist() != positions.tolist()
 
 
+def test_draw_pairs__as_many_as_there_are_where_none_were_asked_for() -> None:
+    _, same = draw_pairs(np.array([0, 0, 1, 1, 1]), count=None, seed=0)  # 4 same and 6 different pairs
+    assert np.bincount(same).tolist() == [4, 4]
+    _, same = draw_pairs(np.arange(4000) % 200, count=None, seed=0)
+    assert np.bincount(same).tolist() == [1500, 1500]
+    with pytest.raises(DataError, match="1 same pairs were asked for, and the labels give 0"):
+        draw_pairs(np.array([0, 1, 2]), count=None, seed=0)
+
+
 def test_draw_pairs__refuses_more_than_there_are() -> None:
     with pytest.raises(DataError, match="5 same pairs were asked for, and the labels give 4"):
         draw_pairs(np.array([0, 0, 1, 1, 1]), count=10, seed=0)

@@ -158,7 +158,7 @@ def _plain(name: str) -> str:
     return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "_" for letter in name)
 
 
-def save_pairs(file: Path, *, dataset: DatasetConfig, split: str, count: int, seed: int) -> int:
+def save_pairs(file: Path, *, dataset: DatasetConfig, split: str, count: int | None, seed: int) -> int:
     """Write pairs of a split, half of them of one class; paths are relative to --data-dir. Returns how many.
 
     Raises:

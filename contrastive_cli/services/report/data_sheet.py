@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from contrastive_cli.core.errors import ClrError
+from contrastive_cli.core.manifest import Manifest
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.wording import counted
 from contrastive_cli.data.cache import ImageSet
@@ -17,6 +19,7 @@ from contrastive_cli.services.configuration import read_run_config
 from contrastive_cli.services.display import for_display
 from contrastive_cli.services.figures.figures import SampledViews, sample_views
 from contrastive_cli.services.opening import open_images
+from contrastive_cli.services.report.heads import has_own_images
 from contrastive_cli.viz.report_page import Block, Missing, Strip, Table, tiles
 
 VIEWED: Final = 8  # images that are shown with their views
@@ -29,19 +32,21 @@ TILE: Final = 56
 def data_blocks(run: Run, *, data_dir: Path | None) -> list[Block]:
     """Facts, samples, views, and the images of each class; where the images are gone, what the manifest still knows."""
     manifest = run.manifest()
+    if not has_own_images(run):
+        return [_facts({"seen as": f"{manifest.size} x {manifest.size} pixels", **_prepared(manifest)})]
     facts = {
         "data set": manifest.dataset.name,
         "trained on": f"{manifest.dataset.count:,} images of {manifest.dataset.split}",
         "seen as": f"{manifest.size} x {manifest.size} pixels, {counted(len(manifest.mean), 'channel')}",
         "fingerprint": manifest.dataset.fingerprint[:16],
-        "mean of the channels": ", ".join(f"{value:.3f}" for value in manifest.mean),
-        "standard deviation": ", ".join(f"{value:.3f}" for value in manifest.std),
+        **_prepared(manifest),
     }
     try:
         sampled = sample_views(run, count=VIEWED, data_dir=data_dir)
     except ClrError as error:
         again = Missing(
-            what=f"No pictures: {error.message}", command=f"clr report {run.path} --data-dir FOLDER_OF_THE_IMAGES"
+            what=f"No pictures: {error.message}",
+            command=shlex.join(["clr", "report", str(run.path), "--data-dir", "FOLDER_OF_THE_IMAGES"]),
         )
         return [_facts(facts), again]
     splits = _splits(run, sampled.images, data_dir=data_dir)
@@ -51,6 +56,13 @@ def data_blocks(run: Run, *, data_dir: Path | None) -> list[Block]:
     if sampled.images.left_out:
         facts["left out"] = f"{len(sampled.images.left_out):,} files that cannot be used, see bad_files.csv"
     return [_facts(facts), _samples(run, sampled.images), *_views(sampled), *_classes(splits)]
+
+
+def _prepared(manifest: Manifest) -> dict[str, str]:
+    return {
+        "mean of the channels": ", ".join(f"{value:.3f}" for value in manifest.mean),
+        "standard deviation": ", ".join(f"{value:.3f}" for value in manifest.std),
+    }
 
 
 def _facts(facts: dict[str, str]) -> Table:

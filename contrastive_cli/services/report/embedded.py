@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from contrastive_cli.services.figures.embedding_map import Mapped, project_embed
 from contrastive_cli.services.inference.model import Model, embed_with_uncertainty, load_model
 from contrastive_cli.services.inference.spaces import kept_placement
 from contrastive_cli.services.inference.splits import open_split, open_test_split
+from contrastive_cli.services.report.heads import has_own_images, knows_classes, missing_head
 from contrastive_cli.viz.embedding_map import EmbeddingMap
 from contrastive_cli.viz.report_page import Block, Missing, Sentence, Strip, draw, tiles
 from contrastive_cli.viz.scatter import scatter
@@ -43,6 +45,7 @@ class Embedded:
         vectors: [M, D] float32, in the space that the run chose.
         kind: Which space that is.
         uncertainty: [M] float32 of a method that has one.
+        judged: Whether a head can be judged on them: some are of classes that were trained on.
     """
 
     images: ImageSet
@@ -52,6 +55,7 @@ class Embedded:
     uncertainty: NDArray[np.float32] | None
     shown: NDArray[np.uint8]
     model: Model
+    judged: bool = True
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -70,6 +74,9 @@ def embed_test_images(
     run: Run, *, limit: int, data_dir: Path | None, device: str, seed: int, progress: CountProgress | None
 ) -> Embedded | Missing:
     """Embed at most `limit` images that were not trained on, or say why that cannot be."""
+    if not has_own_images(run):
+        command = shlex.join(["clr", "embed", "--run", str(run.path), "--dataset", "NAME", "--data-dir", "FOLDER"])
+        return Missing(what="The encoder came with its weights and has no images of its own.", command=command)
     try:
         model = load_model(run, device=device)
         dataset = model.dataset_at(data_dir).model_copy(update={"download": False})
@@ -82,7 +89,7 @@ def embed_test_images(
         where = kept_placement(model)
         vectors, uncertainty = embed_with_uncertainty(model, pixels, layer=where.layer, progress=progress)
     except ClrError as error:
-        command = f"clr report {run.path} --data-dir FOLDER_OF_THE_IMAGES"
+        command = shlex.join(["clr", "report", str(run.path), "--data-dir", "FOLDER_OF_THE_IMAGES"])
         return Missing(what=f"No image could be embedded: {error.message}", command=command)
     return Embedded(
         images=images,
@@ -92,6 +99,7 @@ def embed_test_images(
         uncertainty=uncertainty,
         shown=for_display(pixels, model.config.dataset),
         model=model,
+        judged=knows_classes(model, images, dataset=dataset),
     )
 
 
@@ -114,7 +122,7 @@ def map_blocks(run: Run, embedded: Embedded | Missing, *, seed: int, progress: C
     measure = "cosine" if embedded.kind == "raw" else "cosine, whitened"
     caption = f"{count} of {embedded.images.num_samples} images, {measure}, seed {seed}"
     figure = partial(_scatter, shown, title, caption)
-    page = f"Pictures, neighbors and search: clr plot embeddings --run {run.path} --out map.html"
+    page = f"Pictures, neighbors and search: clr plot embeddings --run {shlex.quote(str(run.path))} --out map.html"
     return [draw(figure, alt=title, suffix=".webp"), Sentence(text=page)]
 
 
@@ -172,16 +180,20 @@ def certainty_blocks(
             blocks.append(Strip(title=title, tiles=tiles(embedded.shown[chosen], texts=texts), size=TILE))
         return blocks
     if predictions is None or predictions.confidence is None:
-        command = f"clr linear-eval --run {run.path}"
-        return [Missing(what=f"{run.manifest().method} has no uncertainty, and no head was fitted.", command=command)]
+        what = f"{run.manifest().method} has no uncertainty, and no head was fitted."
+        return [missing_head(run, what, judged=embedded.judged)]
     try:
         dataset = embedded.model.dataset_at(data_dir).model_copy(update={"download": False})
         images = open_split(embedded.model, predictions.split, dataset=dataset)
     except ClrError as error:
-        return [Missing(what=error.message, command=f"clr report {run.path} --data-dir FOLDER_OF_THE_IMAGES")]
+        return [
+            Missing(
+                what=error.message,
+                command=shlex.join(["clr", "report", str(run.path), "--data-dir", "FOLDER_OF_THE_IMAGES"]),
+            )
+        ]
     if images.fingerprint != predictions.fingerprint or max(predictions.rows) >= images.num_samples:
-        command = f"clr linear-eval --run {run.path}"
-        return [Missing(what="The head was fitted with other images than are here.", command=command)]
+        return [missing_head(run, "The head was fitted with other images than are here.")]
     return _by_head(embedded, images, predictions)
 
 

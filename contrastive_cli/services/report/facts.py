@@ -15,6 +15,8 @@ from contrastive_cli.core.manifest import Manifest, checkpoints_of
 from contrastive_cli.core.runs import Run
 from contrastive_cli.services.compared_runs import MEASURES, Measure, compare_runs
 from contrastive_cli.services.report.embedded import Embedded
+from contrastive_cli.services.report.heads import has_own_images
+from contrastive_cli.services.report.pairs import PairRow
 from contrastive_cli.services.report.probe import Probe
 from contrastive_cli.services.reporting import summarize
 from contrastive_cli.viz.compared_curves import compared_curves
@@ -30,7 +32,13 @@ class Subject:
     manifest: Manifest
     records: Sequence[Mapping[str, float]]
     probe: Probe | None
+    pairs: Sequence[PairRow]
     embedded: Embedded | Missing
+
+    @property
+    def judged(self) -> bool:
+        """Whether a head can be judged on the test images."""
+        return isinstance(self.embedded, Missing) or self.embedded.judged
 
 
 def run_blocks(subject: Subject, *, alone: bool) -> list[Block]:
@@ -50,6 +58,9 @@ def run_blocks(subject: Subject, *, alone: bool) -> list[Block]:
     }
     table = Table(head=(), rows=tuple((key, value) for key, value in facts.items() if value != "-"), wordy=True)
     blocks: list[Block] = [table] if alone else []
+    if manifest.weights is not None and not has_own_images(run):
+        origin = f"Nothing was trained here: the weights are {manifest.weights.source}. The first command with them:"
+        return [*blocks, Sentence(text=origin), Code(text=shlex.join(manifest.command))]
     blocks += [Sentence(text="It was started by:"), Code(text=shlex.join(manifest.command))]
     if manifest.parent is None:
         config = run.path / "config.yaml"
@@ -85,7 +96,7 @@ def training_blocks(subjects: Sequence[Subject]) -> list[Block]:
             command=shlex.join(["clr", "pretrain", "--resume", str(one.run.path)]),
         )
         for one in subjects
-        if not one.records
+        if not one.records and has_own_images(one.run)
     ]
     if not known:
         return missing

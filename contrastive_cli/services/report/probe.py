@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from contrastive_cli.core.manifest import checkpoints_of
 from contrastive_cli.core.percent import rounded_percent
 from contrastive_cli.core.runs import Run
 from contrastive_cli.services.evaluation.predictions import Predictions, read_predictions
+from contrastive_cli.services.report.heads import FRACTIONS, missing_head
 from contrastive_cli.viz.confusion import confusion_figure
 from contrastive_cli.viz.curves import accuracy_over_labels
 from contrastive_cli.viz.report_page import Block, Missing, Sentence, Table, draw
@@ -167,11 +169,11 @@ def _in_words(own: ProbeRow, other: ProbeRow, interval: tuple[float, float]) -> 
     )
 
 
-def probe_blocks(run: Run, probe: Probe | None) -> list[Block]:
-    """The table with its baselines and intervals."""
-    command = f"clr linear-eval --run {run.path} --label-fraction 0.01,0.1,1"
+def probe_blocks(run: Run, probe: Probe | None, *, judged: bool = True) -> list[Block]:
+    """The table with its baselines and intervals; or how it comes to be, if a head can be `judged` at all."""
     if probe is None:
-        return [Missing(what="The features of this run were not measured with labels yet.", command=command)]
+        what = "The features of this run were not measured with labels yet."
+        return [missing_head(run, what, *FRACTIONS, judged=judged)]
     rows = tuple(
         (
             NAMES.get(row.features, row.features),
@@ -190,11 +192,10 @@ def probe_blocks(run: Run, probe: Probe | None) -> list[Block]:
         text += f" Always naming the largest class would be right for {100 * max(largest):.1f} %."
     blocks: list[Block] = [Sentence(text=text), Table(head=head, rows=rows)]
     if not probe.current:
-        blocks.append(Missing(what="This was measured on an earlier checkpoint of the run.", command=command))
+        blocks.append(missing_head(run, "This was measured on an earlier checkpoint of the run.", *FRACTIONS))
     if not _comparisons(probe):
-        blocks.append(
-            Missing(what="No baseline was measured beside it.", command=f"{command} --baseline random,pixels")
-        )
+        baseline = ("--baseline", "random,pixels")
+        blocks.append(missing_head(run, "No baseline was measured beside it.", *FRACTIONS, *baseline))
     return blocks
 
 
@@ -219,11 +220,11 @@ def _with_interval(row: ProbeRow) -> str:
     return f"{100 * row.accuracy:.1f} % ({low} - {high})"
 
 
-def fraction_blocks(run: Run, probe: Probe | None) -> list[Block]:
+def fraction_blocks(run: Run, probe: Probe | None, *, judged: bool = True) -> list[Block]:
     """The figure of accuracy over the part of the labels."""
     if probe is None or len({row.share for row in probe.rows}) < 2:
-        command = f"clr linear-eval --run {run.path} --label-fraction 0.01,0.1,1"
-        return [Missing(what="Accuracy was not measured with several numbers of labels.", command=command)]
+        what = "Accuracy was not measured with several numbers of labels."
+        return [missing_head(run, what, *FRACTIONS, judged=judged)]
     rows = [
         {"features": row.features, "head": row.head, "label_share": row.share, "accuracy": row.accuracy,
          "ci95": row.interval}
@@ -245,12 +246,14 @@ def chosen_predictions(run: Run) -> Predictions | None:
     return next((one for one in read_predictions(run) if one.checkpoint in newest), None)
 
 
-def class_blocks(run: Run, predictions: Predictions | None) -> list[Block]:
+def class_blocks(run: Run, predictions: Predictions | None, *, judged: bool = True) -> list[Block]:
     """The confusion matrix, and a row for every class."""
     if predictions is None:
-        finetuned = run.manifest().method == "supervised"
-        command = f"clr pretrain --resume {run.path}" if finetuned else f"clr linear-eval --run {run.path}"
-        return [Missing(what="Which classes are mistaken for which was not kept.", command=command)]
+        what = "Which classes are mistaken for which was not kept."
+        manifest = run.manifest()
+        if manifest.method == "supervised" and manifest.parent is not None:  # its end judges its own classifier
+            return [Missing(what=what, command=shlex.join(["clr", "pretrain", "--resume", str(run.path)]))]
+        return [missing_head(run, what, judged=judged)]
     matrix = predictions.confusion()
     title = f"confusion of {predictions.dataset} {predictions.split}"
     caption = f"{predictions.head} head, {predictions.labels:,} labels"

@@ -27,6 +27,8 @@ from contrastive_cli.services.report.facts import (
     training_blocks,
     unique_name,
 )
+from contrastive_cli.services.report.heads import has_own_images, missing_pairs
+from contrastive_cli.services.report.pairs import decisive, in_words, pair_blocks, read_pair_rows
 from contrastive_cli.services.report.probe import (
     chosen_predictions,
     class_blocks,
@@ -90,13 +92,14 @@ def make_report(
                 manifest=run.manifest(),
                 records=read_metrics(run),
                 probe=read_probe(run),
+                pairs=read_pair_rows(run),
                 embedded=embedded,
             )
         )
     report = Report(
         title=f"Report of {runs[0].name}" if len(runs) == 1 else f"Report of {len(runs)} runs",
         subtitle=_subtitle(subjects),
-        verdicts=tuple((subject.run.name, verdict(subject.probe)) for subject in subjects),
+        verdicts=tuple((subject.run.name, _verdict(subject)) for subject in subjects),
         sections=tuple(_sections(subjects, data_dir=data_dir, seed=seed, progress=progress, say=say)),
     )
     write_report(report, out)
@@ -127,13 +130,28 @@ def _sections(
     found += [
         section("run", "What was run, and how to repeat it", "", lambda one: run_blocks(one, alone=len(subjects) == 1)),
         section("data", "The images", "", lambda one: data_blocks(one.run, data_dir=data_dir)),
-        shared("training", "The training", _ABOUT_TRAINING, training_blocks(subjects)),
+    ]
+    if curves := training_blocks(subjects):
+        found.append(shared("training", "The training", _ABOUT_TRAINING, curves))
+    found += [
         shared("probe", "What the features are worth", _ABOUT_PROBE, _probe_blocks(subjects)),
-        section("labels", "Accuracy over labels", "", lambda one: fraction_blocks(one.run, one.probe)),
-        section("classes", "Class by class", "", lambda one: class_blocks(one.run, chosen_predictions(one.run))),
+        section(
+            "labels", "Accuracy over labels", "", lambda one: fraction_blocks(one.run, one.probe, judged=one.judged)
+        ),
+        section(
+            "classes",
+            "Class by class",
+            "",
+            lambda one: class_blocks(one.run, chosen_predictions(one.run), judged=one.judged),
+        ),
         section(
             "map", "The map", _ABOUT_MAP, lambda one: map_blocks(one.run, one.embedded, seed=seed, progress=progress)
         ),
+    ]
+    if not any(has_own_images(one.run) for one in subjects):
+        return found
+    return [
+        *found,
         section(
             "neighbors", "Nearest neighbors", _ABOUT_NEIGHBORS, lambda one: retrieval_blocks(one.embedded, seed=seed)
         ),
@@ -145,7 +163,6 @@ def _sections(
         ),
         section("time", "Time and hardware", "", time_blocks),
     ]
-    return found
 
 
 _ABOUT_TRAINING: Final = (
@@ -169,6 +186,8 @@ def _subtitle(subjects: Sequence[Subject]) -> str:
     if len(subjects) > 1:
         names = sorted({one.manifest.dataset.name for one in subjects})
         return f"{', '.join(one.run.name for one in subjects)}, on {', '.join(names)}"
+    if manifest.status == "imported":
+        return f"imported, {manifest.encoder}, {day_and_time(manifest.started)}"
     state = "" if manifest.status == "finished" else f", {manifest.status} at step {manifest.step}"
     return f"{manifest.method}, {manifest.encoder}, on {manifest.dataset.name}, {day_and_time(manifest.started)}{state}"
 
@@ -185,5 +204,21 @@ def _probe_blocks(subjects: Sequence[Subject]) -> list[Block]:
 
 
 def _named_probe_blocks(subject: Subject, *, alone: bool) -> list[Block]:
+    """A head where one was measured or can be; pairs where they were verified, or where a head cannot be judged."""
     name: list[Block] = [] if alone else [Sentence(text=f"{subject.run.name}:")]
-    return name + probe_blocks(subject.run, subject.probe)
+    head = (
+        []
+        if subject.probe is None and subject.pairs
+        else probe_blocks(subject.run, subject.probe, judged=subject.judged)
+    )
+    pairs = [] if subject.judged or subject.pairs or subject.probe else [missing_pairs(subject.run)]
+    return [*name, *head, *pairs, *pair_blocks(subject.pairs)]
+
+
+def _verdict(subject: Subject) -> str:
+    """By labels where a head was measured, else by pairs."""
+    if subject.probe is None and subject.pairs:
+        return " ".join(in_words(row) for row in decisive(subject.run, subject.pairs))
+    if subject.probe is None and not subject.judged:
+        return "The classes of the test images were not trained on, and no pairs of them were verified yet."
+    return verdict(subject.probe)
