@@ -105,7 +105,10 @@ def configuration_page() -> str:
         "",
         "What a higher layer replaces takes along what goes with it: `train.epochs` replaces `train.budget`, another",
     ]
-    lines += ["encoder all of `encoder.*` but `weights`, and another encoder or size a preset's small views."]
+    lines += [
+        "encoder all of `encoder.*` but `weights`, another optimizer all of `optim.*` but the warm-up and the bound"
+    ]
+    lines += ["of the gradient, and another encoder or size a preset's small views."]
     sections: dict[str, type[Config]] = {
         "dataset": DatasetConfig,
         "encoder": EncoderConfig,

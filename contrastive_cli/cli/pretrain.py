@@ -226,7 +226,7 @@ def pretrain(
         go_on(resume, given, config=config, sets=set_ or [], output=output, began=began)
         return
     if seeds is not None or sweep is not None:
-        refuse_beside("--seeds and --sweep", {"--seed": seed if seeds else None, "--plan": plan})
+        refuse_beside("--seeds" if sweep is None else "--sweep", {"--seed": seed if seeds else None, "--plan": plan})
         runs = []
         for number, variant in enumerate(plan_sweep(seeds, sweep)):  # all are read before the first one is trained
             own = given if variant.seed is None else {**given, "seed": variant.seed}
@@ -285,7 +285,7 @@ def _show_plan(config: Any, output: Output) -> None:
         plan = plan_training(config, say=work.say)
     facts = plan.to_dict()
     text = dump_yaml({"configuration": config.model_dump(mode="json")})
-    text += "\n" + "\n".join(f"{key.replace('_', ' ')}: {value}" for key, value in facts.items())
+    text += "\n" + "\n".join(f"{key.replace('_', ' ')}: {value}" for key, value in facts.items() if value is not None)
     output.result({"configuration": config.model_dump(mode="json"), **facts}, text)
 
 

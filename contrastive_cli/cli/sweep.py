@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -57,13 +58,18 @@ def read_seeds(text: str) -> list[int]:
 
 
 def read_sweep(text: str) -> list[str]:
-    """Read `optim.lr=1e-3,2e-3` as the words that --set takes, one a value.
+    """Read `optim.lr=1e-3,2e-3` as the words that --set takes, one a value; a comma within brackets is the value's own.
 
     Raises:
         UsageError: If it is no field with several values.
     """
     field, equals, values = text.partition("=")
-    words = list(dict.fromkeys(word.strip() for word in values.split(",")))
+    ends, depth = [-1], 0
+    for position, letter in enumerate(values):
+        depth += (letter in "[{(") - (letter in "]})")
+        if letter == "," and depth == 0:
+            ends.append(position)
+    words = list(dict.fromkeys(values[a + 1 : b].strip() for a, b in itertools.pairwise([*ends, len(values)])))
     if not (field and equals and all(words) and len(words) > 1):
         raise UsageError(f"--sweep {text!r} is not of the form optim.lr=1e-3,2e-3, one field and several values")
     return [f"{field}={word}" for word in words]

@@ -10,6 +10,8 @@ from contrastive_cli.core.errors import UsageError
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.views.recipe import RECIPES
 
+KEPT = {"encoder": ("weights",), "optim": ("warmup_fraction", "clip_gradient")}  # where another one is named
+
 
 def name_recipe(views: Any, *, default: str | None) -> Tree:
     """The fields of a recipe that is given by name, with what is given beside; None for no recipe by default."""
@@ -54,7 +56,8 @@ def merge_layers(*layers: Mapping[str, Any]) -> Tree:
     """Merge trees. What a higher layer replaces takes along what goes with it in the lower ones.
 
     `epochs` replaces `budget` and the other way round. Another encoder replaces the shape of the one before; weights
-    that a lower layer names stay, and are asked whether they are of the encoder.
+    that a lower layer names stay, and are asked whether they are of the encoder. Another optimizer replaces the rate
+    and all that the one before was set to, but for the length of the warm-up and the bound of the gradient.
     """
     merged: Tree = {}
     for layer in layers:
@@ -63,8 +66,9 @@ def merge_layers(*layers: Mapping[str, Any]) -> Tree:
         if len(given) == 1 and isinstance(merged.get("train"), dict):
             replaced = {"epochs", "budget", "plan"} - given
             merged["train"] = {key: value for key, value in merged["train"].items() if key not in replaced}
-        if names_another(layer, "encoder", than=merged):
-            merged["encoder"] = {key: value for key, value in merged["encoder"].items() if key == "weights"}
+        for part, kept in KEPT.items():
+            if names_another(layer, part, than=merged):
+                merged[part] = {key: value for key, value in merged[part].items() if key in kept}
         merged = merge(merged, layer)
     return merged
 

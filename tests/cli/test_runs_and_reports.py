@@ -67,6 +67,13 @@ def test_plan_sweep__every_value_with_every_seed() -> None:
     ]
     assert [one.described for one in plan_sweep(None, "optim.lr=1e-3,2e-3,1e-3")] == ["optim.lr=1e-3", "optim.lr=2e-3"]
     assert plan_sweep(None, "a.b=x/y,z")[0].suffix == "-b-x_y"
+    lists = plan_sweep(None, "views.crop_area=[0.1, 1.0], [0.3,1.0]")
+    assert [one.assignment for one in lists] == ["views.crop_area=[0.1, 1.0]", "views.crop_area=[0.3,1.0]"]
+    groups = "view_groups=[{count: 2}],[{count: 2}, {count: 4, crop_area: [0.1, 0.4]}]"
+    assert [one.assignment for one in plan_sweep(None, groups)] == [
+        "view_groups=[{count: 2}]",
+        "view_groups=[{count: 2}, {count: 4, crop_area: [0.1, 0.4]}]",
+    ]
 
 
 def test_runs__list_show_and_compare(swept: Path, clr: Clr) -> None:

@@ -11,6 +11,7 @@ import yaml
 from contrastive_cli.core.config import read_assignments
 from contrastive_cli.core.durations import parse_duration
 from contrastive_cli.core.errors import UsageError
+from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.models.encoders import EncoderConfig
 from contrastive_cli.services.configuration import PretrainConfig, resolve
 
@@ -84,6 +85,20 @@ def test_resolve__another_encoder_replaces_the_shape_of_the_one_before(tmp_path:
     file.write_text("encoder: {name: resnet50, stem: imagenet}\n")
     assert resolved(config=str(file), encoder={"name": "resnet50"}).encoder.stem == "imagenet"
     assert resolved(config=str(file), encoder={"name": "resnet18"}).encoder == fresh
+
+
+def test_resolve__another_optimizer_replaces_what_the_one_before_was_set_to(tmp_path: Path) -> None:
+    own = resolved(dataset={"name": "cifar10"}).optim
+    assert (own.name, own.lr, own.momentum) == ("muon", 8e-3, 0.95)
+    assert resolved(dataset={"name": "cifar10"}, optim={"name": "lars"}).optim == OptimConfig(name="lars")
+    assert resolved(dataset={"name": "cifar10"}, optim={"name": "muon", "lr": 0.1}).optim == OptimConfig(
+        name="muon", lr=0.1, momentum=0.95
+    )
+    file = tmp_path / "mine.yaml"
+    file.write_text("optim: {name: sgd, nesterov: true, warmup_fraction: 0.0, clip_gradient: 2.0}\n")
+    assert resolved(config=str(file), sets=["optim.name=adam"]).optim == OptimConfig(
+        name="adam", warmup_fraction=0.0, clip_gradient=2.0
+    )
 
 
 def test_resolve__another_encoder_keeps_the_weights_of_a_lower_layer_to_be_asked(tmp_path: Path) -> None:
