@@ -105,10 +105,11 @@ def configuration_page() -> str:
         "",
         "What a higher layer replaces takes along what goes with it: `train.epochs` replaces `train.budget`, another",
     ]
+    lines += ["encoder all of `encoder.*` but `weights`, another optimizer all of `optim.*` but the warm-up and the"]
     lines += [
-        "encoder all of `encoder.*` but `weights`, another optimizer all of `optim.*` but the warm-up and the bound"
+        "bound of the gradient, another method the fields that it has not, and another encoder or size a preset's"
     ]
-    lines += ["of the gradient, and another encoder or size a preset's small views."]
+    lines += ["small views."]
     sections: dict[str, type[Config]] = {
         "dataset": DatasetConfig,
         "encoder": EncoderConfig,

@@ -36,6 +36,7 @@ from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.encoder_input import PreprocessConfig
 from contrastive_cli.services.option_trees import (
     agree_on_views,
+    for_method,
     merge_layers,
     name_group,
     name_of,
@@ -43,7 +44,7 @@ from contrastive_cli.services.option_trees import (
     own_sizes,
     refuse_double,
 )
-from contrastive_cli.services.own_methods import checked_method, name_method, own_file_of, recall_method
+from contrastive_cli.services.own_methods import checked_method, own_file_of, recall_method, with_named_method
 from contrastive_cli.services.starting_weights import start_from_weights
 from contrastive_cli.views.recipe import Recipe, ViewGroup
 
@@ -165,13 +166,13 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | Non
         UsageError: On unknown names and keys, values out of range, a key given by flag and by --set.
     """
     refuse_double(sets, flags)
-    sets, flags = with_named_dataset(sets), with_named_dataset(flags)
+    # a file that a configuration names is never imported, so only what was typed is looked up
+    sets, flags = (with_named_method(with_named_dataset(typed)) for typed in (sets, flags))
     from_file = read_preset(config) if config else {}
+    method = name_of(merge_layers(defaults or {}, from_file, sets, flags), "method", "simclr")
+    from_file = for_method(from_file, name=method, fields=load_method(method).config.model_fields)
     given = merge_layers(defaults or {}, from_file, sets, flags)
     dataset = name_of(given, "dataset", DEFAULT_DATASET)
-    method = name_of(given, "method", "simclr")
-    if method == name_of(merge(sets, flags), "method", ""):  # a file that a configuration names is never imported
-        method = name_method(method)
     spec = find_dataset(dataset)
     device = choose_device(str(given.get("device", "auto")))
     own_preset = None if defaults else find_own_preset(dataset=spec.name, method=method, device=device)

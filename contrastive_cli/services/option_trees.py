@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from contrastive_cli.core.config import Tree, did_you_mean, merge
@@ -10,7 +10,10 @@ from contrastive_cli.core.errors import UsageError
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.views.recipe import RECIPES
 
-KEPT = {"encoder": ("weights",), "optim": ("warmup_fraction", "clip_gradient")}  # where another one is named
+KEPT = {
+    "encoder": ("weights",),
+    "optim": ("warmup_fraction", "clip_gradient"),
+}  # where another one is named
 
 
 def name_recipe(views: Any, *, default: str | None) -> Tree:
@@ -71,6 +74,13 @@ def merge_layers(*layers: Mapping[str, Any]) -> Tree:
                 merged[part] = {key: value for key, value in merged[part].items() if key in kept}
         merged = merge(merged, layer)
     return merged
+
+
+def for_method(tree: Tree, *, name: str, fields: Collection[str]) -> Tree:
+    """The tree of a configuration for this method; of the fields of another one, those that this one has too."""
+    if not names_another({"method": {"name": name}}, "method", than=tree):
+        return tree
+    return {**tree, "method": {key: value for key, value in tree["method"].items() if key in fields}}
 
 
 def own_sizes(preset: Tree, given: Mapping[str, Any], *, native: int) -> Tree:

@@ -9,13 +9,14 @@ import hashlib
 import os
 import re
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from contrastive_cli.core.config import Config
+from contrastive_cli.core.config import Config, Tree
 from contrastive_cli.core.errors import RunError, UsageError
 from contrastive_cli.core.manifest import OwnFile
 from contrastive_cli.core.own_code import OwnCode, guarded, import_file, is_file_name, recall, remember
@@ -58,6 +59,14 @@ def name_method(name: str) -> str:
             _files[name] = OwnFile(path=os.fspath(file), sha256=hashlib.sha256(file.read_bytes()).hexdigest())
             add_method(name, spec)
     return name
+
+
+def with_named_method(tree: Tree) -> Tree:
+    """The tree of what a person typed, with the name of the method whose file or entry point it names."""
+    node = tree.get("method")
+    if not isinstance(node, Mapping) or not isinstance(node.get("name"), str):
+        return tree
+    return {**tree, "method": {**node, "name": name_method(node["name"])}}
 
 
 def recall_method(name: str, file: OwnFile | None) -> None:

@@ -101,6 +101,18 @@ def test_resolve__another_optimizer_replaces_what_the_one_before_was_set_to(tmp_
     )
 
 
+def test_resolve__another_method_takes_the_fields_that_it_has_too(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("method: {name: simclr, temperature: 0.3, projector_hidden: 64}\n")
+    byol = resolved(config=str(file), method={"name": "byol"})
+    assert (byol.method_name, byol.method.model_dump()["projector_hidden"]) == ("byol", 64)
+    with pytest.raises(UsageError, match=r"unknown key 'method\.temperature'"):
+        resolved(config=str(file), method={"name": "byol", "temperature": 0.2})
+    byol = resolved(config="cifar10-simclr-cpu", method={"name": "byol"})
+    assert byol.encoder.embedding_dim == 1024
+    assert resolved(config="cifar10-simclr-cpu", method={"name": "simclr"}).method.model_dump()["temperature"] == 0.1
+
+
 def test_resolve__another_encoder_keeps_the_weights_of_a_lower_layer_to_be_asked(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("encoder: {name: resnet18, weights: IMAGENET1K_V2}\n")  # which are ResNet-50's alone
