@@ -69,15 +69,11 @@ def build_fresh(config: EncoderConfig, *, channels: int, size: int) -> Encoder:
         UsageError: If there is no such encoder.
     """
     refuse_unknown_encoder(config.name)
-    if config.patch_size is not None and not config.name.startswith(PREFIX):
-        raise UsageError(f"encoder.patch_size is for timm's ViTs, not for {config.name} (given: {config.patch_size})")
     if config.name == "resnet9":
         net = ResNet9(channels=channels, width=config.width, embedding_dim=config.embedding_dim)
         if config.init == "identity":
             begin_as_identity(net)
         return net
-    if config.init != "random":
-        raise UsageError(f"encoder.init={config.init} is for resnet9, not for {config.name}")
     if config.name in RESNETS:
         return ResNet(config.name, channels=channels, stem=_stem(config, size=size))
     return _timm_encoder(config, channels=channels, size=size, weights=None)
@@ -104,6 +100,25 @@ def refuse_unknown_encoder(name: str) -> None:
     """
     if name not in ENCODERS and not name.startswith(PREFIX):
         raise UsageError(f"no encoder named {name!r}{did_you_mean(name, [*ENCODERS, 'timm/NAME'])}")
+
+
+def refuse_unused_fields(config: EncoderConfig) -> None:
+    """Ask that every field which is not as it is by itself says something of this encoder.
+
+    Raises:
+        UsageError: If one does not.
+    """
+    others = {
+        "width": (config.name == "resnet9", "resnet9"),
+        "embedding_dim": (config.name == "resnet9", "resnet9"),
+        "init": (config.name == "resnet9", "resnet9"),
+        "stem": (config.name in RESNETS, "ResNets"),
+        "patch_size": (config.name.startswith(PREFIX), "timm's ViTs"),
+    }
+    for field, (used, whose) in others.items():
+        value = getattr(config, field)
+        if not used and value != EncoderConfig.model_fields[field].default:
+            raise UsageError(f"encoder.{field} is for {whose}, not for {config.name} (given: {value})")
 
 
 def _stem(config: EncoderConfig, *, size: int) -> Stem:

@@ -31,7 +31,13 @@ from contrastive_cli.engine.device import choose_device
 from contrastive_cli.engine.optim import OptimConfig
 from contrastive_cli.methods import load_method
 from contrastive_cli.models.encoder import Encoder
-from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder, build_encoder
+from contrastive_cli.models.encoders import (
+    EncoderConfig,
+    automatic_encoder,
+    build_encoder,
+    refuse_unknown_encoder,
+    refuse_unused_fields,
+)
 from contrastive_cli.services.dataset_config import DatasetConfig
 from contrastive_cli.services.encoder_input import PreprocessConfig
 from contrastive_cli.services.option_trees import (
@@ -188,7 +194,11 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | Non
         tree["view_groups"] = [name_group(group, views=tree["views"]) for group in groups]
     if "num_views" in load_method(method).config.model_fields:
         tree = agree_on_views(tree, merge(sets, flags), from_file, defaults or {})
-    return Resolved(config=fill(build(config_model(method), tree)), own_preset=own_preset)
+    filled = fill(build(config_model(method), tree))
+    if filled.encoder.name != "none":
+        said = merge_layers(from_file, sets, flags).get("encoder", {})
+        refuse_unused_fields(build(EncoderConfig, {**said, "name": filled.encoder.name}))
+    return Resolved(config=filled, own_preset=own_preset)
 
 
 @functools.cache
@@ -248,6 +258,8 @@ def fill(config: PretrainConfig) -> PretrainConfig:
         encoder = _no_encoder(config)
     elif encoder.name == "auto":
         encoder = encoder.model_copy(update={"name": automatic_encoder(device.type, size)})
+    if encoder.name != "none":
+        refuse_unknown_encoder(encoder.name)
     if train.epochs is None and train.budget is None:
         length = {"budget": DEFAULT_CPU_BUDGET} if device.type == "cpu" else {"epochs": float(DEFAULT_EPOCHS)}
         train = train.model_copy(update=length)

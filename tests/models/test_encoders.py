@@ -12,7 +12,13 @@ from torchvision import models
 
 from contrastive_cli.core.config import build
 from contrastive_cli.core.errors import UsageError
-from contrastive_cli.models.encoders import EncoderConfig, automatic_encoder, build_encoder, check_view_size
+from contrastive_cli.models.encoders import (
+    EncoderConfig,
+    automatic_encoder,
+    build_encoder,
+    check_view_size,
+    refuse_unused_fields,
+)
 from contrastive_cli.models.heads import build_projector
 
 WIDTHS = {"resnet9": 512, "resnet18": 512, "resnet34": 512, "resnet50": 2048}
@@ -211,17 +217,10 @@ def test_build_encoder__patch_size_and_small_views_of_a_vit() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # timm's own
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("resnet9", "patch_size is for timm's ViTs, not for resnet9"),
-        ("timm/resnet10t", "takes no encoder.patch_size"),
-    ],
-)
-def test_build_encoder__refuses_patches_where_there_are_none(name: str, message: str) -> None:
+def test_build_encoder__refuses_patches_where_there_are_none() -> None:
     pytest.importorskip("timm")
-    with pytest.raises(UsageError, match=message):
-        build_encoder(EncoderConfig(name=name, patch_size=4), channels=3, size=32)
+    with pytest.raises(UsageError, match=r"takes no encoder\.patch_size"):
+        build_encoder(EncoderConfig(name="timm/resnet10t", patch_size=4), channels=3, size=32)
 
 
 @pytest.mark.parametrize(("name", "said"), [("vit_tinny_patch16_224", "did you mean 'vit_tiny"), ("", "no model ''")])
@@ -273,9 +272,22 @@ def test_begin_as_identity__convolutions_hand_on_their_input() -> None:
         assert torch.equal(drawn.weight[convolution.in_channels :], convolution.weight[convolution.in_channels :])
 
 
-def test_build_encoder__only_resnet9_begins_as_identity() -> None:
-    with pytest.raises(UsageError, match=r"encoder\.init=identity is for resnet9, not for resnet18"):
-        build_encoder(EncoderConfig(name="resnet18", init="identity"), channels=3, size=16)
+@pytest.mark.parametrize(
+    ("name", "field", "value", "whose"),
+    [
+        ("resnet18", "init", "identity", "resnet9"),
+        ("resnet18", "width", 8, "resnet9"),
+        ("timm/vit_tiny_patch16_224", "embedding_dim", None, "resnet9"),
+        ("resnet9", "stem", "imagenet", "ResNets"),
+        ("timm/resnet10t", "stem", "small", "ResNets"),
+        ("resnet9", "patch_size", 4, "timm's ViTs"),
+    ],
+)
+def test_refuse_unused_fields__what_says_nothing_of_the_encoder(name: str, field: str, value: Any, whose: str) -> None:
+    refuse_unused_fields(EncoderConfig(name=name))
+    config = EncoderConfig(name=name, **{field: value})
+    with pytest.raises(UsageError, match=rf"encoder\.{field} is for {whose}, not for {name}"):
+        refuse_unused_fields(config)
 
 
 @pytest.mark.parametrize(("size", "fitting"), [(44, 48), (20, 16)])

@@ -113,6 +113,13 @@ def test_resolve__another_method_takes_the_fields_that_it_has_too(tmp_path: Path
     assert resolved(config="cifar10-simclr-cpu", method={"name": "simclr"}).method.model_dump()["temperature"] == 0.1
 
 
+def test_resolve__a_field_that_says_nothing_of_the_encoder_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"encoder\.width is for resnet9, not for resnet18 \(given: 8\)"):
+        resolved(encoder={"name": "resnet18", "width": 8})
+    with pytest.raises(UsageError, match=r"encoder\.stem is for ResNets, not for resnet9"):
+        resolved(sets=["encoder.stem=imagenet"])
+
+
 def test_resolve__another_encoder_keeps_the_weights_of_a_lower_layer_to_be_asked(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("encoder: {name: resnet18, weights: IMAGENET1K_V2}\n")  # which are ResNet-50's alone
