@@ -46,7 +46,7 @@ Weights = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        help="Of --encoder: a published name such as IMAGENET1K_V2 or pretrained, a file, a folder, a run; or random.",
+        help="A published name of --encoder such as IMAGENET1K_V2 or pretrained, a file, an export, a run; or random.",
         rich_help_panel=RUN,
     ),
 ]
