@@ -50,7 +50,7 @@ def test_pretrain__a_signal_ends_a_slow_step_with_everything_saved(clr: Clr, clr
     process.send_signal(signal.SIGTERM)
     started = time.monotonic()
     _, err = process.communicate(timeout=60)
-    assert time.monotonic() - started < 6  # five, and what it takes to notice on a machine with other things to do
+    assert time.monotonic() - started < 9  # five, and what it takes to notice on a machine with other things to do
     assert process.returncode == 143, err
     assert "clr pretrain --resume run" in err
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_bytes())

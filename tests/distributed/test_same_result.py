@@ -115,8 +115,8 @@ def test_train_steps__any_number_of_processes_gives_the_bits_of_one(
 @pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_train_steps__fast_mode_is_equal_up_to_rounding(pool: Pool, size: int) -> None:
     settings = {**SMALL, **GENTLE}
-    (one,) = pool.run(train_some, 1, settings=settings, steps=20)
-    (found, *_) = pool.run(train_some, size, settings=settings, steps=20)
+    (one,) = pool.run(train_some, 1, settings=settings, steps=6)
+    (found, *_) = pool.run(train_some, size, settings=settings, steps=6)
     np.testing.assert_allclose(
         [line[0] for line in found["lines"]], [line[0] for line in one["lines"]], rtol=1e-5, atol=1e-5
     )

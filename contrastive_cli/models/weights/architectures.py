@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 
@@ -42,11 +43,17 @@ def _candidates(encoder: str) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
     timm = import_timm()
     own = encoder.removeprefix(PREFIX).partition(".")[0]
     family = re.split(r"[_\d]", own)[0]
-    names = difflib.get_close_matches(own, timm.list_models(f"{family}*"), n=MOST_TRIED, cutoff=0.3)
-    for name in names:
+    names = sorted(timm.list_models(f"{family}*"), key=lambda name: _distance(own, name))
+    for name in names[:MOST_TRIED]:
         try:
             with torch.device("meta"):
                 net = timm.create_model(name, num_classes=0)
         except (RuntimeError, NotImplementedError, TypeError, ValueError):  # some cannot be built without memory
             continue
         yield PREFIX + name, net.state_dict()
+
+
+def _distance(own: str, other: str) -> tuple[int, float]:
+    """How many words of a name are others, such as tiny for small; then how unlike the letters are."""
+    words = itertools.zip_longest(own.split("_"), other.split("_"))
+    return sum(one != another for one, another in words), -difflib.SequenceMatcher(a=own, b=other).ratio()

@@ -140,7 +140,7 @@ def _efficientnet(keys: Sequence[str]) -> dict[str, str]:
     names = {}
     for key in keys:
         parts = key.split(".")
-        if parts[0] != "blocks":
+        if parts[0] != "blocks" or len(parts) < 4:  # some transformers have blocks too, with tensors of their own
             names[key] = ".".join([_EFFICIENTNET_ENDS.get(parts[0], parts[0]), *parts[1:]])
             continue
         layers = _EFFICIENTNET_FIRST if parts[1] == "0" else _EFFICIENTNET

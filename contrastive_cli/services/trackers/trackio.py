@@ -50,4 +50,5 @@ def opened(subject: Subject, *, goes_on: bool) -> Iterator[Tracker]:
         yield Tracker(name="trackio", scalars=scalars, results=scalars, picture=picture, errors=errors)
     finally:
         with contextlib.redirect_stdout(sys.stderr):
-            run.finish()
+            end: Any = trackio.finish
+            end()  # and not run.finish(), which is done again, aloud, when the process ends

@@ -338,7 +338,6 @@ class TestTimm:
         torch.testing.assert_close(encoder.pos_embed, wanted)
         assert facts.matched == len(encoder.state_dict())
 
-    @pytest.mark.slow
     def test_load_encoder__names_the_nearest(self, timm: Any, tmp_path: Path) -> None:
         net = timm.create_model("vit_tiny_patch16_224", num_classes=0)
         torch.save(net.state_dict(), tmp_path / "w.pth")
