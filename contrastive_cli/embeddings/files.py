@@ -177,7 +177,7 @@ def read_neighbors(path: Path) -> NeighborsFile:
     value = file_formats.decode(path)
     try:
         if not isinstance(value, dict) or value.get("indices") is None or value.get("distances") is None:
-            raise DataError("not a file of neighbors", hint="give a file that `clr knn` wrote")
+            raise DataError("not a file of neighbors", hint="give a .pkl, .npz or .safetensors that `clr knn` wrote")
         neighbors = NeighborsFile(
             indices=to_int64(value["indices"], "indices"),
             distances=to_float32(value["distances"], "distances"),

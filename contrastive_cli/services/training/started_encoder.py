@@ -23,7 +23,9 @@ def preprocessing_of(config: PretrainConfig, images: ImageSet) -> Preprocessing:
     if images.channels not in (1, len(mean)) or len(mean) != len(std):
         raise DataError(
             f"{images.name} has images of {images.channels} channels, and the encoder takes {len(mean)}",
-            hint="choose other weights, or give preprocess.mean and preprocess.std of the images' channels",
+            hint="choose weights that were trained in color"
+            if len(mean) == 1
+            else "choose other weights, or give preprocess.mean and preprocess.std of the images' channels",
         )
     return Preprocessing(size=config.dataset.size, mean=mean, std=std)
 
