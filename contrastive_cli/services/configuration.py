@@ -193,7 +193,7 @@ def resolve(*, config: str | None, sets: Tree, flags: Tree, defaults: Tree | Non
     if groups:
         tree["view_groups"] = [name_group(group, views=tree["views"]) for group in groups]
     if "num_views" in load_method(method).config.model_fields:
-        tree = agree_on_views(tree, merge(sets, flags), from_file, defaults or {})
+        tree = agree_on_views(tree, merge(sets, flags), from_file, defaults or {}, preset)
     filled = fill(build(config_model(method), tree))
     if filled.encoder.name != "none":
         said = merge_layers(from_file, sets, flags).get("encoder", {})
