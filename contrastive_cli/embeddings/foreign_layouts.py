@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.embeddings.vectors import describe, is_sequence, is_text, is_vector, matrix_of, name_of
-from contrastive_cli.embeddings.wide_columns import EMBEDDINGS, numbered_columns
+from contrastive_cli.embeddings.wide_columns import EMBEDDINGS, Columns, columns_by_row, numbered_columns
+from contrastive_cli.embeddings.wide_columns import HINT as WIDE_HINT
 
 MAX_LEVELS = 4  # of dicts within dicts
 MAX_ENTRIES = 2_000_000  # of all dicts on one level, about what takes a second
@@ -57,6 +58,8 @@ def layout_of(value: Any) -> ForeignLayout:
         found = _of_dict(value) or _within(value)
         if found is None:
             keys = ", ".join(ascii(key)[:30] for key in list(value)[:8]) or "(none)"
+            if isinstance(value, Columns):
+                raise DataError(f"no embeddings recognized: a table with the columns {keys}", hint=WIDE_HINT)
             raise _not_recognized(f"a dict with the keys {keys}")
     elif is_sequence(value) and len(value):
         found = _of_parts(value) or _of_records(value) or _of_rows(value) or _of_batches(value)
@@ -71,6 +74,7 @@ def key_of(name: Any) -> str:
 
 
 def _of_dict(value: dict[Any, Any]) -> ForeignLayout | None:
+    value = columns_by_row(value, most=MAX_ENTRIES) or value
     by_name = {key_of(key): item for key, item in value.items() if item is not None}
     if {"columns", "data"} <= by_name.keys() and is_sequence(by_name["columns"]) and is_sequence(by_name["data"]):
         return _of_table(by_name["columns"], by_name["data"])
@@ -79,12 +83,9 @@ def _of_dict(value: dict[Any, Any]) -> ForeignLayout | None:
         found = _of_column(by_name, name)
         if found is not None:
             return found
-    ways: tuple[Callable[[dict[Any, Any]], ForeignLayout | None], ...] = (
-        _of_wide,
-        _of_only_matrix,
-        _of_words,
-        _of_keys,
-    )
+    ways: list[Callable[[dict[Any, Any]], ForeignLayout | None]] = [_of_wide, _of_only_matrix, _of_words]
+    if not isinstance(value, Columns):
+        ways.append(_of_keys)
     for way in ways:
         found = way(value)
         if found is not None:
@@ -101,11 +102,6 @@ def _of_column(by_name: dict[str, Any], name: str) -> ForeignLayout | None:
     if matrix is not None:
         return ForeignLayout(matrix=matrix, columns=rest)
     if isinstance(value, dict):
-        if all(isinstance(item, dict) and item.keys() == value.keys() for item in rest.values()):
-            # What `frame.to_dict()` gives: every column by row number.
-            rest = {key: list(item.values()) for key, item in rest.items()}
-            matrix = matrix_of(list(value.values()))
-            return None if matrix is None else ForeignLayout(matrix=matrix, columns=rest)
         inner = _of_dict(value)
     else:
         inner = _of_rows(value) or _of_records(value) or _of_batches(value) if is_sequence(value) else None
@@ -121,7 +117,11 @@ def _of_wide(value: dict[Any, Any]) -> ForeignLayout | None:
     matrix, used, prefix = found
     rest = {key_of(key): item for key, item in value.items() if key not in used}
     is_named = prefix in EMBEDDINGS or any(word in prefix for word in _WORDS)
-    if not is_named and not any(is_sequence(item) and len(item) == len(matrix) for item in rest.values()):
+    if (
+        not isinstance(value, Columns)
+        and not is_named
+        and not any(is_sequence(item) and len(item) == len(matrix) for item in rest.values())
+    ):
         return None  # as well a vector for each of several numbered images
     return ForeignLayout(matrix=matrix, columns=rest)
 
@@ -218,14 +218,14 @@ def _of_records(value: Sequence[Any]) -> ForeignLayout | None:
     has_vector = any(is_vector(first[key]) for key in named or keys[:1000])
     if not has_vector and numbered_columns(first, of_rows=False) is None:
         return None
-    return _of_dict({key: [record.get(key) for record in value] for key in keys})
+    return _of_dict(Columns({key: [record.get(key) for record in value] for key in keys}))
 
 
 def _of_table(names: Sequence[Any], rows: Sequence[Any]) -> ForeignLayout | None:
     """What `frame.to_dict("split")` gives."""
     if not all(is_sequence(row) and len(row) == len(names) for row in rows):
         return None
-    return _of_dict(dict(zip(map(name_of, names), map(list, zip(*rows, strict=True)), strict=True)))
+    return _of_dict(Columns(zip(map(name_of, names), map(list, zip(*rows, strict=True)), strict=True)))
 
 
 def _of_rows(value: Sequence[Any]) -> ForeignLayout | None:

@@ -21,6 +21,10 @@ _NUMBERED = re.compile(r"(.*?)[\s_.:\-\[(]*(\d{1,7})[\])]?")
 HINT = "name the columns of the vector embedding_0, embedding_1, ... and leave the others out"
 
 
+class Columns(dict[str, Any]):
+    """The columns of a table by name: the values of a column belong to as many rows, and a column is no vector."""
+
+
 def numbered_columns(
     table: Mapping[Any, Any], *, of_rows: bool = True
 ) -> tuple[NDArray[np.float32], set[Any], str] | None:
@@ -64,14 +68,33 @@ def numbered_columns(
     return np.stack(columns, axis=1), set(keys), prefix
 
 
-def gathered(table: Mapping[str, Any]) -> dict[str, Any]:
+def gathered(table: Mapping[str, Any]) -> Columns:
     """The table with its numbered columns as one matrix `embeddings`, if it has such and no matrix yet."""
     has_vectors = any(isinstance(column, np.ndarray) and column.ndim == 2 for column in table.values())
     found = None if has_vectors else numbered_columns(table)
     if found is None:
-        return dict(table)
+        return Columns(table)
     matrix, used, _ = found
-    return {"embeddings": matrix} | {name: column for name, column in table.items() if name not in used}
+    return Columns({"embeddings": matrix, **{name: column for name, column in table.items() if name not in used}})
+
+
+def columns_by_row(value: Mapping[Any, Any], *, most: int) -> Columns | None:
+    """The columns of what `frame.to_dict()` and `frame.to_json()` give: for every column a dict of rows by number.
+
+    Args:
+        value: What may be that; None is returned if it is not, or as well dimensions by number of rows by number.
+        most: Values of all columns.
+    """
+    first = next(iter(value.values()), None)
+    if not isinstance(first, dict) or not first or len(first) * len(value) > most:
+        return None
+    if [str(key) for key in first] != [str(number) for number in range(len(first))]:
+        return None
+    if all(str(key).isdecimal() for key in value):
+        return None
+    if not all(isinstance(column, dict) and column.keys() == first.keys() for column in value.values()):
+        return None
+    return Columns({key: list(column.values()) for key, column in value.items()})
 
 
 def _is_column(value: Any) -> bool:
