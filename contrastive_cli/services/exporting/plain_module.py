@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import UsageError
 from contrastive_cli.core.files import write_atomically
+from contrastive_cli.core.framing import Framing
 from contrastive_cli.models import encoders, resnet
 from contrastive_cli.services.exporting.descriptions import write_description
 from contrastive_cli.services.exporting.source import Pictures, Source
@@ -171,6 +172,7 @@ def library() -> str:
 
 def usage(source: Source) -> str:
     """Lines of Python, run in the folder."""
+    side = source.model.manifest.decoded_size
     return f"""\
 import numpy as np
 import torch
@@ -178,10 +180,31 @@ from PIL import Image
 
 from model import load, prepare
 
-image = Image.open("photo.jpg").convert({mode_of(source)!r}).resize(({source.size}, {source.size}))
-pixels = torch.from_numpy(np.array(image)).reshape({source.size}, {source.size}, {source.channels}).permute(2, 0, 1)
+image = Image.open("photo.jpg").convert({mode_of(source)!r})
+{_square_lines(side, source.model.manifest.decoded_framing)}
+pixels = torch.from_numpy(np.array(square)).reshape({side}, {side}, {source.channels}).permute(2, 0, 1)
 with torch.no_grad():
     h = load()(prepare(pixels[None]))  # [1, {source.embedding_dim}]"""
+
+
+def _square_lines(side: int, framing: Framing | None) -> str:
+    """Lines of Python that make the `square` of an `image` as `data.squares` does."""
+    if framing is None:
+        return f"""\
+shorter = min(image.size)
+left, top = (image.width - shorter) // 2, (image.height - shorter) // 2
+box = (left, top, left + shorter, top + shorter)
+square = image.resize(({side}, {side}), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)"""
+    resize, method = framing.resize, framing.interpolation.upper()
+    shape = f"width, height = {resize}, {resize}"
+    if framing.rule == "shorter":
+        shape = f"""\
+longer = int({resize} * max(image.size) / min(image.size))
+width, height = ({resize}, longer) if image.width <= image.height else (longer, {resize})"""
+    return f"""\
+{shape}
+left, top = round((width - {side}) / 2), round((height - {side}) / 2)
+square = image.resize((width, height), Image.Resampling.{method}).crop((left, top, left + {side}, top + {side}))"""
 
 
 def mode_of(source: Source) -> str:
