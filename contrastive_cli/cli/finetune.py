@@ -42,7 +42,7 @@ def finetune(
     weights: Weights = None,
     label_fraction: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Part of the training labels, class-stratified; 1 if not given."),
+        typer.Option(help="Part of the training labels, class-stratified; 1 if not given."),
     ] = None,
     epochs: Annotated[
         float | None, typer.Option(help="Passes over these labels; 40 and at least 300 steps if not given.")

@@ -104,6 +104,7 @@ def linear_eval(
         split=split,
     )
     splits = open_splits(model, dataset=changed)
+    fractions = probing.distinct_fractions(splits, fractions)
     trainings = _plan_supervised(model, splits, fractions, seeds, output) if "supervised" in baselines else []
     rows: list[Row] = []
     kept: list[Predictions] = []

@@ -171,7 +171,11 @@ def show_comparison(comparison: Comparison, output: Output, *, csv: bool = False
         if any(key in group.measures for group in groups):
             rows.append([name, *(describe_measure(group.measures.get(key), is_part=is_part) for group in groups)])
     count = counted(sum(len(group.runs) for group in groups), "run")
-    title = f"{count}, what differs" if len(groups) > 1 else f"{count} that differ in the seed"
+    seeds = len({seed for group in groups for seed in group.seeds})
+    alike = "that differ in the seed" if seeds > 1 else "that are equal in all options"
+    title = f"{count}, what differs" if len(groups) > 1 else f"{count} {alike}"
+    if any(len(set(group.seeds)) < len(group.seeds) for group in groups):
+        output.note("of runs that are equal in the seed too, the first is measured")
     names = [group.name for group in groups]
     cells = [[key, name, value] for key, *values in rows for name, value in zip(names, values, strict=True)]
     one_each = Lines(title=title, columns=["what", "run", "value"], rows=cells)

@@ -70,6 +70,8 @@ def read_sweep(text: str) -> list[str]:
         if letter == "," and depth == 0:
             ends.append(position)
     words = list(dict.fromkeys(values[a + 1 : b].strip() for a, b in itertools.pairwise([*ends, len(values)])))
+    if field and equals and len(words) == 1 and words[0] and len(ends) > 1:
+        raise UsageError(f"--sweep {text!r} is one value", hint="give several, or --set")
     if not (field and equals and all(words) and len(words) > 1):
         raise UsageError(f"--sweep {text!r} is not of the form optim.lr=1e-3,2e-3, one field and several values")
     return [f"{field}={word}" for word in words]

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -42,10 +42,37 @@ def build(model: type[ConfigType], tree: Mapping[str, Any]) -> ConfigType:
         UsageError: One line per problem, unknown keys with the nearest known one.
     """
     try:
+        if mistaken := _mistaken_booleans(model, tree):
+            raise UsageError("; ".join(mistaken))
         return model.model_validate(dict(tree))
     except ValidationError as error:
         problems = [_describe(model, problem) for problem in error.errors()]
         raise UsageError("; ".join(problems), hint="`clr pretrain --plan` shows the resolved configuration") from None
+
+
+def _mistaken_booleans(model: type[BaseModel], tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """A line for every true and false in the place of a number, which they would be taken for."""
+    found = []
+    for key, value in tree.items():
+        if key not in model.model_fields:
+            continue
+        kinds = _kinds(model.model_fields[key].annotation)
+        below = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        values = value if isinstance(value, list | tuple) else [value]
+        if below is not None:
+            parts = [part for part in values if isinstance(part, Mapping)]
+            found += [line for part in parts for line in _mistaken_booleans(below, part, f"{prefix}{key}.")]
+        elif any(isinstance(one, bool) for one in values) and not {bool, Any} & kinds and {int, float} & kinds:
+            found.append(f"{prefix}{key}: a number is needed (given: {str(value).lower()})")
+    return found
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The plain types that an annotation is made of."""
+    parts = get_args(annotation)
+    return (
+        set().union(*map(_kinds, parts)) if parts else {annotation} if getattr(annotation, "__hash__", None) else set()
+    )
 
 
 def build_foreign(model: type[ConfigType], fields: Mapping[str, Any], *, origin: str) -> ConfigType:

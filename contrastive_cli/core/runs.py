@@ -56,7 +56,11 @@ class Run:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))[:100]
-            raise RunError(f"{file} is not a manifest of clr: {where} {first['msg'][:200]}", path=file) from None
+            raise RunError(
+                f"{file} is not a manifest of clr: {where} {first['msg'][:200]}",
+                hint="it was changed by something else: bring it back, or start the run anew",
+                path=file,
+            ) from None
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest, atomically."""

@@ -75,6 +75,12 @@ def read_labels(file: Path) -> LabelFile:
                 columns = _header(row)
                 if columns is not None:
                     continue
+                if len(row) > 2:
+                    raise DataError(
+                        f"{file}: of {len(row)} columns nothing says which are the path and the label",
+                        hint="name them path and label in the first row, or leave these two only",
+                        path=file,
+                    )
                 columns = (0, 1)
             if columns is not None and row:
                 _add(by_name, row, columns=columns, where=f"{file}:{rows.line_num}")

@@ -54,6 +54,9 @@ def array_square(pixels: NDArray[np.uint8], *, size: int, channels: int, framing
         image = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0] if found == 1 else pixels))
         return opened_square(image, square)
     if found != channels:
-        raise DataError(f"pictures of {found} channels, and the encoder takes {channels}")
+        raise DataError(
+            f"pictures of {found} channels, and the encoder takes {channels}",
+            hint="arrays are uint8 [N, H, W, C], one picture [H, W, C] or [H, W]; tensors are [N, C, H, W]",
+        )
     bands = [Image.fromarray(np.ascontiguousarray(band)) for band in np.moveaxis(pixels, 2, 0)]
     return np.concatenate([replace(square, channels=1).of(band) for band in bands])

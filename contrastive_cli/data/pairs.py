@@ -32,7 +32,7 @@ class Pair:
 
 
 def read_pairs(file: Path, *, root: Path) -> list[Pair]:
-    """Read a CSV file with the header path_a,path_b,same; paths are relative to `root`.
+    """Read a CSV file with the header path_a,path_b,same; comma, semicolon or tab; paths are relative to `root`.
 
     Raises:
         DataError: With file and line, if it is no such file, a row is not whole, or an image does not exist.
@@ -40,11 +40,11 @@ def read_pairs(file: Path, *, root: Path) -> list[Pair]:
     try:
         if file.exists() and not file.is_file() and not file.is_dir():  # a FIFO would be waited for
             raise DataError(f"{file} is no file", path=file)
-        rows = csv.reader(
-            io.StringIO(file.read_bytes().decode("utf-8-sig", "surrogateescape"), newline=""), strict=True
-        )
-        header = tuple(cell.strip().lower() for cell in next(rows, []))
-        if header != HEADER:
+        text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
+        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+        header = next(rows, [])
+        if tuple(cell.strip().lower() for cell in header) != HEADER:
             raise DataError(f"{file}:1: the header must be {','.join(HEADER)}, not {','.join(header)!r}", path=file)
         pairs = [_pair(row, file=file, line=rows.line_num, root=root) for row in rows if row]
     except OSError as error:

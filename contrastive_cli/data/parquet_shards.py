@@ -21,6 +21,7 @@ import numpy as np
 
 from contrastive_cli.core.errors import DataError, UsageError
 from contrastive_cli.core.framing import Framing
+from contrastive_cli.core.notes import note
 from contrastive_cli.data.images import BadImage, Channels, Images, decode, decode_bytes
 from contrastive_cli.data.shards import Label, Shard
 
@@ -117,11 +118,18 @@ def _labels(file: Any, schema: Any) -> list[Label]:
         return [None] * int(file.metadata.num_rows)
     classes = _class_names(schema.metadata or {}, chosen)
     values = [value for batch in file.iter_batches(columns=[chosen]) for value in batch.column(0).to_pylist()]
-    return [_to_label(value, classes) for value in values]
+    labels = [_to_label(value, classes) for value in values]
+    if set(labels) == {None} and any(value is not None for value in values):
+        note(f"the column {chosen} holds no classes: they are text, whole numbers, or true and false")
+    return labels
 
 
 def _to_label(value: object, classes: Sequence[str]) -> Label:
-    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+    if isinstance(value, float) and value.is_integer():  # what pandas makes of whole numbers of which some are missing
+        value = int(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, int | str) or value == "":
         return None
     if isinstance(value, str):
         return value[:200]

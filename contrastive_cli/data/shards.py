@@ -116,7 +116,8 @@ def find_shards(where: Path, *, suffixes: tuple[str, ...]) -> tuple[Path, tuple[
         below = (Path(folder) / name for folder, _, files in os.walk(where) for name in files)
         found = sorted(file for file in below if file.name.endswith(suffixes) and not file.name.startswith("."))
         if not found:
-            raise DataError(f"there is no file of {kinds} in {os.fspath(where)!r}", path=where)
+            hint = "archives that are compressed, such as .tar.gz, must be unpacked first (gunzip)"
+            raise DataError(f"there is no file of {kinds} in {os.fspath(where)!r}", hint=hint, path=where)
         return where, tuple(found)
     if where.is_file():
         return where.parent, (where,)

@@ -12,6 +12,7 @@ import numpy as np
 
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.pictures import PictureRange
+from contrastive_cli.core.wording import counted
 from contrastive_cli.data.decodable import with_decodable
 from contrastive_cli.data.images import BadImage, Images, decode
 from contrastive_cli.data.kinds import picture_suffixes
@@ -142,6 +143,13 @@ def tree_source(request: SplitRequest, *, root: Path, whole_classes: bool = Fals
     tree = read_tree(root, options=request.tree, whole_classes=whole_classes, max_bad=request.max_bad)
     parts = split_tree(tree, seed=request.seed, whole_classes=whole_classes)
     chosen = _chosen(request, tree, parts)
+    if not len(chosen) and request.split in parts and tree.files and not tree.layout.splits:
+        raise DataError(
+            f"no picture of {os.fspath(root)!r} is held out for the split {request.split!r}: a fifth of each class is, "
+            f"and there are {counted(len(tree.files), 'picture')}",
+            hint="add pictures, or put some of them into a folder `test` of their own",
+            path=root,
+        )
     if not len(chosen):
         raise DataError(
             _nothing_found(tree, request.split), hint=f"known suffixes: {' '.join(picture_suffixes())}", path=root

@@ -41,7 +41,10 @@ class Measure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """Runs that differ in their seed alone, by the options that they share, dotted and without the seed."""
+    """Runs that differ in their seed alone, by the options that they share, dotted and without the seed.
+
+    What was measured is that of the first run of every seed.
+    """
 
     runs: tuple[Run, ...]
     seeds: tuple[int, ...]
@@ -99,7 +102,7 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
             runs=tuple(runs[number] for number in numbers),
             seeds=tuple(options[number][SEED] for number in numbers),
             options={key: value for key, value in options[numbers[0]].items() if key != SEED},
-            measures=_measures([summarize(runs[number]) for number in numbers]),
+            measures=_measures([summarize(runs[number]) for number in _of_each_seed(numbers, options)]),
         )
         for numbers in members.values()
     )
@@ -110,6 +113,11 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
     if len(groups) > 1 and len(seeds) > 1:
         differing[SEED] = tuple(", ".join(map(str, group.seeds)) for group in groups)
     return Comparison(groups=groups, differing=differing)
+
+
+def _of_each_seed(numbers: Sequence[int], options: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The first run of every seed: the same training done again says nothing new of how results scatter."""
+    return list({options[number][SEED]: number for number in reversed(numbers)}.values())[::-1]
 
 
 def _options(run: Run) -> dict[str, Any]:

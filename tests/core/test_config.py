@@ -180,6 +180,19 @@ def test_build__right_key_in_the_wrong_place() -> None:
         build(Outer, {"momentum": 0.5})
 
 
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        ({"batch_size": True}, "batch_size: a number is needed (given: true)"),
+        ({"inner": {"rate": False}}, "inner.rate: a number is needed (given: false)"),
+    ],
+)
+def test_build__true_is_no_number(tree: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        build(Outer, tree)
+    assert said in caught.value.message
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_build__refuses_values_that_are_not_finite(value: float) -> None:
     with pytest.raises(UsageError, match=r"inner\.momentum"):

@@ -56,9 +56,19 @@ def test_read_pairs__round_trip(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_read_pairs__other_signs_between_the_cells(tmp_path: Path, sign: str) -> None:
+    (tmp_path / "a, b.jpg").touch()
+    rows = [("path_a", "path_b", "Same"), ("a, b.jpg", "a, b.jpg", "1")]
+    (tmp_path / "pairs.csv").write_text("".join(sign.join(row) + "\n" for row in rows))
+    (pair,) = read_pairs(tmp_path / "pairs.csv", root=tmp_path)
+    assert (pair.first, pair.same) == (tmp_path / "a, b.jpg", True)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ("Me.jpg,You.jpg,1\n", r"not 'Me.jpg,You.jpg,1'"),
         ("a,b,same\nx,x,1\n", r":1: the header must be path_a,path_b,same"),
         ("", r":1: the header must be"),
         ("path_a,path_b,same\n", "holds no pairs"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -207,6 +209,28 @@ def test_parquet__equals_the_folder(layout: str, tmp_path: Path) -> None:
     assert images.classes == (CLASSES if layout == "huggingface" else ("0", "1"))
     assert images.labels.tolist() == [number % 2 for number in range(20)]
     assert sorted_pixels(images) == sorted_pixels(folder)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "noted"),
+    [
+        ([True, False, True, False], ("false", "true"), False),
+        ([1.0, 0.0, None, 3.0], ("0", "1", "3"), False),
+        ([0.5, 1.5, 2.5, 1.0], ("1",), False),
+        ([0.5, 1.5, 2.5, None], (), True),
+        ([[1, 0], [0, 1], [1, 0], [0, 1]], (), True),
+    ],
+)
+def test_parquet__labels_of_other_kinds_are_read_or_said(
+    labels: list[Any], classes: tuple[str, ...], noted: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "p").mkdir()
+    table = pyarrow.table({"jpg": [picture(number) for number in range(4)], "label": labels})
+    pyarrow.parquet.write_table(table, tmp_path / "p/a.parquet")
+    with caplog.at_level(logging.INFO, "contrastive_cli"):
+        images = opened("parquet", tmp_path / "p", split="all")
+    assert tuple(name for name in images.classes if (images.labels == images.classes.index(name)).any()) == classes
+    assert any("the column label holds no classes" in line for line in caplog.messages) == noted
 
 
 def test_parquet__paths_stay_in_its_folder(tmp_path: Path) -> None:

@@ -40,6 +40,16 @@ def test_compare_runs__seeds_are_one_group_with_the_interval_of_their_mean(tmp_p
     assert compare_runs(runs).differing == {}
 
 
+def test_compare_runs__the_same_training_again_counts_once(tmp_path: Path) -> None:
+    two = [seeded(tmp_path / f"a-s{seed}", seed=seed, knn=value) for seed, value in enumerate((0.5, 0.6))]
+    again = seeded(tmp_path / "a-again", seed=0, knn=0.5)
+    (group,) = compare_runs([two[0], again, two[1]]).groups
+    assert group.seeds == (0, 0, 1)
+    assert group.measures == compare_runs(two).groups[0].measures
+    (alone,) = compare_runs([two[0], again]).groups
+    assert alone.measures["online_knn"].interval is None
+
+
 def test_compare_runs__names_only_the_options_that_differ(tmp_path: Path) -> None:
     runs = [
         seeded(tmp_path / "a", seed=0),

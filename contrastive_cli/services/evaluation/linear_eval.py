@@ -17,6 +17,7 @@ import torch
 
 from contrastive_cli.core.choices import SpaceKind
 from contrastive_cli.core.errors import TrainingError, UsageError
+from contrastive_cli.core.notes import note
 from contrastive_cli.core.runs import Run
 from contrastive_cli.core.types import CountProgress
 from contrastive_cli.embeddings.probes.knn_vote import knn_vote
@@ -162,6 +163,17 @@ def _earlier(run: Run, name: str, evaluation: LinearEvaluation) -> dict[str, lis
 def weights_sha256(model: Model) -> str:
     """The sha256 of all parameters and buffers, in hex."""
     return state_sha256(model.method.state_dict())
+
+
+def distinct_fractions(splits: Splits, fractions: Sequence[float]) -> tuple[float, ...]:
+    """Of fractions that stand for the same labels, as where every class gives one, the first; the others are said."""
+    kept: dict[str, float] = {}
+    for fraction in fractions:
+        (chosen,) = splits.subsets(fraction, seeds=1)
+        first = kept.setdefault(indices_sha256(chosen.numpy()), fraction)
+        if first != fraction:
+            note(f"the label fraction {fraction:g} is left out: it gives the {len(chosen)} labels of {first:g}")
+    return tuple(kept.values())
 
 
 def parse_fractions(text: str) -> tuple[float, ...]:

@@ -41,6 +41,8 @@ def listed_pictures(pictures: Pictures) -> Listed:
         return [pictures]
     if isinstance(pictures, np.ndarray) and pictures.dtype.kind not in "OUS":
         return _of_array(pictures)
+    if not isinstance(pictures, Iterable):
+        raise DataError(f"no pictures: a {type(pictures).__name__}", hint="give paths, PIL images or arrays")
     found: list[Any] = [str(one) if isinstance(one, np.str_) else one for one in pictures]
     if not found:
         raise DataError("no images were given")
@@ -92,10 +94,12 @@ def _square(model: Model, picture: Any) -> NDArray[np.uint8]:
     if isinstance(picture, Image.Image):
         if manifest.bands is not None:
             raise DataError("this run takes chosen bands of its pictures", hint="give paths, or arrays of the bands")
+        if 0 in picture.size:
+            raise DataError(f"a picture of {picture.width} x {picture.height} pixels shows nothing")
         ranged = manifest.range is not None
         return opened_square(picture, square, ranged=ranged)
     array = np.asarray(picture)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3):
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or 0 in array.shape:
         raise _unusable(array)
     array = array[:, :, None] if array.ndim == 2 else array
     return array_square(array, size=manifest.decoded_size, channels=model.channels, framing=square.framing)

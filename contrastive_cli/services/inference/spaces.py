@@ -141,7 +141,7 @@ def find_spaces(
         return kept
     try:
         images = _training_images(model, dataset)
-        note(f"{model.run.name} has no space yet: it is measured on {len(images)} training images, once")
+        note(f"{model.run.name} has no space yet: it is measured on {len(images)} training images")
         spaces = measure_spaces(model, images, progress=progress)
     except ClrError as error:
         note(f"{model.run.name} has no space, and none can be measured: {error.message}")

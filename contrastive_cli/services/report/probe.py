@@ -49,11 +49,6 @@ class ProbeRow:
     balanced: float | None
     largest_class: float | None
 
-    @property
-    def is_head(self) -> bool:
-        """Whether it is the linear head, or the baseline that has no head of its own."""
-        return self.head == HEAD or self.features == self.head == "supervised"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
@@ -146,12 +141,17 @@ def gain_interval(own: ProbeRow, other: ProbeRow) -> tuple[float, float]:
 
 
 def _comparisons(probe: Probe) -> list[tuple[ProbeRow, ProbeRow]]:
-    """By rising labels: the linear head on pretrained features, and the best baseline with as many labels."""
+    """By rising labels: the linear head, or the one that was fitted, on pretrained features, and the best baseline."""
+    pretrained = [row for row in probe.rows if row.features == "pretrained"]
+    heads = [row.head for row in pretrained]
+    head = HEAD if HEAD in heads else next(iter(heads), HEAD)
     found = []
-    for own in probe.rows:
-        if (own.features, own.head) == ("pretrained", HEAD):
+    for own in pretrained:
+        if own.head == head:
             others = [
-                row for row in probe.rows if row.features in BASELINES and row.is_head and row.labels == own.labels
+                row
+                for row in probe.rows
+                if row.features in BASELINES and row.head in (head, row.features) and row.labels == own.labels
             ]
             if others:
                 found.append((own, max(others, key=lambda row: row.accuracy)))
@@ -162,8 +162,9 @@ def _in_words(own: ProbeRow, other: ProbeRow, interval: tuple[float, float]) -> 
     points = 100 * (own.accuracy - other.accuracy)
     low, high = (f"{100 * end:+.1f}" for end in interval)
     way = "more" if points >= 0 else "less"
+    by = "" if own.head == HEAD else f" by the head {own.head}"
     return (
-        f"with {own.labels:,} labels ({rounded_percent(own.share)}) {100 * own.accuracy:.1f} % are right, "
+        f"with {own.labels:,} labels ({rounded_percent(own.share)}) {100 * own.accuracy:.1f} % are right{by}, "
         f"{abs(points):.1f} points {way} ({low} to {high}) than the {100 * other.accuracy:.1f} % of "
         f"{NAMES[other.features]}"
     )

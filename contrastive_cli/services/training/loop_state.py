@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from contrastive_cli.core.errors import TrainingError
 from contrastive_cli.core.files import write_atomically
 from contrastive_cli.core.runs import Run
 from contrastive_cli.engine.train import StepRecord
-from contrastive_cli.services.metrics import read_metrics
+from contrastive_cli.services.metrics import last_value
 from contrastive_cli.services.training.setup import TrainingSetup
 
 COLLAPSED_SPREAD = 1e-3
@@ -127,12 +128,19 @@ def refuse_collapsed(run: Run) -> None:
     """Look at the last measure of the embedding of a training that has come to its end.
 
     Raises:
-        TrainingError: If all images have one and the same embedding.
+        TrainingError: If all images have one and the same embedding, or one that is no number.
     """
-    spreads = [record["online/spread"] for record in read_metrics(run) if "online/spread" in record]
-    if spreads and spreads[-1] < COLLAPSED_SPREAD:
+    spread = last_value(run, "online/spread")
+    if spread is None:
+        return
+    if math.isnan(spread):
         raise TrainingError(
-            f"the embedding of {run.path} has collapsed: all images lie in one place (spread {spreads[-1]:.1g})",
+            f"the embedding of {run.path} is not finite after the last step",
+            hint=LOWER_RATE,
+        )
+    if spread < COLLAPSED_SPREAD:
+        raise TrainingError(
+            f"the embedding of {run.path} has collapsed: all images lie in one place (spread {spread:.1g})",
             hint="lower --lr or raise the batch size; the checkpoints are kept",
         )
 

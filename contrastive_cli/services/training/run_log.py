@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
@@ -22,7 +23,8 @@ class RunLog:
 
     def write(self, line: Mapping[str, float]) -> None:
         """Write a record everywhere."""
-        self._file.write((json.dumps(line) + "\n").encode())
+        written = {key: value if math.isfinite(value) else None for key, value in line.items()}  # JSON knows no NaN
+        self._file.write((json.dumps(written) + "\n").encode())
         self._trackers.scalars(line)
         self._file.flush()
         self._state.metrics_bytes = self._file.tell()

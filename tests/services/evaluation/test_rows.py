@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +17,10 @@ from small_runs import SMALL_RUN
 from contrastive_cli.core.config import nested
 from contrastive_cli.core.errors import DataError
 from contrastive_cli.core.runs import Run
-from contrastive_cli.embeddings.probes.label_subsets import confidence_interval
+from contrastive_cli.embeddings.probes.label_subsets import confidence_interval, label_subset
 from contrastive_cli.services.configuration import resolve
 from contrastive_cli.services.evaluation.linear_eval import (
+    distinct_fractions,
     frozen_rows,
     parse_fractions,
     save_evaluation,
@@ -158,6 +160,18 @@ def test_make_row__an_interval_is_never_narrower_than_the_test_images_allow() ->
 
 def test_parse_fractions__twice_is_once() -> None:
     assert parse_fractions("0.1,1,0.1") == (0.1, 1.0)
+
+
+def test_distinct_fractions__those_of_the_same_labels_are_one(caplog: pytest.LogCaptureFixture) -> None:
+    labels = torch.arange(40) % 8  # five of each class: both 0.01 and 0.1 take one
+
+    def subsets(fraction: float, *, seeds: int) -> list[torch.Tensor]:
+        return [label_subset(labels, fraction=fraction, seed=seed) for seed in range(seeds)]
+
+    splits: Any = SimpleNamespace(subsets=subsets)
+    with caplog.at_level(logging.INFO, "contrastive_cli"):
+        assert distinct_fractions(splits, (0.01, 0.1, 0.4, 1.0)) == (0.01, 0.4, 1.0)
+    assert caplog.messages == ["the label fraction 0.1 is left out: it gives the 8 labels of 0.01"]
 
 
 def test_online_probe__one_label_is_too_few_to_vote(tmp_path: Path) -> None:

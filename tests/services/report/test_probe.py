@@ -69,6 +69,13 @@ def test_verdict__says_whether_by_how_much_and_at_how_many_labels(rows: list[Pro
     assert said in verdict(probe(*rows))
 
 
+def test_verdict__by_the_head_that_was_fitted_where_it_is_not_the_linear_one() -> None:
+    rows = [row("pretrained", 10, 0.786, head="knn"), row("random", 10, 0.875, head="knn")]
+    assert "The pretraining did not help" in verdict(probe(*rows))
+    assert "78.6 % are right by the head knn, 8.9 points less" in verdict(probe(*rows))
+    assert "helped" in verdict(probe(*rows, row("pretrained", 10, 0.95), row("random", 10, 0.8)))  # linear goes first
+
+
 def test_verdict__of_what_was_not_measured() -> None:
     assert "has not been measured yet" in verdict(None)
 

@@ -247,6 +247,18 @@ def test_resume_session__a_configuration_that_was_edited(tmp_path: Path, old: st
     assert resume_session(run).state.step == 5
 
 
+def test_train_session__an_embedding_that_is_no_number_after_the_last_step_is_a_failure(tmp_path: Path) -> None:
+    sets = nested({**SMALL_RUN, "train.batch_size": 256, "train.epochs": 0.2, "train.evaluations": 1, "optim.lr": 1e9})
+    config = resolve(config=None, sets=sets, flags={}).config
+    session = start_session(config, out=tmp_path / "run", overwrite=False)
+    assert session.total_steps == 1
+    with pytest.raises(TrainingError, match="not finite"):
+        list(train_session(session))
+    assert session.run.manifest().status == "failed"
+    for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
 def test_require_finite_weights__those_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
     session = resume_session(begun(tmp_path))
     with torch.no_grad():
