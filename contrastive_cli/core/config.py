@@ -69,10 +69,9 @@ def _mistaken_booleans(model: type[BaseModel], tree: Mapping[str, Any], prefix: 
 
 def _kinds(annotation: Any) -> set[Any]:
     """The plain types that an annotation is made of."""
-    parts = get_args(annotation)
-    return (
-        set().union(*map(_kinds, parts)) if parts else {annotation} if getattr(annotation, "__hash__", None) else set()
-    )
+    if parts := get_args(annotation):
+        return set().union(*map(_kinds, parts))
+    return {annotation} if isinstance(annotation, Hashable) else set()
 
 
 def build_foreign(model: type[ConfigType], fields: Mapping[str, Any], *, origin: str) -> ConfigType:

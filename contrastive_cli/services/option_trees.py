@@ -45,9 +45,11 @@ def agree_on_views(tree: Tree, *layers: Mapping[str, Any]) -> Tree:
     if not isinstance(groups, list) or not all(isinstance(group, Mapping) for group in groups):
         return tree
     counts = [group.get("count", 1) for group in groups]
+    if not all(isinstance(count, int) for count in counts):
+        return tree
     pairs = [(layer.get("method", {}).get("num_views"), layer.get("view_groups") is not None) for layer in layers]
     wanted, has_groups = next((pair for pair in pairs if pair != (None, False)), (None, False))
-    if has_groups and wanted is None and all(isinstance(count, int) for count in counts):
+    if has_groups and wanted is None:
         return {**tree, "method": {**method, "num_views": sum(counts)}}
     if has_groups or not isinstance(wanted, int) or wanted < sum(counts[:-1]):
         return tree

@@ -142,5 +142,9 @@ def test_resolve__the_number_of_views_or_the_groups_can_be_said_alone(tmp_path: 
     file.write_text("method: {name: dino}\nview_groups: [{count: 2}, {count: 1, size_ratio: 0.5}]\n")
     said = resolve(config=str(file), sets={}, flags={}).config
     assert said.method.model_dump()["num_views"] == 3
+    damaged = tmp_path / "damaged.yaml"
+    damaged.write_text("method: {name: dino}\nview_groups: [{count: two}, {count: 1}]\n")
+    with pytest.raises(UsageError, match=r"view_groups\.0\.count"):
+        resolve(config=str(damaged), sets={"method": {"num_views": 3}}, flags={})
     over = resolve(config=str(file), sets={"method": {"num_views": 7}}, flags={}).config
     assert [group.count for group in over.groups_of(7)] == [2, 5]
