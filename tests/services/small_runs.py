@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 SMALL_RUN = {
     "encoder.name": "resnet9",
     "encoder.width": 4,
@@ -10,3 +12,10 @@ SMALL_RUN = {
     "train.precision": "fp32",
     "train.evaluations": 0,
 }
+
+
+def of_its_encoder(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings without the shape of a resnet9 where another encoder is named."""
+    if settings["encoder.name"] == "resnet9":
+        return settings
+    return {key: value for key, value in settings.items() if key not in ("encoder.width", "encoder.embedding_dim")}

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
-from small_runs import SMALL_RUN
+from small_runs import SMALL_RUN, of_its_encoder
 
 from contrastive_cli.core.config import nested
 from contrastive_cli.core.errors import UsageError
@@ -66,7 +66,7 @@ def configured(folder: Path, **more: Any) -> Any:
         "train.batch_size": 4,
         **more,
     }
-    return resolve(config=None, sets=nested(settings), flags={}).config
+    return resolve(config=None, sets=nested(of_its_encoder(settings)), flags={}).config
 
 
 def trained(folder: Path, out: Path, **more: Any) -> Run:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from clr_process import Clr
 from PIL import Image
-from small_runs import SMALL_RUN
+from small_runs import SMALL_RUN, of_its_encoder
 from torch import nn
 
 import contrastive_cli as clr_package
@@ -69,6 +69,7 @@ def pretrain(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Pretrain
         flags = {**SMALL_RUN, "dataset.name": "folder", "dataset.data_dir": str(photos), "train.epochs": 1}
         flags |= {"dataset.size": 64, "train.batch_size": 8}
         flags |= {key.replace("__", "."): value for key, value in settings.items()}
+        flags = of_its_encoder(flags)
         config = resolve(config=None, sets={}, flags=nested(flags)).config
         session = start_session(config, out=tmp_path_factory.mktemp("runs") / "run", overwrite=False)
         for _ in train_session(session):
