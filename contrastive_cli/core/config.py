@@ -41,13 +41,14 @@ def build(model: type[ConfigType], tree: Mapping[str, Any]) -> ConfigType:
     Raises:
         UsageError: One line per problem, unknown keys with the nearest known one.
     """
+    problems = _mistaken_booleans(model, tree)
     try:
-        if mistaken := _mistaken_booleans(model, tree):
-            raise UsageError("; ".join(mistaken))
-        return model.model_validate(dict(tree))
+        found = model.model_validate(dict(tree))
     except ValidationError as error:
-        problems = [_describe(model, problem) for problem in error.errors()]
-        raise UsageError("; ".join(problems), hint="`clr pretrain --plan` shows the resolved configuration") from None
+        problems += [_describe(model, problem) for problem in error.errors()]
+    if problems:
+        raise UsageError("; ".join(problems), hint="`clr pretrain --plan` shows the resolved configuration")
+    return found
 
 
 def _mistaken_booleans(model: type[BaseModel], tree: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -126,6 +126,11 @@ def at_home(path: Path) -> Path:
         raise UsageError(f"there is no home directory for {text!r}", hint=hint, path=path) from None
 
 
+def delimiter_of(text: str) -> str:
+    """What stands between the cells of a table by its first line: a comma, a semicolon or a tab."""
+    return max(",;\t", key=text.partition("\n")[0].count)
+
+
 def harmless_cell(text: str) -> str:
     """The text as a cell of a CSV file; a spreadsheet would run one that begins like a formula."""
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text

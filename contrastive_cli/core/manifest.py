@@ -62,6 +62,11 @@ def checkpoints_of(artifacts: Mapping[str, Artifact]) -> list[tuple[str, Artifac
     return sorted(found, key=lambda pair: pair[1].step or 0, reverse=True)
 
 
+def newest_checkpoint(artifacts: Mapping[str, Artifact]) -> list[str]:
+    """The sha256 of the newest checkpoint; none where there is none."""
+    return [artifact.sha256 for _, artifact in checkpoints_of(artifacts)][:1]
+
+
 class DatasetFacts(Config):
     """The images a run was trained on; with the file that a dataset of one's own is written in, and its sha256."""
 

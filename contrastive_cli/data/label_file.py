@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from contrastive_cli.core.errors import DataError
+from contrastive_cli.core.files import delimiter_of
 from contrastive_cli.data.scan import FolderLabels
 
 MAX_LABEL_BYTES = 200_000_000
@@ -64,11 +65,9 @@ def read_labels(file: Path) -> LabelFile:
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror}", hint="see --labels", path=file) from None
     text = content.decode("utf-8-sig", "surrogateescape")
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
     by_name: dict[str, str] = {}
     try:
-        rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+        rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter_of(text))
         columns: tuple[int, int] | None = None
         for row in rows:
             if columns is None and row:

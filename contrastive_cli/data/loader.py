@@ -81,7 +81,7 @@ def balanced_batch_indices(
         DataError: If a round has fewer than B images.
     """
     classes = _classes(labels)
-    num_images = images_per_round(labels, images_per_class=images_per_class)
+    num_images = _images_of_round(classes, images_per_class)
     if num_images < batch_size:
         raise DataError(
             f"{len(np.unique(classes))} classes with up to {images_per_class} images each do not fill a batch of "
@@ -95,7 +95,11 @@ def balanced_batch_indices(
 
 def images_per_round(labels: NDArray[np.int64], *, images_per_class: int) -> int:
     """How many images one round over the classes of `labels` [N] shows: the largest batch of P x K."""
-    _, counts = np.unique(_classes(labels), return_counts=True)
+    return _images_of_round(_classes(labels), images_per_class)
+
+
+def _images_of_round(classes: NDArray[np.int64], images_per_class: int) -> int:
+    _, counts = np.unique(classes, return_counts=True)
     return int(np.minimum(counts, images_per_class).sum())
 
 

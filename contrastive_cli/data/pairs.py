@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.core.files import harmless_path
+from contrastive_cli.core.files import delimiter_of, harmless_path
 from contrastive_cli.data.scan import Labels
 
 HEADER = ("path_a", "path_b", "same")
@@ -41,8 +41,7 @@ def read_pairs(file: Path, *, root: Path) -> list[Pair]:
         if file.exists() and not file.is_file() and not file.is_dir():  # a FIFO would be waited for
             raise DataError(f"{file} is no file", path=file)
         text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
-        delimiter = max(",;\t", key=text.partition("\n")[0].count)
-        rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+        rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter_of(text))
         header = next(rows, [])
         if tuple(cell.strip().lower() for cell in header) != HEADER:
             raise DataError(f"{file}:1: the header must be {','.join(HEADER)}, not {','.join(header)!r}", path=file)

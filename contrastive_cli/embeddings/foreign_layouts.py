@@ -117,11 +117,8 @@ def _of_wide(value: dict[Any, Any]) -> ForeignLayout | None:
     matrix, used, prefix = found
     rest = {key_of(key): item for key, item in value.items() if key not in used}
     is_named = prefix in EMBEDDINGS or any(word in prefix for word in _WORDS)
-    if (
-        not isinstance(value, Columns)
-        and not is_named
-        and not any(is_sequence(item) and len(item) == len(matrix) for item in rest.values())
-    ):
+    is_table = isinstance(value, Columns) or is_named
+    if not is_table and not any(is_sequence(item) and len(item) == len(matrix) for item in rest.values()):
         return None  # as well a vector for each of several numbered images
     return ForeignLayout(matrix=matrix, columns=rest)
 

@@ -10,10 +10,7 @@ from contrastive_cli.core.errors import UsageError
 from contrastive_cli.data.datasets import find_dataset
 from contrastive_cli.views.recipe import RECIPES
 
-KEPT = {
-    "encoder": ("weights",),
-    "optim": ("warmup_fraction", "clip_gradient"),
-}  # where another one is named
+KEPT = {"encoder": ("weights",), "optim": ("warmup_fraction", "clip_gradient")}  # fields that outlive another name
 
 
 def name_recipe(views: Any, *, default: str | None) -> Tree:

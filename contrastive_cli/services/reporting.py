@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from contrastive_cli.core.errors import ClrError
-from contrastive_cli.core.manifest import Manifest, checkpoints_of
+from contrastive_cli.core.manifest import Manifest, newest_checkpoint
 from contrastive_cli.core.runs import Run
 from contrastive_cli.services.metrics import read_metrics
 
@@ -93,7 +93,7 @@ def _finetuned_accuracy(run: Run, manifest: Manifest) -> float | None:
 def _result(run: Run, manifest: Manifest, kind: str) -> dict[str, Any]:
     """What was measured on the newest checkpoint; raises LookupError where it was another one."""
     found: dict[str, Any] = json.loads((run.path / "eval" / f"{kind}-{manifest.dataset.name}.json").read_bytes())
-    newest = [artifact.sha256 for _, artifact in checkpoints_of(manifest.artifacts)][:1]
+    newest = newest_checkpoint(manifest.artifacts)
     if found["checkpoint"] not in newest:
         raise LookupError("another checkpoint")
     return found

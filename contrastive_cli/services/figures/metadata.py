@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from contrastive_cli.core.errors import DataError
-from contrastive_cli.core.files import harmless_cell
+from contrastive_cli.core.files import delimiter_of, harmless_cell
 from contrastive_cli.viz.embedding_map import Column, Names, Numbers
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "name")
@@ -64,10 +64,9 @@ def _read_table(file: Path) -> tuple[list[str], list[list[str]]]:
         raise DataError(f"cannot read {file}: {error.strerror}", path=file) from None
     except UnicodeDecodeError:
         raise DataError(f"{file} is no CSV file in UTF-8", hint="save it as CSV, UTF-8", path=file) from None
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
     try:
-        table = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if row]
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), strict=True)
+        table = [row for row in rows if row]
     except csv.Error as error:
         raise DataError(f"{file} is no CSV file: {error}", path=file) from None
     if len(table) < 2 or len(table[0]) < 2:

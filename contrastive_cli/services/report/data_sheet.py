@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +18,8 @@ from contrastive_cli.services.configuration import read_run_config
 from contrastive_cli.services.display import for_display
 from contrastive_cli.services.figures.figures import SampledViews, sample_views
 from contrastive_cli.services.opening import open_images
-from contrastive_cli.services.report.heads import has_own_images
-from contrastive_cli.viz.report_page import Block, Missing, Strip, Table, tiles
+from contrastive_cli.services.report.heads import has_own_images, missing_images
+from contrastive_cli.viz.report_page import Block, Strip, Table, tiles
 
 VIEWED: Final = 8  # images that are shown with their views
 SAMPLES: Final = 24
@@ -44,11 +43,7 @@ def data_blocks(run: Run, *, data_dir: Path | None) -> list[Block]:
     try:
         sampled = sample_views(run, count=VIEWED, data_dir=data_dir)
     except ClrError as error:
-        again = Missing(
-            what=f"No pictures: {error.message}",
-            command=shlex.join(["clr", "report", str(run.path), "--data-dir", "FOLDER_OF_THE_IMAGES"]),
-        )
-        return [_facts(facts), again]
+        return [_facts(facts), missing_images(run, f"No pictures: {error.message}")]
     splits = _splits(run, sampled.images, data_dir=data_dir)
     facts["splits"] = ", ".join(f"{name} {images.num_samples:,}" for name, images in splits.items())
     if sampled.images.fingerprint != manifest.dataset.fingerprint:

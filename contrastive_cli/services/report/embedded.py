@@ -25,7 +25,7 @@ from contrastive_cli.services.figures.embedding_map import Mapped, project_embed
 from contrastive_cli.services.inference.model import Model, embed_with_uncertainty, load_model
 from contrastive_cli.services.inference.spaces import kept_placement
 from contrastive_cli.services.inference.splits import open_split, open_test_split
-from contrastive_cli.services.report.heads import has_own_images, knows_classes, missing_head
+from contrastive_cli.services.report.heads import has_own_images, knows_classes, missing_head, missing_images
 from contrastive_cli.viz.embedding_map import EmbeddingMap
 from contrastive_cli.viz.report_page import Block, Missing, Sentence, Strip, draw, tiles
 from contrastive_cli.viz.scatter import scatter
@@ -89,8 +89,7 @@ def embed_test_images(
         where = kept_placement(model)
         vectors, uncertainty = embed_with_uncertainty(model, pixels, layer=where.layer, progress=progress)
     except ClrError as error:
-        command = shlex.join(["clr", "report", str(run.path), "--data-dir", "FOLDER_OF_THE_IMAGES"])
-        return Missing(what=f"No image could be embedded: {error.message}", command=command)
+        return missing_images(run, f"No image could be embedded: {error.message}")
     return Embedded(
         images=images,
         rows=rows,
@@ -186,12 +185,7 @@ def certainty_blocks(
         dataset = embedded.model.dataset_at(data_dir).model_copy(update={"download": False})
         images = open_split(embedded.model, predictions.split, dataset=dataset)
     except ClrError as error:
-        return [
-            Missing(
-                what=error.message,
-                command=shlex.join(["clr", "report", str(run.path), "--data-dir", "FOLDER_OF_THE_IMAGES"]),
-            )
-        ]
+        return [missing_images(run, error.message)]
     if images.fingerprint != predictions.fingerprint or max(predictions.rows) >= images.num_samples:
         return [missing_head(run, "The head was fitted with other images than are here.")]
     return _by_head(embedded, images, predictions)

@@ -34,6 +34,13 @@ def knows_classes(model: Model, tested: ImageSet, *, dataset: DatasetConfig) -> 
     return bool(np.isin(tested.labels[tested.labels >= 0], trained.labels[trained.labels >= 0]).any())
 
 
+def missing_images(run: Run, what: str) -> Missing:
+    """A block that says what is missing for want of the run's images, and how the report is told where they are."""
+    return Missing(
+        what=what, command=shlex.join(["clr", "report", str(run.path), "--data-dir", "FOLDER_OF_THE_IMAGES"])
+    )
+
+
 def missing_head(run: Run, what: str, *options: str, judged: bool = True) -> Block:
     """A block that says what is missing, and the command of `clr linear-eval` that measures it.
 

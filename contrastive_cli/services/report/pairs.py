@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from contrastive_cli.core.manifest import checkpoints_of
+from contrastive_cli.core.manifest import newest_checkpoint
 from contrastive_cli.core.runs import Run
 from contrastive_cli.services.inference.comparison import Comparison
 from contrastive_cli.services.report.probe import MAX_BYTES
@@ -30,7 +30,7 @@ class PairRow:
 
 def read_pair_rows(run: Run) -> list[PairRow]:
     """Those of the newest checkpoint, the clearest first; what cannot be read is passed over."""
-    newest = [artifact.sha256 for _, artifact in checkpoints_of(run.manifest().artifacts)][:1]
+    newest = newest_checkpoint(run.manifest().artifacts)
     rows = []
     for file in sorted((run.path / "eval").glob("verification-*.json")):
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from contrastive_cli.core.manifest import checkpoints_of
+from contrastive_cli.core.manifest import newest_checkpoint
 from contrastive_cli.core.percent import rounded_percent
 from contrastive_cli.core.runs import Run
 from contrastive_cli.services.evaluation.predictions import Predictions, read_predictions
@@ -66,7 +66,7 @@ def read_probe(run: Run) -> Probe | None:
     manifest = run.manifest()
     files = sorted((run.path / "eval").glob("linear-*.json"))
     own = [file for file in files if file.stem.startswith(f"linear-{manifest.dataset.name}")]
-    newest = [artifact.sha256 for _, artifact in checkpoints_of(manifest.artifacts)][:1]
+    newest = newest_checkpoint(manifest.artifacts)
     for file in [*own, *(file for file in files if file not in own)]:
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
             if file.stat().st_size <= MAX_BYTES:
@@ -243,7 +243,7 @@ def _accuracy_figure(rows: Sequence[Mapping[str, Any]], title: str, caption: str
 
 def chosen_predictions(run: Run) -> Predictions | None:
     """Those of the newest checkpoint, on the run's own dataset first."""
-    newest = [artifact.sha256 for _, artifact in checkpoints_of(run.manifest().artifacts)][:1]
+    newest = newest_checkpoint(run.manifest().artifacts)
     return next((one for one in read_predictions(run) if one.checkpoint in newest), None)
 
 

@@ -14,12 +14,7 @@ from contrastive_cli.core.manifest import Manifest, WeightsFacts
 from contrastive_cli.core.types import CountProgress, ImageFacts, Method, MethodSpec, Say, Splitting, silent
 from contrastive_cli.data.cache import ImageSet
 from contrastive_cli.data.datasets import find_dataset
-from contrastive_cli.data.loader import (
-    DeviceImages,
-    balanced_batch_indices,
-    batch_indices,
-    steps_per_epoch,
-)
+from contrastive_cli.data.loader import DeviceImages, balanced_batch_indices, batch_indices, steps_per_epoch
 from contrastive_cli.data.reading import LABELS_HINT
 from contrastive_cli.embeddings.files import read_neighbors
 from contrastive_cli.engine.allocator import keep_freed_memory
